@@ -1,0 +1,412 @@
+//! What the operator saw and did: a Tenant's status. Small and bounded, never file contents, never secret values.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How many ended upgrades `status.history` keeps.
+pub const HISTORY_LIMIT: usize = 10;
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// The generation of `spec` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling`, `Stalled` (as kstatus reads them), `HostReachable` and `Drifted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// One word for `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The compose files and profiles in use, and the command that a person would type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<ComposeInUse>,
+    /// The release that was last seen to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Deployed>,
+    /// A target that failed: not tried again until it changes or `tenantry.dev/retry` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_target: Option<BlockedTarget>,
+    /// Digests that moved tags were found at when `tenantry.dev/reconcile` asked; they belong to the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+    /// What the latest upgrade changes on the host, in numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanSummary>,
+    /// The latest upgrade: in flight, or ended with an outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
+    /// The last 10 ended upgrades, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<HistoryEntry>,
+    /// The annotation values that have been handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled: Option<Handled>,
+    /// While `Degraded`: since when every service is healthy again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_since: Option<Time>,
+}
+
+/// One word for what is happening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Not looked at yet.
+    Pending,
+    /// First contact found a project that differs from the target.
+    AdoptionNeeded,
+    /// The change is being computed and checked on the host.
+    Planning,
+    /// Images are being pulled; nothing that runs has been touched.
+    Pulling,
+    /// Files and `.env` are being written.
+    Writing,
+    /// Compose is starting what changed.
+    Starting,
+    /// The new release is being watched.
+    Verifying,
+    /// The previous release is being restored.
+    RollingBack,
+    /// At the target, and every service is healthy.
+    Ready,
+    /// The target failed before anything was changed.
+    Aborted,
+    /// The target failed; the previous release runs.
+    RolledBack,
+    /// The target failed and was left running on purpose.
+    Held,
+    /// The previous release could not be restored: a person is needed.
+    RollbackFailed,
+    /// `spec.suspend` is set.
+    Suspended,
+    /// At the target, but a service is not healthy.
+    Degraded,
+    /// No operation was begun: the Ready condition's reason says why.
+    Refused,
+    /// The host's agent does not answer as itself.
+    HostUnreachable,
+}
+
+impl Phase {
+    /// The phase's word, which is also a condition's reason.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::AdoptionNeeded => "AdoptionNeeded",
+            Self::Planning => "Planning",
+            Self::Pulling => "Pulling",
+            Self::Writing => "Writing",
+            Self::Starting => "Starting",
+            Self::Verifying => "Verifying",
+            Self::RollingBack => "RollingBack",
+            Self::Ready => "Ready",
+            Self::Aborted => "Aborted",
+            Self::RolledBack => "RolledBack",
+            Self::Held => "Held",
+            Self::RollbackFailed => "RollbackFailed",
+            Self::Suspended => "Suspended",
+            Self::Degraded => "Degraded",
+            Self::Refused => "Refused",
+            Self::HostUnreachable => "HostUnreachable",
+        }
+    }
+}
+
+/// How an operation ended. The five are never confused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// The target runs and was seen healthy and stable.
+    Succeeded,
+    /// It failed before anything was changed.
+    Aborted,
+    /// It failed, and the previous release was restored and seen healthy.
+    RolledBack,
+    /// It failed, and was left running because `onFailure: Hold` asks for it.
+    Held,
+    /// It failed, and the previous release could not be seen healthy again: a person is needed.
+    RollbackFailed,
+}
+
+impl Outcome {
+    /// The outcome's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Aborted => "Aborted",
+            Self::RolledBack => "RolledBack",
+            Self::Held => "Held",
+            Self::RollbackFailed => "RollbackFailed",
+        }
+    }
+}
+
+/// The compose files and profiles in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComposeInUse {
+    /// Compose files beneath the directory, in merge order.
+    #[schemars(length(max = 16), inner(length(max = 1024)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub files: Vec<String>,
+    /// Profiles that are switched on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub profiles: Vec<String>,
+    /// What a person types in the directory for the same result. Example: `docker compose up -d`.
+    #[schemars(length(max = 4096))]
+    pub command: String,
+}
+
+/// The release that was last seen to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployed {
+    /// The image tag.
+    #[schemars(length(max = 128))]
+    pub image_tag: String,
+    /// The bundle's digest, where there is a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub bundle_revision: Option<String>,
+    /// The target's hash.
+    #[schemars(length(max = 128))]
+    pub target_hash: String,
+    /// Hash over path, content, mode and owner of every managed file.
+    #[schemars(length(max = 128))]
+    pub files_hash: String,
+    /// What every service was seen to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["service"]))]
+    pub images: Vec<DeployedImage>,
+    /// When it was seen.
+    pub at: Time,
+}
+
+/// The image that a service was seen to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployedImage {
+    /// The service.
+    #[schemars(length(max = 128))]
+    pub service: String,
+    /// The reference in the compose file.
+    #[serde(rename = "ref")]
+    #[schemars(length(max = 512))]
+    pub reference: String,
+    /// The id that the engine reports.
+    #[serde(rename = "imageID")]
+    #[schemars(length(max = 128))]
+    pub image_id: String,
+    /// The registry's digest, where the image came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub repo_digest: Option<String>,
+}
+
+/// A target that is not tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockedTarget {
+    /// The target's hash.
+    #[schemars(length(max = 128))]
+    pub target_hash: String,
+    /// Its image tag.
+    #[schemars(length(max = 128))]
+    pub image_tag: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in a sentence.
+    #[schemars(length(max = 2048))]
+    pub reason: String,
+    /// When.
+    pub at: Time,
+}
+
+/// Digests that moved tags were found at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// Hash of the target without these digests; they count only while it is still that target.
+    #[schemars(length(max = 128))]
+    pub base_hash: String,
+    /// Reference and digest.
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ref"]))]
+    pub images: Vec<ResolvedImage>,
+}
+
+/// A reference and the digest that it was found at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedImage {
+    /// The reference in the compose file.
+    #[serde(rename = "ref")]
+    #[schemars(length(max = 512))]
+    pub reference: String,
+    /// The registry's digest. Example: `sha256:1f…`.
+    #[schemars(length(max = 128))]
+    pub digest: String,
+}
+
+/// What an upgrade changes on the host, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSummary {
+    /// Hash of everything that the plan would change.
+    #[schemars(length(max = 128))]
+    pub hash: String,
+    /// The approach that is used; `Auto` is decided by now.
+    pub approach: crate::tenant::Approach,
+    /// Managed files by what happens to them.
+    pub files: FileCounts,
+    /// Services that compose recreates or that are restarted, and why. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["service"]))]
+    pub recreates: Vec<Recreate>,
+}
+
+/// Managed files by what happens to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileCounts {
+    /// Files that are not there yet.
+    #[schemars(range(min = 0))]
+    pub created: i32,
+    /// Files whose content, mode or owner changes.
+    #[schemars(range(min = 0))]
+    pub modified: i32,
+    /// Files that the release no longer has.
+    #[schemars(range(min = 0))]
+    pub deleted: i32,
+    /// Files that stay as they are.
+    #[schemars(range(min = 0))]
+    pub unchanged: i32,
+}
+
+/// A service that is recreated or restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recreate {
+    /// The service.
+    #[schemars(length(max = 128))]
+    pub service: String,
+    /// Why, in a few words. Example: `image changed`, `reads .env`.
+    #[schemars(length(max = 256))]
+    pub cause: String,
+}
+
+/// The latest upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeStatus {
+    /// The operation's id, written here before the operation is submitted to the agent.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// Only rises; the agent refuses an operator with a lower one.
+    #[schemars(range(min = 1))]
+    pub epoch: i64,
+    /// The image tag before; absent for a first installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub from: Option<String>,
+    /// The image tag that is being deployed.
+    #[schemars(length(max = 128))]
+    pub to: String,
+    /// The hash of the target that is being deployed.
+    #[schemars(length(max = 128))]
+    pub target_hash: String,
+    /// How often this target has been tried, this time included.
+    #[schemars(range(min = 1))]
+    pub attempt: i32,
+    /// When the operation was begun.
+    pub started_at: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// How it ended; absent while in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The phases so far, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub phases: Vec<PhaseStatus>,
+}
+
+/// One phase of an upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseStatus {
+    /// The phase.
+    pub name: Phase,
+    /// How it stands.
+    pub state: PhaseState,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// What happened, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// How a phase stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PhaseState {
+    /// Under way.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Failed; the message says why.
+    Failed,
+}
+
+/// One ended upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The operation's id.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// The image tag before; absent for a first installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub from: Option<String>,
+    /// The image tag that was to be deployed.
+    #[schemars(length(max = 128))]
+    pub to: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+    /// What happened, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// The annotation values that have been handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Handled {
+    /// The value of `tenantry.dev/reconcile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reconcile: Option<String>,
+    /// The value of `tenantry.dev/retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub retry: Option<String>,
+}

@@ -1,0 +1,48 @@
+//! What operator and agent say to each other: small typed request and response pairs, JSON over HTTP with mutual TLS.
+//!
+//! | call | request | answer |
+//! |---|---|---|
+//! | `GET /v1/host` | | [`HostInfo`] |
+//! | `POST /v1/observe` | [`ObserveRequest`] | [`ObserveResponse`] |
+//! | `POST /v1/resolve` | [`ResolveRequest`] | [`ResolveResponse`] |
+//! | `PUT /v1/claim` | [`ClaimRequest`] | [`ClaimResponse`] |
+//! | `DELETE /v1/claim` | [`ReleaseRequest`] | 204, also when there is no such claim |
+//! | `PUT /v1/operations/{id}` | [`OperateRequest`] | [`OperationStatus`]; the same id and body again: what was recorded; another body: 409 |
+//! | `GET /v1/operations/{id}?after=SEQ&waitSeconds=N` | | [`OperationStatus`], as soon as its `seq` is above `after` |
+//!
+//! Every refusal is an [`ApiError`] with a status code of its own. Names are decoded into validated types, so that a
+//! request with a path that could leave the tenant's directory does not even decode.
+
+mod error;
+mod host;
+mod manifest;
+mod observe;
+mod operate;
+
+pub use error::{ApiError, ErrorCode};
+pub use host::{Capability, HostInfo};
+pub use manifest::{
+    Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, Owner, Place,
+    ProbeHttp, TenantRef, VerifyPolicy,
+};
+pub use observe::{
+    ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation, FileObservation, FileState,
+    ForeignContainer, Health, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse, OperationBrief,
+    ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference, ServiceHealth, ServiceObservation,
+    ServiceState, StaleFile,
+};
+pub use operate::{
+    Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState, OperationStatus,
+    PhaseRecord, PlanReport, Progress, Recreate, RunImage, StepState,
+};
+
+/// The version of these messages; part of every path.
+pub const PROTOCOL: &str = "v1";
+/// The longest request body that an agent reads, in bytes.
+pub const BODY_LIMIT: usize = 32 * 1024 * 1024;
+/// The longest that a status call waits for a change, in seconds.
+pub const MAX_WAIT_SECONDS: u64 = 60;
+/// What an agent's certificate name ends with, after its identity.
+pub const AGENT_DOMAIN: &str = "agent.tenantry.internal";
+/// What an operator's certificate name ends with, after its name.
+pub const OPERATOR_DOMAIN: &str = "operator.tenantry.internal";

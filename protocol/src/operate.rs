@@ -1,0 +1,280 @@
+//! An operation: one journaled transaction that an agent carries out by itself.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tenantry_api::names::OperationId;
+use tenantry_api::tenant::{Approach, OnFailure};
+use tenantry_api::tenant_status::Outcome;
+
+use crate::manifest::{FileContent, Manifest, Place, TenantRef, VerifyPolicy};
+use crate::observe::{ComposeUse, ResolvedReference};
+
+/// Brings a host to a target. The agent checks everything again: it does not trust what the operator checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperateRequest {
+    /// Who asks.
+    pub tenant: TenantRef,
+    /// Where.
+    pub place: Place,
+    /// Persisted before anything is done; lower ones are refused.
+    pub epoch: u64,
+    /// Hash of the target.
+    pub target_hash: String,
+    /// `ImageOnly` or `Release`; `Auto` is refused, for it is decided by now.
+    pub approach: Approach,
+    /// What should be there.
+    pub manifest: Manifest,
+    /// Content of every managed file that is to be written. A managed file that is already as wanted may be left out.
+    pub contents: Vec<FileContent>,
+    /// References whose digest was decided already; all others are resolved by the agent, once.
+    pub pinned: Vec<ResolvedReference>,
+    /// When the release counts as running.
+    pub verify: VerifyPolicy,
+    /// What to do when it does not.
+    pub on_failure: OnFailure,
+    /// Whether a project that is already there and was never claimed may be overwritten.
+    pub overwrite: bool,
+}
+
+/// How an operation stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationStatus {
+    /// Its id.
+    pub id: OperationId,
+    /// Rises with every change of this status, over restarts of the agent too.
+    pub seq: u64,
+    /// The epoch that it runs under.
+    pub epoch: u64,
+    /// The target that it brings about.
+    pub target_hash: String,
+    /// In flight or ended.
+    pub state: OperationState,
+    /// The phases so far, in order.
+    pub phases: Vec<PhaseRecord>,
+    /// What it changes, as soon as that is known.
+    pub plan: Option<PlanReport>,
+    /// How far a pull is.
+    pub progress: Option<Progress>,
+    /// Services that the release no longer has and that were left running.
+    pub left_running: Vec<String>,
+    /// Managed files that the release no longer has and that were left, for they were edited by hand.
+    pub left_files: Vec<String>,
+    /// Every image that the services were seen to run at the end: service, reference, id, digest.
+    pub images: Vec<RunImage>,
+    /// The compose files in use.
+    pub compose: Option<ComposeUse>,
+}
+
+/// In flight or ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum OperationState {
+    /// In flight.
+    Running,
+    /// Ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Why it failed; absent when it succeeded.
+        failure: Option<Failure>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// In which phase.
+    pub during: OperationPhase,
+    /// What kind of failure.
+    pub category: FailureCategory,
+    /// What went wrong and what to do, in a sentence or two. Never holds a secret value.
+    pub message: String,
+}
+
+/// The kinds of failure; bounded, so that it can label events and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FailureCategory {
+    /// The local policy does not allow it.
+    PolicyRefused,
+    /// A managed file was edited by hand since we last wrote it.
+    HandEdited,
+    /// The plan changes managed files, but the approach is `ImageOnly`.
+    ReleaseNeeded,
+    /// A path is protected, or not a plain file beneath the directory.
+    PathRefused,
+    /// The host differs from what first contact allows.
+    AdoptionNeeded,
+    /// Plain `docker compose` would see another project or model.
+    HandRunDiffers,
+    /// The compose files can't be read.
+    ComposeInvalid,
+    /// A value can't be written to `.env` so that compose reads it back.
+    EnvUnrepresentable,
+    /// Not enough space.
+    DiskFull,
+    /// The registry has no such image.
+    ImageNotFound,
+    /// The registry refused.
+    RegistryRefused,
+    /// The registry did not answer, or broke off.
+    RegistryUnreachable,
+    /// A file could not be written.
+    WriteFailed,
+    /// `docker compose up` failed.
+    StartFailed,
+    /// A service did not become healthy in time.
+    Unhealthy,
+    /// A service ended or restarted.
+    Crashed,
+    /// An HTTP probe was not answered as said.
+    ProbeFailed,
+    /// A service runs another image than planned.
+    WrongImage,
+    /// Docker or compose did not answer.
+    EngineFault,
+    /// The agent found its own records damaged or met a fault of its own.
+    AgentFault,
+}
+
+impl FailureCategory {
+    /// The category's word, which is also an event's reason and a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PolicyRefused => "PolicyRefused",
+            Self::HandEdited => "HandEdited",
+            Self::ReleaseNeeded => "ReleaseNeeded",
+            Self::PathRefused => "PathRefused",
+            Self::AdoptionNeeded => "AdoptionNeeded",
+            Self::HandRunDiffers => "HandRunDiffers",
+            Self::ComposeInvalid => "ComposeInvalid",
+            Self::EnvUnrepresentable => "EnvUnrepresentable",
+            Self::DiskFull => "DiskFull",
+            Self::ImageNotFound => "ImageNotFound",
+            Self::RegistryRefused => "RegistryRefused",
+            Self::RegistryUnreachable => "RegistryUnreachable",
+            Self::WriteFailed => "WriteFailed",
+            Self::StartFailed => "StartFailed",
+            Self::Unhealthy => "Unhealthy",
+            Self::Crashed => "Crashed",
+            Self::ProbeFailed => "ProbeFailed",
+            Self::WrongImage => "WrongImage",
+            Self::EngineFault => "EngineFault",
+            Self::AgentFault => "AgentFault",
+        }
+    }
+}
+
+/// One phase of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseRecord {
+    /// Which.
+    pub name: OperationPhase,
+    /// How it stands.
+    pub state: StepState,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// What happened, in a sentence.
+    pub message: Option<String>,
+}
+
+/// The phases of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OperationPhase {
+    /// Policy, space, names, the staged model.
+    Preflight,
+    /// Images.
+    Pull,
+    /// Files and `.env`.
+    Write,
+    /// `docker compose up`.
+    Start,
+    /// Watching.
+    Verify,
+    /// Restoring the previous release.
+    Rollback,
+    /// Keeping what a rollback could need.
+    Finish,
+}
+
+/// How a phase stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StepState {
+    /// Under way.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Failed.
+    Failed,
+}
+
+/// What an operation changes on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// Hash of everything that changes.
+    pub hash: String,
+    /// Managed files by what happens to them.
+    pub files: FileCounts,
+    /// Services that compose recreates or that are restarted, and why.
+    pub recreates: Vec<Recreate>,
+}
+
+/// Managed files by what happens to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileCounts {
+    /// Not there yet.
+    pub created: u32,
+    /// Content, mode or owner changes.
+    pub modified: u32,
+    /// No longer in the release.
+    pub deleted: u32,
+    /// As they are.
+    pub unchanged: u32,
+}
+
+/// A service that is recreated or restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recreate {
+    /// The service.
+    pub service: String,
+    /// Why, in a few words.
+    pub cause: String,
+}
+
+/// How far a pull is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Images that are local by now.
+    pub images_done: u32,
+    /// Images in all.
+    pub images_total: u32,
+    /// Bytes that have come.
+    pub bytes_done: u64,
+    /// Bytes in all, as far as the registry has said.
+    pub bytes_total: u64,
+}
+
+/// The image that a service was seen to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunImage {
+    /// The service.
+    pub service: String,
+    /// The reference in the resolved model.
+    pub reference: String,
+    /// The id that the engine reports.
+    pub image_id: String,
+    /// The registry's digest, where it came from one.
+    pub repo_digest: Option<String>,
+}
