@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// stopWithin bounds a clean end. The store is safe at any moment, so what has
+// not ended by then may be cut off.
+const stopWithin = 4 * time.Second
+
+// run serves until ctx is done. Everything that a person can have got wrong
+// (directory, port, files) is looked at before anything is started.
+func run(ctx context.Context, s settings) error {
+	dir, err := openDataDir(s.dataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	listener, err := openListener(s.listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := dir.checkSpace(); err != nil {
+		return err
+	}
+	credentials, err := ensurePKI(time.Now(), listener.IP())
+	if err != nil {
+		return err
+	}
+	server := "https://" + listener.Addr().String()
+	if err := writeKubeconfig(s.kubeconfig, server, credentials); err != nil {
+		return err
+	}
+	return serve(ctx, listener, readyLine{Ready: true, Server: server, Kubeconfig: s.kubeconfig})
+}
+
+// serve starts the store and then the API server, and ends them in the
+// opposite order.
+func serve(ctx context.Context, listener *listener, ready readyLine) error {
+	store, err := startEtcd(ctx)
+	if err != nil {
+		return ignoreAfterStop(ctx, err)
+	}
+	defer closeWithin(stopWithin, store.Close)
+	api, err := newAPIServer(ctx, listener)
+	if err != nil {
+		return ignoreAfterStop(ctx, err)
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- api.run(serving) }()
+	go renewDaily(serving, listener, ready)
+	started := make(chan error, 1)
+	go func() { started <- announce(serving, api, ready) }()
+	for waiting := true; waiting; {
+		select {
+		case err := <-started:
+			started = nil
+			if err != nil {
+				return ignoreAfterStop(ctx, err)
+			}
+		case err := <-ended:
+			return ignoreAfterStop(ctx, err)
+		case err := <-store.Err():
+			return ignoreAfterStop(ctx, fmt.Errorf("the store (etcd) ended by itself: %w", err))
+		case <-ctx.Done():
+			waiting = false
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(stopWithin / 2):
+	}
+	return nil
+}
+
+// announce says that the server answers, once it does.
+func announce(ctx context.Context, api *apiServer, ready readyLine) error {
+	if err := api.waitReady(ctx); err != nil {
+		return err
+	}
+	if err := startControllers(ctx, api.loopback); err != nil {
+		return err
+	}
+	logWarnings()
+	settleMemory()
+	ready.print(os.Stdout)
+	return nil
+}
+
+// ignoreAfterStop drops an error that is only the consequence of being told to end.
+func ignoreAfterStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		return errors.New("the API server ended by itself")
+	}
+	return err
+}
+
+func closeWithin(limit time.Duration, end func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		end()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit / 2):
+	}
+}
+
+// readyLine is what standard output gets, once, when requests are answered.
+type readyLine struct {
+	Ready      bool   `json:"ready"`
+	Server     string `json:"server"`
+	Kubeconfig string `json:"kubeconfig"`
+}
+
+func (r readyLine) print(out io.Writer) {
+	// A closed standard output is no reason to end: the kubeconfig says the same.
+	_ = json.NewEncoder(out).Encode(r)
+}
+
+// untilStdinCloses gives a context that also ends when in reaches its end: the
+// parent holds the other side of the pipe, so it cannot die without us.
+func untilStdinCloses(parent context.Context, in io.Reader) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+	}()
+	return ctx
+}
+
+// listener is an open port, with its address as an IP.
+type listener struct{ net.Listener }
+
+// IP is the address that is listened on.
+func (l *listener) IP() net.IP { return l.Addr().(*net.TCPAddr).IP }
+
+// Port is the port that is listened on.
+func (l *listener) Port() int { return l.Addr().(*net.TCPAddr).Port }
