@@ -1,0 +1,376 @@
+//! The host's local policy: who may ask, and for what. Read once at the start; nothing that an operator sends changes it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tenantry_api::names::{Directory, Identity, NameError};
+use tenantry_protocol::{AGENT_DOMAIN, OPERATOR_DOMAIN};
+
+/// How many operations are carried out at once where the file does not say.
+pub const DEFAULT_MAX_OPERATIONS: u32 = 4;
+const LARGEST_MAX_OPERATIONS: u32 = 64;
+const LARGEST_FILE: u64 = 1024 * 1024;
+const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
+
+/// The policy file, parsed and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who this agent is: what its certificate's name begins with.
+    pub identity: Identity,
+    /// Where operators connect to.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served, over plain HTTP. Loopback by default.
+    pub metrics_listen: SocketAddr,
+    /// The folder of the agent's own records.
+    pub state_dir: PathBuf,
+    /// Certificates and key.
+    pub tls: TlsPaths,
+    /// The operators that may ask for anything, by exact name.
+    pub operators: Vec<Identity>,
+    /// What may be asked for.
+    pub allow: Allow,
+    /// How many operations are carried out at once.
+    pub max_operations: u32,
+    /// The engine's address as `DOCKER_HOST` holds it: `unix://` and an absolute path.
+    pub docker_host: String,
+}
+
+/// Where certificates and key are. All are PEM and are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsPaths {
+    /// The authority that signs operators' certificates.
+    pub ca: PathBuf,
+    /// The agent's own certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What operators may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// Tenants may live at or below these directories.
+    pub directories: Vec<Directory>,
+    /// Images may come from these registries.
+    pub registries: Vec<Registry>,
+}
+
+/// A registry that images may come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registry {
+    /// Any, written `*`.
+    Any,
+    /// This one, as an image reference begins: `localhost:5000`, `ghcr.io`, `docker.io`.
+    Host(String),
+}
+
+/// Why the policy file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("{}: can't be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others than root and the agent's own user could change what is allowed.
+    #[error("{}: {problem}; the policy file must belong to root or to the agent's user and be writable by its owner only: `chmod 600 {}`", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its owner or mode.
+        problem: String,
+    },
+    /// It is not what a policy file looks like.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        problem: String,
+    },
+    /// A field's value is refused.
+    #[error("{}: {field}: {problem}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Which field.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document {
+    identity: String,
+    listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+    state_dir: PathBuf,
+    tls: TlsPaths,
+    operators: Vec<String>,
+    allow: AllowDocument,
+    max_operations: Option<u32>,
+    docker_host: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AllowDocument {
+    directories: Vec<String>,
+    registries: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks the policy file. Relative paths in it are seen from the folder that holds it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        check_exposure(path, &std::fs::metadata(path).map_err(unreadable)?)?;
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks a policy file's text; `path` is where it stands, for messages and relative paths.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document: Document = serde_saphyr::from_str(text)
+            .map_err(|error| ConfigError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
+        document.check(path.parent().unwrap_or(Path::new("/"))).map_err(|refusal| ConfigError::Field {
+            path: path.to_owned(),
+            field: refusal.field,
+            problem: refusal.problem,
+        })
+    }
+
+    /// The one name that the agent's certificate is for.
+    pub fn agent_name(&self) -> String {
+        format!("{}.{AGENT_DOMAIN}", self.identity)
+    }
+
+    /// The names that an operator's certificate may be for, one of them.
+    pub fn operator_names(&self) -> Vec<String> {
+        self.operators.iter().map(|name| format!("{name}.{OPERATOR_DOMAIN}")).collect()
+    }
+
+    /// The path of the engine's socket.
+    pub fn docker_socket(&self) -> &Path {
+        Path::new(self.docker_host.strip_prefix("unix://").unwrap_or(&self.docker_host))
+    }
+}
+
+impl Allow {
+    /// Whether tenants may live in `directory`.
+    pub fn directory(&self, directory: &Directory) -> bool {
+        self.directories.iter().any(|allowed| directory.is_at_or_below(allowed.as_str()))
+    }
+
+    /// Whether an image may come from where `reference` points to.
+    pub fn reference(&self, reference: &str) -> bool {
+        self.registry(registry_of(reference))
+    }
+
+    /// Whether images may come from the registry `host`.
+    pub fn registry(&self, host: &str) -> bool {
+        self.registries.iter().any(|allowed| match allowed {
+            Registry::Any => true,
+            Registry::Host(name) => name.eq_ignore_ascii_case(host),
+        })
+    }
+}
+
+/// The registry that an image reference points to, as Docker reads it: `docker.io` where it names none.
+pub fn registry_of(reference: &str) -> &str {
+    match reference.split_once('/') {
+        Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => first,
+        _ => "docker.io",
+    }
+}
+
+struct Refusal {
+    field: String,
+    problem: String,
+}
+
+impl Refusal {
+    fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self { field: field.into(), problem: problem.to_string() }
+    }
+}
+
+impl Document {
+    fn check(self, folder: &Path) -> Result<Config, Refusal> {
+        let identity = Identity::parse(self.identity).map_err(|error| Refusal::new("identity", error))?;
+        let max_operations = self.max_operations.unwrap_or(DEFAULT_MAX_OPERATIONS);
+        if !(1..=LARGEST_MAX_OPERATIONS).contains(&max_operations) {
+            let problem = format!("{max_operations} is not between 1 and {LARGEST_MAX_OPERATIONS}");
+            return Err(Refusal::new("maxOperations", problem));
+        }
+        let operators = names("operators", self.operators, Identity::parse)?;
+        if operators.is_empty() {
+            return Err(Refusal::new("operators", "is empty: name the operators that may use this host"));
+        }
+        let directories = names("allow.directories", self.allow.directories, Directory::parse)?;
+        if directories.is_empty() {
+            let problem = "is empty: name the directories that tenants may live below, for example /srv";
+            return Err(Refusal::new("allow.directories", problem));
+        }
+        let at = |path: PathBuf| if path.is_absolute() { path } else { folder.join(path) };
+        Ok(Config {
+            identity,
+            listen: self.listen,
+            metrics_listen: self.metrics_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
+            state_dir: at(self.state_dir),
+            tls: TlsPaths { ca: at(self.tls.ca), cert: at(self.tls.cert), key: at(self.tls.key) },
+            operators,
+            allow: Allow { directories, registries: registries(self.allow.registries)? },
+            max_operations,
+            docker_host: docker_host(self.docker_host)?,
+        })
+    }
+}
+
+fn names<T>(
+    field: &str,
+    texts: Vec<String>,
+    parse: impl Fn(String) -> Result<T, NameError>,
+) -> Result<Vec<T>, Refusal> {
+    let numbered = texts.into_iter().enumerate();
+    numbered.map(|(i, text)| parse(text).map_err(|e| Refusal::new(format!("{field}[{i}]"), e))).collect()
+}
+
+fn registries(texts: Vec<String>) -> Result<Vec<Registry>, Refusal> {
+    if texts.is_empty() {
+        let problem = "is empty: name the registries that images may come from, for example ghcr.io, or '*' for any";
+        return Err(Refusal::new("allow.registries", problem));
+    }
+    let numbered = texts.into_iter().enumerate();
+    numbered
+        .map(|(i, text)| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+            match text.as_str() {
+                "*" => Ok(Registry::Any),
+                host if !host.is_empty() && host.chars().all(plain) => Ok(Registry::Host(text)),
+                _ => {
+                    let problem = format!("{text:?} is not a registry: write its host and port, as image references begin (ghcr.io, localhost:5000), or '*' for any");
+                    Err(Refusal::new(format!("allow.registries[{i}]"), problem))
+                }
+            }
+        })
+        .collect()
+}
+
+fn docker_host(text: Option<String>) -> Result<String, Refusal> {
+    let text = text.unwrap_or_else(|| DEFAULT_DOCKER_HOST.to_owned());
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => Ok(text),
+        _ => {
+            let problem = format!("{text:?} is not the engine's socket on this host: write unix:// and its absolute path, for example {DEFAULT_DOCKER_HOST}");
+            Err(Refusal::new("dockerHost", problem))
+        }
+    }
+}
+
+fn check_exposure(path: &Path, metadata: &std::fs::Metadata) -> Result<(), ConfigError> {
+    let own = rustix::process::geteuid().as_raw();
+    let problem = if !metadata.is_file() {
+        "is not a file".to_owned()
+    } else if metadata.len() > LARGEST_FILE {
+        "is larger than 1 MiB".to_owned()
+    } else if metadata.uid() != 0 && metadata.uid() != own {
+        format!("belongs to user {}", metadata.uid())
+    } else if metadata.mode() & 0o022 != 0 {
+        format!("has mode {:o}, so that others may write to it", metadata.mode() & 0o777)
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Exposed { path: path.to_owned(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const GOOD: &str = "identity: n5
+listen: 127.0.0.1:7443
+stateDir: state
+tls: {ca: ca.crt, cert: /etc/t/agent.crt, key: agent.key}
+operators: [main]
+allow:
+  directories: [/srv]
+  registries: ['localhost:5000', docker.io]
+";
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/etc/tenantry/agent.yaml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_small_file_is_enough_and_relative_paths_are_seen_from_its_folder() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.state_dir, Path::new("/etc/tenantry/state"));
+        assert_eq!(config.tls.cert, Path::new("/etc/t/agent.crt"));
+        assert_eq!(config.max_operations, DEFAULT_MAX_OPERATIONS);
+        assert_eq!(config.docker_socket(), Path::new("/var/run/docker.sock"));
+        assert!(config.metrics_listen.ip().is_loopback());
+        assert_eq!(config.agent_name(), "n5.agent.tenantry.internal");
+        assert_eq!(config.operator_names(), ["main.operator.tenantry.internal"]);
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_what_would_be_right() {
+        let cases = [
+            ("n5", "N5", "identity: identity \"N5\" is not allowed"),
+            ("[main]", "[]", "operators: is empty"),
+            ("[main]", "[main, '*']", "operators[1]: identity \"*\""),
+            ("[/srv]", "[/srv, srv/x]", "allow.directories[1]: directory \"srv/x\" is not absolute"),
+            ("[/srv]", "[]", "allow.directories: is empty"),
+            ("docker.io]", "'https://ghcr.io']", "allow.registries[1]: \"https://ghcr.io\" is not a registry"),
+            ("operators:", "dockerHost: tcp://1.2.3.4:2375\noperators:", "dockerHost: \"tcp://1.2.3.4:2375\""),
+            ("operators:", "maxOperations: 0\noperators:", "maxOperations: 0 is not between 1 and 64"),
+            ("operators:", "operaters: []\noperators:", "operaters"),
+            ("127.0.0.1:7443", "somewhere", "socket address"),
+        ];
+        for (old, new, expected) in cases {
+            let message = parse(&GOOD.replacen(old, new, 1)).unwrap_err();
+            assert!(message.contains(expected), "{new}: {message}");
+            assert!(message.starts_with("/etc/tenantry/agent.yaml: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_listed_directories_and_registries_are_allowed() {
+        let allow = parse(GOOD).unwrap().allow;
+        let directory = |text: &str| Directory::parse(text).unwrap();
+        assert!(allow.directory(&directory("/srv/acme")) && allow.directory(&directory("/srv")));
+        assert!(!allow.directory(&directory("/srv2/acme")) && !allow.directory(&directory("/etc")));
+        for good in ["localhost:5000/a:v1", "nginx", "library/nginx:1", "docker.io/x/y", "LOCALHOST:5000/a"] {
+            assert!(allow.reference(good), "{good}");
+        }
+        for bad in ["localhost/a", "ghcr.io/a/b:v1", "localhost:5001/a", "docker.io.evil.example/a"] {
+            assert!(!allow.reference(bad), "{bad}");
+        }
+        let any = parse(&GOOD.replace("docker.io", "'*'")).unwrap().allow;
+        assert!(any.reference("ghcr.io/a/b:v1"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.yaml");
+        std::fs::write(&path, GOOD).unwrap();
+        for (mode, good) in [(0o600, true), (0o644, true), (0o660, false), (0o602, false)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let loaded = Config::load(&path);
+            assert_eq!(loaded.is_ok(), good, "{mode:o}: {loaded:?}");
+        }
+        let message = Config::load(&path).unwrap_err().to_string();
+        assert!(message.contains("has mode 602") && message.contains("chmod 600"), "{message}");
+    }
+}

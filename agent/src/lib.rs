@@ -1,0 +1,6 @@
+//! The agent: the one program that changes anything on a host, and the host's last line of defence.
+//!
+//! An operator asks, the agent checks everything again against its own policy file and its own records, and carries
+//! an operation out by itself, so that losing the operator half way leaves nothing half done.
+
+pub mod config;
