@@ -4,3 +4,5 @@
 //! an operation out by itself, so that losing the operator half way leaves nothing half done.
 
 pub mod config;
+pub mod core;
+pub mod metrics;
