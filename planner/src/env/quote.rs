@@ -40,7 +40,10 @@ fn fits_plain(value: &str) -> bool {
     let blank = |c: char| is_space(c) || c.is_whitespace();
     let starts_well = !value.starts_with(|c: char| blank(c) || matches!(c, '\'' | '"' | '#'));
     let control = |c: char| c.is_control() && c != '\t';
-    starts_well && !value.ends_with(blank) && !value.contains(" #") && !value.contains(|c| c == '$' || control(c))
+    starts_well
+        && !value.ends_with(blank)
+        && !value.contains(" #")
+        && !value.contains(|c| c == '$' || control(c))
 }
 
 /// Line breaks would fit, but are written as escapes on one line instead.

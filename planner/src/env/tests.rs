@@ -6,7 +6,10 @@ use rstest::rstest;
 use super::*;
 
 fn want(name: &str, value: &str) -> EnvValue {
-    EnvValue { name: EnvKey::parse(name).unwrap(), value: value.to_owned() }
+    EnvValue {
+        name: EnvKey::parse(name).unwrap(),
+        value: value.to_owned(),
+    }
 }
 
 fn patched(before: &str, value: &str) -> String {
@@ -46,7 +49,11 @@ fn patched(before: &str, value: &str) -> String {
 #[case::a_bare_key_at_the_end("A=1\nTAG", "v2", "A=1\nTAG=v2")]
 #[case::a_commented_key_is_no_definition("#TAG=v1\n", "v2", "#TAG=v1\nTAG=v2\n")]
 #[case::a_longer_key_is_another("TAG2=v1\nMYTAG=v1\n", "v2", "TAG2=v1\nMYTAG=v1\nTAG=v2\n")]
-#[case::a_line_within_anothers_quotes_is_no_definition("KEY='a\nTAG=v0\n'\nTAG=v1\n", "v2", "KEY='a\nTAG=v0\n'\nTAG=v2\n")]
+#[case::a_line_within_anothers_quotes_is_no_definition(
+    "KEY='a\nTAG=v0\n'\nTAG=v1\n",
+    "v2",
+    "KEY='a\nTAG=v0\n'\nTAG=v2\n"
+)]
 #[case::a_multi_line_value_is_replaced_whole("TAG=\"a\nb\" # c\nA=1\n", "v2", "TAG=\"v2\" # c\nA=1\n")]
 #[case::an_escaped_quote_does_not_end("K=\"a\\\"\nTAG=v0\"\nTAG=v1\n", "v2", "K=\"a\\\"\nTAG=v0\"\nTAG=v2\n")]
 #[case::dynamic_becomes_literal("TAG=${BASE:-v2}\n", "v2", "TAG=v2\n")]
@@ -69,7 +76,12 @@ fn p7_only_the_value_changes(#[case] before: &str, #[case] value: &str, #[case] 
 #[case::unicode_spaces("K=\u{a0}x\u{2003}\n", "x")]
 fn values_are_read_as_compose_reads_them(#[case] line: &str, #[case] value: &str) {
     let file = EnvFile::parse(line.as_bytes()).unwrap();
-    assert_eq!(file.get("K"), Some(&Value::Literal(value.as_bytes().to_vec())), "{:?}", file.get("K").unwrap().literal());
+    assert_eq!(
+        file.get("K"),
+        Some(&Value::Literal(value.as_bytes().to_vec())),
+        "{:?}",
+        file.get("K").unwrap().literal()
+    );
 }
 
 #[rstest]
@@ -77,9 +89,16 @@ fn values_are_read_as_compose_reads_them(#[case] line: &str, #[case] value: &str
 #[case::strange_name("A=1\n\nB%=1\n", 3, "does not allow")]
 #[case::space_in_name("A B=1\n", 1, "space")]
 #[case::lonely_export("export ", 1, "export")]
-fn a_file_that_compose_cannot_read_is_refused_with_its_line(#[case] text: &str, #[case] line: usize, #[case] cause: &str) {
+fn a_file_that_compose_cannot_read_is_refused_with_its_line(
+    #[case] text: &str,
+    #[case] line: usize,
+    #[case] cause: &str,
+) {
     let error = patch(text.as_bytes(), &[want("TAG", "v")]).unwrap_err();
-    assert!(matches!(error, EnvError::Unreadable { line: at, .. } if at == line), "{error}");
+    assert!(
+        matches!(error, EnvError::Unreadable { line: at, .. } if at == line),
+        "{error}"
+    );
     assert!(error.to_string().contains(cause), "{error}");
 }
 
@@ -107,7 +126,12 @@ fn p12_errors_and_debug_output_never_hold_a_value() {
 #[test]
 fn a_key_named_twice_is_refused() {
     let error = patch(b"", &[want("A", "1"), want("A", "2")]).unwrap_err();
-    assert_eq!(error, EnvError::Twice { name: EnvKey::parse("A").unwrap() });
+    assert_eq!(
+        error,
+        EnvError::Twice {
+            name: EnvKey::parse("A").unwrap()
+        }
+    );
 }
 
 #[test]
@@ -129,7 +153,10 @@ fn states_tell_present_from_wanted() {
 fn changed_and_appended_keys_are_named_apart() {
     let result = patch(b"A=1\nB=2\n", &[want("A", "1"), want("B", "3"), want("C", "4")]).unwrap();
     let names = |keys: &[EnvKey]| keys.iter().map(EnvKey::to_string).collect::<Vec<_>>();
-    assert_eq!((names(&result.changed), names(&result.appended)), (vec!["B".to_owned()], vec!["C".to_owned()]));
+    assert_eq!(
+        (names(&result.changed), names(&result.appended)),
+        (vec!["B".to_owned()], vec!["C".to_owned()])
+    );
 }
 
 /// Lines that define no wanted key, each whole with its ending.

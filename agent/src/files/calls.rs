@@ -1,0 +1,77 @@
+//! The one layer through which every change to a disk goes.
+//!
+//! Each effect is announced to a hook before it is carried out. Without a hook, as in every real agent, nothing is
+//! announced. A test's hook can refuse an effect (an error of the disk), refuse it and all that follow (a crash), or
+//! record it (to replay what a power cut would have left).
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A change that is about to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// A folder is made.
+    MakeFolder,
+    /// An empty file is made; it must not exist.
+    Create,
+    /// Bytes are added at a file's end.
+    Append(&'a [u8]),
+    /// A file is cut to a length.
+    Truncate(u64),
+    /// A file's or folder's owner is set.
+    SetOwner(u32, u32),
+    /// A file's or folder's permission bits are set.
+    SetMode(u32),
+    /// A file's content is made durable.
+    SyncFile,
+    /// A file is renamed to this path, which it replaces.
+    Rename(&'a Path),
+    /// A file is removed.
+    Remove,
+    /// An empty folder is removed.
+    RemoveFolder,
+    /// A folder's entries are made durable.
+    SyncFolder,
+}
+
+/// What a test puts below every change.
+pub trait Hook: Send + Sync {
+    /// Called before each effect on `path`; an error is given out instead of carrying the effect out.
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()>;
+}
+
+/// The layer; its default is the real thing.
+#[derive(Clone, Default)]
+pub struct Calls(Option<Arc<dyn Hook>>);
+
+impl Calls {
+    /// A layer with a hook.
+    pub fn with(hook: Arc<dyn Hook>) -> Self {
+        Self(Some(hook))
+    }
+
+    /// Carries an effect out.
+    pub(super) fn perform<T>(
+        &self,
+        path: &Path,
+        effect: Effect<'_>,
+        call: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        if let Some(hook) = &self.0 {
+            hook.before(path, effect)?;
+        }
+        call().map_err(io::Error::from)
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Calls(hooked)"
+        } else {
+            "Calls"
+        })
+    }
+}

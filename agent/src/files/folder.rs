@@ -1,0 +1,510 @@
+//! An open folder, and what can be done beneath it.
+//!
+//! Every path is resolved by the kernel beneath the open folder, without following a symlink, a magic link or `..`:
+//! what was checked is what is used, however the tree is changed meanwhile.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, Uid,
+};
+use rustix::io::Errno;
+
+use super::calls::{Calls, Effect};
+use super::error::FilesError;
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A file's attributes that change whenever its content does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The device that holds it.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+    /// How many names it has.
+    pub links: u64,
+    /// When its content changed, in nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// When its content or attributes changed, in nanoseconds since 1970.
+    pub ctime_ns: i128,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing.
+    Missing,
+    /// A regular file.
+    File(Stamp),
+    /// A folder.
+    Folder(Stamp),
+    /// Something else, or something else on the way to it; in a few words.
+    Other(String),
+}
+
+/// What is at a path, and on which mount.
+pub(super) struct Placed {
+    pub look: Look,
+    pub mount: u64,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+    calls: Calls,
+}
+
+impl Folder {
+    /// Opens a folder by its absolute path, none of whose components may be a symlink.
+    pub fn open(path: &Path, calls: Calls) -> Result<Self, FilesError> {
+        let root = Self::root(calls)?;
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        if relative.as_os_str().is_empty() {
+            return Err(FilesError::refused("/", "this is the root of the file system"));
+        }
+        let relative = relative
+            .to_str()
+            .ok_or_else(|| FilesError::refused("directory", "its name is not UTF-8"))?;
+        match root.below(relative) {
+            Err(FilesError::Io { source, .. }) if is(&source, Errno::NOENT) => {
+                Err(FilesError::NoDirectory(path.to_owned()))
+            }
+            other => other,
+        }
+    }
+
+    /// The file system's root.
+    pub fn root(calls: Calls) -> Result<Self, FilesError> {
+        let fd = rustix::fs::openat(CWD, "/", FOLDER, Mode::empty())
+            .map_err(|error| FilesError::io("open", "/", error))?;
+        Ok(Self {
+            fd,
+            path: PathBuf::from("/"),
+            calls,
+        })
+    }
+
+    /// Its absolute path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a folder beneath.
+    pub fn below(&self, relative: &str) -> Result<Self, FilesError> {
+        let fd = self
+            .open_at(relative, FOLDER)
+            .map_err(|error| self.explain("open the folder", relative, error))?;
+        Ok(Self {
+            fd,
+            path: self.path.join(relative),
+            calls: self.calls.clone(),
+        })
+    }
+
+    /// The same folder once more.
+    pub fn again(&self) -> Result<Self, FilesError> {
+        self.below(".")
+    }
+
+    /// What is at a path beneath; nothing is followed.
+    pub fn look(&self, relative: &str) -> Result<Look, FilesError> {
+        self.placed(relative).map(|placed| placed.look)
+    }
+
+    pub(super) fn placed(&self, relative: &str) -> Result<Placed, FilesError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match self.open_at(relative, flags) {
+            Ok(fd) => stat(&fd)
+                .map(placed)
+                .map_err(|error| FilesError::io("look at", self.path.join(relative), error)),
+            Err(Errno::NOENT) => Ok(Placed {
+                look: Look::Missing,
+                mount: 0,
+            }),
+            Err(error) => match self.explain("look at", relative, error) {
+                FilesError::Refused { found, .. } => Ok(Placed {
+                    look: Look::Other(found),
+                    mount: 0,
+                }),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// The mount that the folder itself is on.
+    pub(super) fn mount(&self) -> Result<u64, FilesError> {
+        let found = stat(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;
+        Ok(placed(found).mount)
+    }
+
+    /// Opens a regular file beneath for reading; `None` where there is nothing.
+    pub fn open_file(&self, relative: &str) -> Result<Option<(File, Stamp)>, FilesError> {
+        // Without O_NONBLOCK a FIFO would keep us waiting for somebody to write to it.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match self.open_at(relative, flags) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.explain("read", relative, error)),
+        };
+        let found = stat(&fd).map_err(|error| FilesError::io("look at", self.path.join(relative), error))?;
+        match placed(found).look {
+            Look::File(stamp) => Ok(Some((File::from(fd), stamp))),
+            Look::Folder(_) => Err(FilesError::refused(relative, "there is a folder")),
+            Look::Other(found) => Err(FilesError::refused(relative, found)),
+            Look::Missing => Ok(None),
+        }
+    }
+
+    /// Reads a regular file beneath, of at most `limit` bytes; `None` where there is nothing.
+    pub fn read(&self, relative: &str, limit: u64) -> Result<Option<(Vec<u8>, Stamp)>, FilesError> {
+        let Some((file, stamp)) = self.open_file(relative)? else {
+            return Ok(None);
+        };
+        let mut content = Vec::with_capacity(usize::try_from(stamp.size.min(limit)).unwrap_or(0) + 1);
+        file.take(limit + 1)
+            .read_to_end(&mut content)
+            .map_err(|error| FilesError::io("read", self.path.join(relative), error))?;
+        if content.len() as u64 > limit {
+            return Err(FilesError::refused(
+                relative,
+                format!("the file is longer than {limit} bytes"),
+            ));
+        }
+        Ok(Some((content, stamp)))
+    }
+
+    /// The names in the folder, sorted.
+    pub fn names(&self) -> Result<Vec<String>, FilesError> {
+        let fail = |error: Errno| FilesError::io("list", &self.path, error);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes a folder; false where there is one already.
+    pub fn make(&self, name: &str, mode: u32) -> Result<bool, FilesError> {
+        let path = self.path.join(name);
+        let made = self.calls.perform(&path, Effect::MakeFolder, || {
+            rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
+        });
+        match made {
+            Ok(()) => {
+                // The process's umask may have taken bits away.
+                let folder = self.below(name)?;
+                if stat(&folder.fd).is_ok_and(|found| u32::from(found.stx_mode) & 0o7777 != mode) {
+                    folder.set_mode(mode)?;
+                }
+                Ok(true)
+            }
+            Err(error) if is(&error, Errno::EXIST) => Ok(false),
+            Err(error) => Err(FilesError::io("make the folder", path, error)),
+        }
+    }
+
+    /// Makes an empty file for our eyes only; there must be none.
+    pub fn create(&self, name: &str) -> Result<NewFile, FilesError> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self
+            .calls
+            .perform(&path, Effect::Create, || {
+                rustix::fs::openat2(&self.fd, name, flags, Mode::from_raw_mode(0o600), BENEATH)
+            })
+            .map_err(|error| FilesError::io("create", &path, error))?;
+        Ok(NewFile {
+            file: File::from(fd),
+            path,
+            calls: self.calls.clone(),
+        })
+    }
+
+    /// Opens one of our own files, made if need be, for appending and locking.
+    pub fn open_own(&self, name: &str) -> Result<NewFile, FilesError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), BENEATH) {
+            Ok(fd) => Ok(NewFile {
+                file: File::from(fd),
+                path,
+                calls: self.calls.clone(),
+            }),
+            Err(Errno::NOENT) => {
+                drop(self.create(name)?);
+                self.open_own(name)
+            }
+            Err(error) => Err(FilesError::io("open", path, error)),
+        }
+    }
+
+    /// Renames a file beneath to a path beneath `to`, replacing what is there.
+    pub fn rename(&self, from: &str, to: &Self, name: &str) -> Result<(), FilesError> {
+        let (path, target) = (self.path.join(from), to.path.join(name));
+        self.calls
+            .perform(&path, Effect::Rename(&target), || {
+                rustix::fs::renameat(&self.fd, from, &to.fd, name)
+            })
+            .map_err(|error| FilesError::io("put in place", target, error))
+    }
+
+    /// Removes a file; false where there is none.
+    pub fn remove(&self, name: &str) -> Result<bool, FilesError> {
+        let path = self.path.join(name);
+        let removed = self.calls.perform(&path, Effect::Remove, || {
+            rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+        });
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if is(&error, Errno::NOENT) => Ok(false),
+            Err(error) => Err(FilesError::io("remove", path, error)),
+        }
+    }
+
+    /// Removes an empty folder; false where there is none or it is not empty.
+    pub fn remove_folder(&self, name: &str) -> Result<bool, FilesError> {
+        let path = self.path.join(name);
+        let removed = self.calls.perform(&path, Effect::RemoveFolder, || {
+            rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+        });
+        let there = [
+            Errno::NOENT,
+            Errno::NOTEMPTY,
+            Errno::EXIST,
+            Errno::BUSY,
+            Errno::NOTDIR,
+        ];
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if there.iter().any(|errno| is(&error, *errno)) => Ok(false),
+            Err(error) => Err(FilesError::io("remove the folder", path, error)),
+        }
+    }
+
+    /// Removes a folder of our own with everything in it; nothing is followed.
+    pub fn remove_all(&self, name: &str) -> Result<(), FilesError> {
+        match self.look(name)? {
+            Look::Missing => return Ok(()),
+            Look::Folder(_) => {
+                let folder = self.below(name)?;
+                for entry in folder.names()? {
+                    folder.remove_all(&entry)?;
+                }
+                self.remove_folder(name)?;
+            }
+            Look::File(_) | Look::Other(_) => {
+                self.remove(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the folder's permission bits.
+    pub fn set_mode(&self, mode: u32) -> Result<(), FilesError> {
+        self.calls
+            .perform(&self.path, Effect::SetMode(mode), || {
+                rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+            })
+            .map_err(|error| FilesError::io("set the mode of", &self.path, error))
+    }
+
+    /// Makes the folder's entries durable.
+    pub fn sync(&self) -> Result<(), FilesError> {
+        self.calls
+            .perform(&self.path, Effect::SyncFolder, || rustix::fs::fsync(&self.fd))
+            .map_err(|error| FilesError::io("make durable", &self.path, error))
+    }
+
+    /// Free bytes for us on its file system.
+    pub fn free_bytes(&self) -> Result<u64, FilesError> {
+        let space =
+            rustix::fs::fstatvfs(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn open_at(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        // The kernel asks to try again when the tree was renamed during the walk; that can't go on for long.
+        for _ in 0..8 {
+            match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Says which component of a path is in the way, if one is.
+    fn explain(&self, doing: &'static str, relative: &str, error: Errno) -> FilesError {
+        let in_the_way = matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NXIO);
+        if !in_the_way {
+            return FilesError::io(doing, self.path.join(relative), error);
+        }
+        let ends = relative
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .chain([relative.len()]);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for part in ends.map(|end| &relative[..end]) {
+            let Some(found) = self.open_at(part, flags).ok().and_then(|fd| stat(&fd).ok()) else {
+                break;
+            };
+            match placed(found).look {
+                Look::Other(found) if part == relative => return FilesError::refused(relative, found),
+                Look::Other(found) => return FilesError::refused(relative, format!("{found} at {part}")),
+                Look::File(_) if part != relative => {
+                    return FilesError::refused(
+                        relative,
+                        format!("there is a file at {part}, where a folder is needed"),
+                    );
+                }
+                _ => {}
+            }
+        }
+        FilesError::refused(
+            relative,
+            "there is something other than a folder or file on the way to it",
+        )
+    }
+}
+
+/// A file of ours that is being written.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    pub file: File,
+    path: PathBuf,
+    calls: Calls,
+}
+
+impl NewFile {
+    /// Its absolute path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds bytes at the end.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
+        let mut rest = bytes;
+        self.calls
+            .perform(&self.path, Effect::Append(bytes), || {
+                while !rest.is_empty() {
+                    match rustix::io::write(&self.file, rest) {
+                        Ok(0) => return Err(Errno::IO),
+                        Ok(written) => rest = &rest[written..],
+                        Err(Errno::INTR) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            })
+            .map_err(|error| FilesError::io("write", &self.path, error))
+    }
+
+    /// Cuts the file.
+    pub fn truncate(&self, length: u64) -> Result<(), FilesError> {
+        self.calls
+            .perform(&self.path, Effect::Truncate(length), || {
+                rustix::fs::ftruncate(&self.file, length)
+            })
+            .map_err(|error| FilesError::io("cut", &self.path, error))
+    }
+
+    /// Sets owner and permission bits, in this order, for a change of owner takes bits away.
+    pub fn set_attributes(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<(), FilesError> {
+        if let Some((uid, gid)) = owner {
+            self.calls
+                .perform(&self.path, Effect::SetOwner(uid, gid), || {
+                    rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                })
+                .map_err(|error| FilesError::io("set the owner of", &self.path, error))?;
+        }
+        self.calls
+            .perform(&self.path, Effect::SetMode(mode), || {
+                rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))
+            })
+            .map_err(|error| FilesError::io("set the mode of", &self.path, error))
+    }
+
+    /// Makes content durable, and of the attributes only what reading it needs.
+    pub fn sync_data(&self) -> Result<(), FilesError> {
+        self.calls
+            .perform(&self.path, Effect::SyncFile, || rustix::fs::fdatasync(&self.file))
+            .map_err(|error| FilesError::io("make durable", &self.path, error))
+    }
+
+    /// Makes content and attributes durable.
+    pub fn sync(&self) -> Result<(), FilesError> {
+        self.calls
+            .perform(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
+            .map_err(|error| FilesError::io("make durable", &self.path, error))
+    }
+}
+
+/// Whether an error is this one of the system's.
+pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn stat(fd: impl AsFd) -> Result<Statx, Errno> {
+    rustix::fs::statx(
+        fd,
+        "",
+        AtFlags::EMPTY_PATH,
+        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
+    )
+}
+
+fn placed(found: Statx) -> Placed {
+    let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
+    let stamp = Stamp {
+        size: found.stx_size,
+        mode: u32::from(found.stx_mode) & 0o7777,
+        uid: found.stx_uid,
+        gid: found.stx_gid,
+        device,
+        inode: found.stx_ino,
+        links: u64::from(found.stx_nlink),
+        mtime_ns: nanoseconds(found.stx_mtime),
+        ctime_ns: nanoseconds(found.stx_ctime),
+    };
+    let look = match FileType::from_raw_mode(u32::from(found.stx_mode)) {
+        FileType::RegularFile => Look::File(stamp),
+        FileType::Directory => Look::Folder(stamp),
+        FileType::Symlink => Look::Other("there is a symlink".to_owned()),
+        FileType::Fifo => Look::Other("there is a FIFO".to_owned()),
+        FileType::Socket => Look::Other("there is a socket".to_owned()),
+        FileType::CharacterDevice | FileType::BlockDevice => Look::Other("there is a device".to_owned()),
+        FileType::Unknown => Look::Other("there is something of an unknown kind".to_owned()),
+    };
+    // Kernels before 5.8 do not tell the mount; the device is the next best thing.
+    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Placed {
+        look,
+        mount: if told { found.stx_mnt_id } else { device },
+    }
+}
+
+fn nanoseconds(time: StatxTimestamp) -> i128 {
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}

@@ -1,0 +1,40 @@
+//! The tenant's files: a directory as a capability, and changes to it that happen wholly or not at all (P6).
+//!
+//! Guarantees: nothing outside the directory is reached, whatever symlinks are put in the way, even while we work;
+//! what was changed is durable when a call returns; after a crash at any moment, [`Transactions::recover`] makes the
+//! set of files wholly old or wholly new. Assumption: the tenant's file system keeps what was fsynced, and renames
+//! within it are atomic. Caveat: extended attributes and ACLs of a replaced file are not carried over.
+
+mod calls;
+mod error;
+mod folder;
+mod inspect;
+mod prepare;
+mod record;
+mod stage;
+mod transaction;
+mod tree;
+
+pub use calls::{Calls, Effect, Hook};
+pub use error::FilesError;
+pub use folder::{Look, Stamp};
+pub use inspect::{Found, HashCache, Seen};
+pub use record::{RestorePoint, Was};
+pub use stage::Stage;
+pub use transaction::{Before, Change, FileSet, TransactionState, Transactions};
+pub use tree::Tree;
+
+pub(crate) use folder::{Folder, NewFile};
+pub(crate) use record::{read_record, write_record};
+
+/// The longest managed file that is read, in bytes: as long as the longest request that could bring one.
+pub const FILE_LIMIT: u64 = tenantry_protocol::BODY_LIMIT as u64;
+
+/// The SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> tenantry_api::names::Sha256 {
+    use sha2::Digest as _;
+    inspect::to_name(sha2::Sha256::digest(bytes).as_slice())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,450 @@
+//! A set of files that changes wholly or not at all (P6).
+//!
+//! ```text
+//! DIR/.tenantry/restore/<op>/   index, 0, 1, …    what was there before: the restore point
+//! DIR/.tenantry/tx/<op>.new/    plan, 0, 1, …     new content, with its mode and owner
+//! DIR/.tenantry/tx/<op>.undo/   plan, 0, 1, …     the same for a restore, made from the restore point
+//! ```
+//!
+//! `prepare` writes the restore point and the new content and makes them durable. `commit` renames `plan` to
+//! `COMMIT` and makes that durable: this is the moment. Then every file is renamed into its place, the folders are
+//! made durable, and `COMMIT` becomes `DONE`. A crash before the moment leaves the old set, for nothing of the
+//! tenant's was touched; after it, [`Transactions::recover`] carries on: each step can be done again. A restore is
+//! the same machinery with the restore point as the new content, and once committed it wins.
+
+use std::collections::BTreeSet;
+
+use tenantry_api::names::{OperationId, ProtectedPath, RelativePath, Sha256};
+use tenantry_protocol::Owner;
+
+use super::error::FilesError;
+use super::folder::{Folder, Look};
+use super::prepare;
+use super::record::{Plan, RestorePoint, Staged, Step, read_record};
+use super::stage::Stage;
+use super::tree::Tree;
+
+pub(super) const RESTORE: &str = "restore";
+pub(super) const INDEX: &str = "index";
+pub(super) const PLAN: &str = "plan";
+pub(super) const BESIDE: &str = "beside";
+const COMMIT: &str = "COMMIT";
+const DONE: &str = "DONE";
+const TX: &str = "tx";
+
+/// Changes that happen together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSet {
+    /// Each path once.
+    pub changes: Vec<Change>,
+}
+
+/// A change to one file.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The file gets this content.
+    Write {
+        /// Which file.
+        path: RelativePath,
+        /// All its bytes.
+        content: Vec<u8>,
+        /// Its permission bits; `None`: the old file's, or 0600 for a new one.
+        mode: Option<u32>,
+        /// Its owner; `None`: the old file's, or our own for a new one.
+        owner: Option<Owner>,
+        /// What must be there now.
+        before: Before,
+    },
+    /// The file is removed. One that is not there is fine.
+    Delete {
+        /// Which file.
+        path: RelativePath,
+        /// What must be there now.
+        before: Before,
+    },
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Write {
+                path, content, mode, ..
+            } => write!(f, "Write({path}, {} bytes, {mode:?})", content.len()),
+            Self::Delete { path, .. } => write!(f, "Delete({path})"),
+        }
+    }
+}
+
+impl Change {
+    /// Which file.
+    pub fn path(&self) -> &RelativePath {
+        match self {
+            Self::Write { path, .. } | Self::Delete { path, .. } => path,
+        }
+    }
+
+    /// What must be there now.
+    pub fn before(&self) -> &Before {
+        match self {
+            Self::Write { before, .. } | Self::Delete { before, .. } => before,
+        }
+    }
+}
+
+/// What must be at a path for its change to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Whatever there is.
+    Any,
+    /// Nothing.
+    Missing,
+    /// A file with this content.
+    Is(Sha256),
+}
+
+/// How far an operation's files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionState {
+    /// Nothing was prepared, or it was discarded or finished.
+    None,
+    /// Prepared; nothing of the tenant's was touched.
+    Prepared,
+    /// Committed; it must be rolled forward.
+    Committed,
+    /// All files are new.
+    Done,
+    /// A restore was committed; it must be rolled forward.
+    Restoring,
+    /// All files are as before.
+    Restored,
+}
+
+/// The transactions of one tenant's directory. The caller holds the tenant's lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Transactions<'a> {
+    pub(super) tree: &'a Tree,
+}
+
+impl<'a> Transactions<'a> {
+    /// The transactions of a directory.
+    pub fn new(tree: &'a Tree) -> Self {
+        Self { tree }
+    }
+
+    /// Writes the restore point and the new content, durably. Nothing of the tenant's is touched. What an earlier
+    /// attempt of the same operation left is discarded first; after an error everything is discarded.
+    pub fn prepare(
+        &self,
+        operation: &OperationId,
+        set: &FileSet,
+        protect: &[ProtectedPath],
+    ) -> Result<(), FilesError> {
+        if !matches!(
+            self.state(operation)?,
+            TransactionState::None | TransactionState::Prepared
+        ) {
+            return Err(wrong(operation, "its files were committed already"));
+        }
+        let targets = prepare::survey(self.tree, set, protect)?;
+        self.discard(operation)?;
+        prepare::write(self.tree, operation, &targets).inspect_err(|_| {
+            // The error that is given out says more than one of the cleaning.
+            let _ = self.discard(operation);
+        })
+    }
+
+    /// Makes the change. An error leaves it either `Prepared`, with nothing touched, or `Committed`:
+    /// [`Self::state`] tells, and [`Self::recover`] or [`Self::restore`] goes on from there.
+    pub fn commit(&self, operation: &OperationId) -> Result<(), FilesError> {
+        match self.state(operation)? {
+            TransactionState::Prepared => {}
+            TransactionState::Committed => return self.roll_forward(&new(operation)),
+            TransactionState::Done => return Ok(()),
+            TransactionState::None => return Err(wrong(operation, "its files were not prepared")),
+            TransactionState::Restoring | TransactionState::Restored => {
+                return Err(wrong(operation, "its files were restored"));
+            }
+        }
+        let folder = self.folder(&new(operation))?;
+        let plan: Plan = self.plan(&folder, PLAN)?;
+        for step in &plan.steps {
+            let expected = step.expect.map_or(Look::Missing, Look::File);
+            if self.tree.look(&step.path)? != expected {
+                return Err(FilesError::Moved {
+                    path: step.path.to_string(),
+                });
+            }
+        }
+        self.commit_plan(&folder)?;
+        self.apply(&folder, &plan)
+    }
+
+    /// How far an operation's files are.
+    pub fn state(&self, operation: &OperationId) -> Result<TransactionState, FilesError> {
+        let Some(all) = self.tree.own(TX)? else {
+            return Ok(TransactionState::None);
+        };
+        let has = |folder: &str, record: &str| match all.look(folder)? {
+            Look::Missing => Ok::<bool, FilesError>(false),
+            _ => Ok(all.below(folder)?.look(record)? != Look::Missing),
+        };
+        let (new, undo) = (new(operation), undo(operation));
+        Ok(if has(&undo, COMMIT)? {
+            TransactionState::Restoring
+        } else if has(&undo, DONE)? {
+            TransactionState::Restored
+        } else if has(&new, COMMIT)? {
+            TransactionState::Committed
+        } else if has(&new, DONE)? {
+            TransactionState::Done
+        } else if has(&new, PLAN)? {
+            TransactionState::Prepared
+        } else {
+            TransactionState::None
+        })
+    }
+
+    /// After a crash: what was committed is carried to its end, anything else is discarded. Ends as `None`, `Done`
+    /// or `Restored`.
+    pub fn recover(&self, operation: &OperationId) -> Result<TransactionState, FilesError> {
+        match self.state(operation)? {
+            TransactionState::Restoring => self.roll_forward(&undo(operation))?,
+            TransactionState::Committed => self.roll_forward(&new(operation))?,
+            TransactionState::Prepared | TransactionState::None => self.discard(operation)?,
+            TransactionState::Done | TransactionState::Restored => {}
+        }
+        self.state(operation)
+    }
+
+    /// Puts every file back as `prepare` found it: content, mode, owner or absence; folders that were made are
+    /// removed if they are empty. Also after a half-done commit, and again after a half-done restore.
+    pub fn restore(&self, operation: &OperationId) -> Result<(), FilesError> {
+        if self.state(operation)? == TransactionState::Restoring {
+            return self.roll_forward(&undo(operation));
+        }
+        let point = self
+            .restore_point(operation)?
+            .ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
+        self.remove_transaction(&undo(operation))?;
+        prepare::write_restore(self.tree, operation, &point)?;
+        let folder = self.folder(&undo(operation))?;
+        let plan: Plan = self.plan(&folder, PLAN)?;
+        self.commit_plan(&folder)?;
+        self.apply(&folder, &plan)
+    }
+
+    /// What an operation found before it changed anything.
+    pub fn restore_point(&self, operation: &OperationId) -> Result<Option<RestorePoint>, FilesError> {
+        let Some(all) = self.tree.own(RESTORE)? else {
+            return Ok(None);
+        };
+        if all.look(operation.as_str())? == Look::Missing {
+            return Ok(None);
+        }
+        let folder = all.below(operation.as_str())?;
+        let point: Option<RestorePoint> = read_record(&folder, INDEX)?;
+        match point {
+            Some(point) if point.operation != *operation => Err(FilesError::damaged(
+                folder.path().join(INDEX),
+                "it is another operation's",
+            )),
+            other => Ok(other),
+        }
+    }
+
+    /// Removes what an operation staged. The restore point stays if files were changed.
+    pub fn finish(&self, operation: &OperationId) -> Result<(), FilesError> {
+        match self.state(operation)? {
+            TransactionState::Committed | TransactionState::Restoring => {
+                return Err(wrong(operation, "its files are committed but not all in place"));
+            }
+            TransactionState::Prepared => self.discard(operation)?,
+            TransactionState::None | TransactionState::Done | TransactionState::Restored => {
+                self.remove_transaction(&new(operation))?;
+                self.remove_transaction(&undo(operation))?;
+            }
+        }
+        Stage::remove(self.tree, operation)
+    }
+
+    /// Operations that have something staged.
+    pub fn pending(&self) -> Result<Vec<OperationId>, FilesError> {
+        let mut all: BTreeSet<OperationId> = Stage::all(self.tree)?.into_iter().collect();
+        let names = self
+            .tree
+            .own(TX)?
+            .map_or(Ok(Vec::new()), |folder| folder.names())?;
+        all.extend(
+            names
+                .iter()
+                .filter_map(|name| OperationId::parse(name.rsplit_once('.')?.0).ok()),
+        );
+        Ok(all.into_iter().collect())
+    }
+
+    /// Removes all restore points but these.
+    pub fn prune(&self, keep: &[OperationId]) -> Result<(), FilesError> {
+        let Some(folder) = self.tree.own(RESTORE)? else {
+            return Ok(());
+        };
+        for name in folder.names()? {
+            if !keep.iter().any(|operation| operation.as_str() == name) {
+                folder.remove_all(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&self, operation: &OperationId) -> Result<(), FilesError> {
+        self.remove_transaction(&undo(operation))?;
+        self.remove_transaction(&new(operation))?;
+        self.tree
+            .own(RESTORE)?
+            .map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
+    }
+
+    /// Removes a transaction's folder, its records first: without its plan nobody takes it for a whole one.
+    fn remove_transaction(&self, name: &str) -> Result<(), FilesError> {
+        let Some(all) = self.tree.own(TX)? else {
+            return Ok(());
+        };
+        if all.look(name)? == Look::Missing {
+            return Ok(());
+        }
+        let folder = all.below(name)?;
+        for record in [PLAN, COMMIT, DONE] {
+            folder.remove(record)?;
+        }
+        // A torn list was never used: it is durable before the first file is staged beside its target.
+        let beside: Option<Vec<RelativePath>> = read_record(&folder, BESIDE).ok().flatten();
+        for path in beside.unwrap_or_default() {
+            if let Some(parent) = self.parent(&path)? {
+                parent.remove(path.file_name())?;
+            }
+        }
+        all.remove_all(name)
+    }
+
+    fn folder(&self, name: &str) -> Result<Folder, FilesError> {
+        self.tree.make_own(TX)?.below(name)
+    }
+
+    fn plan(&self, folder: &Folder, record: &str) -> Result<Plan, FilesError> {
+        read_record(folder, record)?
+            .ok_or_else(|| FilesError::damaged(folder.path().join(record), "it is missing"))
+    }
+
+    /// The moment: from here on the change happens.
+    fn commit_plan(&self, folder: &Folder) -> Result<(), FilesError> {
+        folder.rename(PLAN, folder, COMMIT)?;
+        folder.sync().inspect_err(|_| {
+            // Not known to be durable, so it must not count. If this fails too, the state stays committed.
+            let _ = folder.rename(COMMIT, folder, PLAN);
+        })
+    }
+
+    fn roll_forward(&self, name: &str) -> Result<(), FilesError> {
+        let folder = self.folder(name)?;
+        let plan = self.plan(&folder, COMMIT)?;
+        self.apply(&folder, &plan)
+    }
+
+    /// Carries out a committed plan; each part can be done again.
+    fn apply(&self, folder: &Folder, plan: &Plan) -> Result<(), FilesError> {
+        let mut touched: BTreeSet<Option<RelativePath>> = BTreeSet::new();
+        for step in plan.steps.iter().filter(|step| step.put.is_none()) {
+            if let Some(parent) = self.parent(&step.path)? {
+                parent.remove(step.path.file_name())?;
+                touched.insert(step.path.parent());
+            }
+        }
+        for path in &plan.make {
+            let parent = self.existing_parent(path)?;
+            parent.make(path.file_name(), 0o755)?;
+            touched.insert(path.parent());
+        }
+        for step in &plan.steps {
+            if let Some(staged) = &step.put {
+                self.put(folder, staged, step)?;
+                touched.insert(step.path.parent());
+            }
+        }
+        self.sync(&touched)?;
+        let mut emptied = BTreeSet::new();
+        for path in &plan.remove {
+            if let Some(parent) = self.parent(path)? {
+                parent.remove_folder(path.file_name())?;
+                emptied.insert(path.parent());
+            }
+        }
+        self.sync(&emptied)?;
+        folder.rename(COMMIT, folder, DONE)
+    }
+
+    fn put(&self, folder: &Folder, staged: &Staged, step: &Step) -> Result<(), FilesError> {
+        let (source, name) = match staged {
+            Staged::Here(name) => (folder.again()?, name.as_str()),
+            Staged::Beside(path) => (self.existing_parent(path)?, path.file_name()),
+        };
+        let target = self.existing_parent(&step.path)?;
+        if source.look(name)? != Look::Missing {
+            return source.rename(name, &target, step.path.file_name());
+        }
+        // It was put in place before the crash.
+        match target.look(step.path.file_name())? {
+            Look::File(_) => Ok(()),
+            _ => Err(FilesError::damaged(
+                source.path().join(name),
+                format!("the new content of {} is gone", step.path),
+            )),
+        }
+    }
+
+    fn sync(&self, folders: &BTreeSet<Option<RelativePath>>) -> Result<(), FilesError> {
+        for path in folders {
+            match path {
+                None => self.tree.root.sync()?,
+                Some(path) if self.tree.look(path)? == Look::Missing => {}
+                Some(path) => self.tree.root.below(path.as_str())?.sync()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn parent(&self, path: &RelativePath) -> Result<Option<Folder>, FilesError> {
+        match path.parent() {
+            None => self.tree.root.again().map(Some),
+            Some(parent) if self.tree.look(&parent)? == Look::Missing => Ok(None),
+            Some(parent) => self.tree.root.below(parent.as_str()).map(Some),
+        }
+    }
+
+    fn existing_parent(&self, path: &RelativePath) -> Result<Folder, FilesError> {
+        path.parent().map_or_else(
+            || self.tree.root.again(),
+            |parent| self.tree.root.below(parent.as_str()),
+        )
+    }
+}
+
+pub(super) fn make_transaction(tree: &Tree, name: &str) -> Result<(Folder, Folder), FilesError> {
+    let all = tree.make_own(TX)?;
+    all.make(name, 0o700)?;
+    let folder = all.below(name)?;
+    Ok((all, folder))
+}
+
+pub(super) fn new(operation: &OperationId) -> String {
+    format!("{operation}.new")
+}
+
+pub(super) fn undo(operation: &OperationId) -> String {
+    format!("{operation}.undo")
+}
+
+fn wrong(operation: &OperationId, problem: &str) -> FilesError {
+    FilesError::Invalid {
+        path: format!("operation {operation}"),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The tenant's directory, and the folder in it that is ours.
+
+use std::path::Path;
+
+use tenantry_api::names::{AGENT_FOLDER, RelativePath};
+
+use super::calls::Calls;
+use super::error::FilesError;
+use super::folder::{Folder, Look};
+
+/// The tenant's directory as a capability: whoever has it can look and write beneath it and nowhere else.
+#[derive(Debug)]
+pub struct Tree {
+    pub(crate) root: Folder,
+}
+
+impl Tree {
+    /// Opens a directory. No component of its path may be a symlink: the local policy allows paths, and a symlink
+    /// would make them mean something else.
+    pub fn open(directory: &Path, calls: Calls) -> Result<Self, FilesError> {
+        Ok(Self {
+            root: Folder::open(directory, calls)?,
+        })
+    }
+
+    /// Opens a directory; what is missing of it is made first (0755).
+    pub fn create(directory: &Path, calls: Calls) -> Result<Self, FilesError> {
+        match Self::open(directory, calls.clone()) {
+            Err(FilesError::NoDirectory(_)) => {}
+            other => return other,
+        }
+        let (Some(parent), Some(name)) = (
+            directory.parent(),
+            directory.file_name().and_then(|name| name.to_str()),
+        ) else {
+            return Err(FilesError::NoDirectory(directory.to_owned()));
+        };
+        let parent = if parent == Path::new("/") {
+            Folder::root(calls.clone())?
+        } else {
+            Self::create(parent, calls.clone())?.root
+        };
+        parent.make(name, 0o755)?;
+        parent.sync()?;
+        Self::open(directory, calls)
+    }
+
+    /// Its absolute path.
+    pub fn directory(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// What is at a path, without reading it.
+    pub fn look(&self, path: &RelativePath) -> Result<Look, FilesError> {
+        self.root.look(path.as_str())
+    }
+
+    /// Reads a regular file of at most `limit` bytes; `None` where there is nothing.
+    pub fn read(&self, path: &RelativePath, limit: u64) -> Result<Option<Vec<u8>>, FilesError> {
+        Ok(self.root.read(path.as_str(), limit)?.map(|(content, _)| content))
+    }
+
+    /// Free bytes on its file system.
+    pub fn free_bytes(&self) -> Result<u64, FilesError> {
+        self.root.free_bytes()
+    }
+
+    /// Our own folder in it, if it was made already.
+    pub(super) fn own_folder(&self) -> Result<Option<Folder>, FilesError> {
+        match self.root.look(AGENT_FOLDER)? {
+            Look::Missing => Ok(None),
+            Look::Folder(stamp) if stamp.uid == rustix::process::geteuid().as_raw() => {
+                let folder = self.root.below(AGENT_FOLDER)?;
+                if stamp.mode != 0o700 {
+                    folder.set_mode(0o700)?;
+                }
+                Ok(Some(folder))
+            }
+            Look::Folder(stamp) => Err(FilesError::refused(
+                AGENT_FOLDER,
+                format!("the folder belongs to user {}, not to us", stamp.uid),
+            )),
+            Look::File(_) => Err(FilesError::refused(AGENT_FOLDER, "there is a file")),
+            Look::Other(found) => Err(FilesError::refused(AGENT_FOLDER, found)),
+        }
+    }
+
+    /// Our own folder in it, for our eyes only and invisible to git.
+    pub(super) fn make_own_folder(&self) -> Result<Folder, FilesError> {
+        let folder = match self.own_folder()? {
+            Some(folder) => folder,
+            None => {
+                self.root.make(AGENT_FOLDER, 0o700)?;
+                self.root.sync()?;
+                self.root.below(AGENT_FOLDER)?
+            }
+        };
+        // A power cut may have left it empty.
+        if !matches!(folder.look(".gitignore")?, Look::File(stamp) if stamp.size == 2) {
+            folder.remove_all(".gitignore")?;
+            let mut ignore = folder.create(".gitignore")?;
+            ignore.append(b"*\n")?;
+        }
+        Ok(folder)
+    }
+
+    /// A folder in our own folder, made if need be and then durable.
+    pub(super) fn make_own(&self, name: &str) -> Result<Folder, FilesError> {
+        let own = self.make_own_folder()?;
+        if own.make(name, 0o700)? {
+            own.sync()?;
+        }
+        own.below(name)
+    }
+
+    /// A folder in our own folder, if there is one.
+    pub(super) fn own(&self, name: &str) -> Result<Option<Folder>, FilesError> {
+        let Some(own) = self.own_folder()? else {
+            return Ok(None);
+        };
+        match own.look(name)? {
+            Look::Missing => Ok(None),
+            _ => own.below(name).map(Some),
+        }
+    }
+}

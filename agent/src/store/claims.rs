@@ -1,0 +1,193 @@
+//! Whose a directory and a project are: the host is the only arbiter.
+//!
+//! A claim is one UID's on one directory and one project. While it is not released, no other UID gets either. The
+//! epoch only rises; the same epoch is taken again only for the very same operation, as a resubmission.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tenantry_api::names::{Directory, OperationId, ProjectName, TenantUid};
+use tenantry_protocol::{ClaimState, Place, TenantRef};
+
+use super::error::{ClaimError, StoreError};
+use super::{Store, load, save};
+use crate::files::{FilesError, Folder};
+
+const CLAIM: &str = "claim";
+
+/// Whose a directory and a project are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Claim {
+    /// The Tenant's UID.
+    pub uid: TenantUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The operator that asked last, by its certificate's name.
+    pub operator: String,
+    /// The compose project.
+    pub project: ProjectName,
+    /// The directory.
+    pub directory: Directory,
+    /// The highest epoch that was seen for the Tenant.
+    pub epoch: u64,
+    /// The operation that the epoch was for; `None`: taking over what was there.
+    pub operation: Option<OperationId>,
+    /// Whether it was given back.
+    pub released: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimWanted {
+    /// Who asks.
+    pub tenant: TenantRef,
+    /// Through which operator, by its certificate's name.
+    pub operator: String,
+    /// For what.
+    pub place: Place,
+    /// Under which epoch.
+    pub epoch: u64,
+    /// For which operation; `None`: only to take over what is there.
+    pub operation: Option<OperationId>,
+}
+
+impl Claim {
+    fn owner(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// What of a place this claim holds.
+    fn holds(&self, place: &Place) -> Option<&'static str> {
+        if self.released {
+            return None;
+        }
+        let overlaps = self.directory.is_at_or_below(place.directory.as_str())
+            || place.directory.is_at_or_below(self.directory.as_str());
+        match (overlaps, self.project == place.project) {
+            (true, true) => Some("directory and project"),
+            (true, false) => Some("directory"),
+            (false, true) => Some("project"),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Store {
+    /// Takes a directory and a project for a Tenant, or raises its epoch. Durable when it returns.
+    pub fn claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
+        let mut claims = self.claims();
+        let uid = &wanted.tenant.uid;
+        let held = claims.values().filter(|claim| claim.uid != *uid);
+        for claim in held {
+            if let Some(holds) = claim.holds(&wanted.place) {
+                let holds = holds.to_owned();
+                return Err(ClaimError::Held {
+                    owner: claim.owner(),
+                    uid: claim.uid.clone(),
+                    holds,
+                });
+            }
+        }
+        if let Some(own) = claims.get(uid) {
+            check_own(own, wanted)?;
+        }
+        let claim = Claim {
+            uid: uid.clone(),
+            namespace: wanted.tenant.namespace.clone(),
+            name: wanted.tenant.name.clone(),
+            operator: wanted.operator.clone(),
+            project: wanted.place.project.clone(),
+            directory: wanted.place.directory.clone(),
+            epoch: wanted.epoch,
+            operation: wanted.operation.clone(),
+            released: false,
+        };
+        if claims.get(uid) != Some(&claim) {
+            save(&self.tenant(uid)?, CLAIM, &claim)?;
+            claims.insert(uid.clone(), claim.clone());
+        }
+        Ok(claim)
+    }
+
+    /// Gives a claim back; also where there is none. Its epoch stays known.
+    pub fn release(&self, uid: &TenantUid) -> Result<(), StoreError> {
+        let mut claims = self.claims();
+        let Some(claim) = claims.get(uid).filter(|claim| !claim.released) else {
+            return Ok(());
+        };
+        let released = Claim {
+            released: true,
+            ..claim.clone()
+        };
+        save(&self.tenant(uid)?, CLAIM, &released)?;
+        claims.insert(uid.clone(), released);
+        Ok(())
+    }
+
+    /// A Tenant's claim, a released one included.
+    pub fn claim_of(&self, uid: &TenantUid) -> Option<Claim> {
+        self.claims().get(uid).cloned()
+    }
+
+    /// Every claim, released ones included.
+    pub fn all_claims(&self) -> Vec<Claim> {
+        self.claims().values().cloned().collect()
+    }
+
+    /// Whose a place is, seen from a Tenant.
+    pub fn claim_state(&self, uid: &TenantUid, place: &Place) -> ClaimState {
+        let claims = self.claims();
+        let others = claims.values().filter(|claim| claim.uid != *uid);
+        let mut held = others.filter_map(|claim| claim.holds(place).map(|holds| (claim, holds)));
+        if let Some((claim, holds)) = held.next() {
+            return ClaimState::Other {
+                owner: claim.owner(),
+                uid: claim.uid.clone(),
+                holds: holds.to_owned(),
+            };
+        }
+        match claims.get(uid).filter(|claim| !claim.released) {
+            Some(_) => ClaimState::Ours,
+            None => ClaimState::Free,
+        }
+    }
+}
+
+fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
+    let same_place = own.project == wanted.place.project && own.directory == wanted.place.directory;
+    if !own.released && !same_place {
+        let (project, directory) = (own.project.to_string(), own.directory.to_string());
+        return Err(ClaimError::Moved { project, directory });
+    }
+    let again = wanted.epoch == own.epoch
+        && wanted.operation == own.operation
+        && wanted.operator == own.operator
+        && !own.released;
+    if wanted.epoch > own.epoch || again {
+        return Ok(());
+    }
+    Err(ClaimError::Stale {
+        wanted: wanted.epoch,
+        seen: own.epoch,
+    })
+}
+
+/// Reads every claim.
+pub(super) fn load_all(tenants: &Folder) -> Result<BTreeMap<TenantUid, Claim>, StoreError> {
+    let mut claims = BTreeMap::new();
+    for name in tenants.names()? {
+        let Ok(uid) = TenantUid::parse(name) else { continue };
+        let folder = tenants.below(uid.as_str())?;
+        let Some(claim) = load::<Claim>(&folder, CLAIM)? else {
+            continue;
+        };
+        if claim.uid != uid {
+            return Err(FilesError::damaged(folder.path().join(CLAIM), "it is another Tenant's").into());
+        }
+        claims.insert(uid, claim);
+    }
+    Ok(claims)
+}

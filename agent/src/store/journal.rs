@@ -1,0 +1,400 @@
+//! An operation's journal: a line a record, each durable before its effect begins.
+//!
+//! ```text
+//! <length of the JSON in bytes> <checksum> <JSON>\n
+//! ```
+//!
+//! The checksum covers the JSON and the checksum of the line before, so that no line can be lost, doubled or moved
+//! unnoticed. The first line says whose journal it is. A last line that was cut short by a crash was not durable, so
+//! nothing was done on it: it is dropped. Any other damage is an error.
+
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tenantry_api::names::{OperationId, Sha256, TenantUid};
+
+use super::Store;
+use super::error::StoreError;
+use crate::files::{FilesError, Folder, Look, NewFile, sha256};
+
+const JOURNAL: &str = "journal";
+const REQUESTS: &str = "requests";
+/// The longest journal, in bytes: some hundred times that of an ordinary operation.
+const LIMIT: usize = 16 * 1024 * 1024;
+/// How many digits of the checksum are written: 64 bits against damage, not against an enemy.
+const SUM: usize = 16;
+/// How many operations' journals are kept; the history in a Tenant's status is as long.
+const KEPT: usize = 10;
+
+/// An operation's journal, open for appending.
+#[derive(Debug)]
+pub struct Journal<T> {
+    file: NewFile,
+    head: Head,
+    sum: String,
+    length: usize,
+    broken: bool,
+    records: PhantomData<fn(&T)>,
+}
+
+/// The first line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Head {
+    version: u32,
+    tenant: TenantUid,
+    operation: OperationId,
+    /// Rises with every operation of the tenant: the order in which they were begun.
+    number: u64,
+    request_sha256: Sha256,
+}
+
+impl Store {
+    /// Begins an operation: keeps the request, and a journal with nothing in it yet, durably.
+    pub fn begin<T: Serialize>(
+        &self,
+        uid: &TenantUid,
+        operation: &OperationId,
+        request: &[u8],
+    ) -> Result<Journal<T>, StoreError> {
+        let journals = self.folder(uid, JOURNAL)?;
+        if journals.look(operation.as_str())? != Look::Missing {
+            if head(&journals, operation)?.is_some() {
+                return Err(StoreError::Exists {
+                    operation: operation.clone(),
+                });
+            }
+            // Not even its first line became durable, so it was never begun.
+            journals.remove(operation.as_str())?;
+        }
+        let requests = self.folder(uid, REQUESTS)?;
+        requests.remove(operation.as_str())?;
+        let mut kept = requests.create(operation.as_str())?;
+        kept.append(request)?;
+        kept.sync()?;
+        requests.sync()?;
+        let mut number = 0;
+        for (other, _) in self.numbered(&journals)? {
+            number = number.max(other + 1);
+        }
+        let head = Head {
+            version: 1,
+            tenant: uid.clone(),
+            operation: operation.clone(),
+            number,
+            request_sha256: sha256(request),
+        };
+        let file = journals.create(operation.as_str())?;
+        let mut journal = Journal {
+            file,
+            head: head.clone(),
+            sum: String::new(),
+            length: 0,
+            broken: false,
+            records: PhantomData,
+        };
+        journal.write(&head)?;
+        journals.sync()?;
+        Ok(journal)
+    }
+
+    /// Opens an operation's journal and reads all its records; `None` where there is no such operation.
+    pub fn open_journal<T: Serialize + DeserializeOwned>(
+        &self,
+        uid: &TenantUid,
+        operation: &OperationId,
+    ) -> Result<Option<(Journal<T>, Vec<T>)>, StoreError> {
+        let journals = self.folder(uid, JOURNAL)?;
+        let Some(read) = read(&journals, operation)? else {
+            return Ok(None);
+        };
+        if read.head.tenant != *uid {
+            return Err(damaged(&journals, operation, "it is another Tenant's"));
+        }
+        let mut records = Vec::with_capacity(read.lines.len());
+        for (at, line) in read.lines.iter().enumerate() {
+            let record = serde_json::from_str(line).map_err(|error| {
+                damaged(
+                    &journals,
+                    operation,
+                    &format!("record {} does not decode: {error}", at + 1),
+                )
+            })?;
+            records.push(record);
+        }
+        let file = journals.open_own(operation.as_str())?;
+        if read.dropped {
+            file.truncate(read.length as u64)?;
+            file.sync()?;
+        }
+        let Read {
+            head, sum, length, ..
+        } = read;
+        Ok(Some((
+            Journal {
+                file,
+                head,
+                sum,
+                length,
+                broken: false,
+                records: PhantomData,
+            },
+            records,
+        )))
+    }
+
+    /// What was asked, while it is kept.
+    pub fn request(&self, uid: &TenantUid, operation: &OperationId) -> Result<Option<Vec<u8>>, StoreError> {
+        let folder = self.folder(uid, REQUESTS)?;
+        let limit = 2 * tenantry_protocol::BODY_LIMIT as u64;
+        let Some((request, _)) = folder.read(operation.as_str(), limit)? else {
+            return Ok(None);
+        };
+        let journals = self.folder(uid, JOURNAL)?;
+        match head(&journals, operation)? {
+            Some(head) if head.request_sha256 != sha256(&request) => Err(damaged(
+                &folder,
+                operation,
+                "it is not the request that the journal was begun with",
+            )),
+            _ => Ok(Some(request)),
+        }
+    }
+
+    /// Removes what was asked, once the operation has ended: it may hold secrets.
+    pub fn forget_request(&self, uid: &TenantUid, operation: &OperationId) -> Result<(), StoreError> {
+        self.folder(uid, REQUESTS)?.remove(operation.as_str())?;
+        Ok(())
+    }
+
+    /// A tenant's operations in the order in which they were begun.
+    pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
+        let journals = self.folder(uid, JOURNAL)?;
+        Ok(self
+            .numbered(&journals)?
+            .into_iter()
+            .map(|(_, operation)| operation)
+            .collect())
+    }
+
+    /// Removes old journals: the youngest ten stay, and these.
+    pub fn prune_operations(&self, uid: &TenantUid, keep: &[OperationId]) -> Result<(), StoreError> {
+        let journals = self.folder(uid, JOURNAL)?;
+        let requests = self.folder(uid, REQUESTS)?;
+        let all = self.numbered(&journals)?;
+        for (_, operation) in &all[..all.len().saturating_sub(KEPT)] {
+            if !keep.contains(operation) {
+                journals.remove(operation.as_str())?;
+                requests.remove(operation.as_str())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn numbered(&self, journals: &Folder) -> Result<Vec<(u64, OperationId)>, StoreError> {
+        let mut all = Vec::new();
+        for name in journals.names()? {
+            let Ok(operation) = OperationId::parse(name) else {
+                continue;
+            };
+            if let Some(head) = head(journals, &operation)? {
+                all.push((head.number, operation));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    fn folder(&self, uid: &TenantUid, name: &str) -> Result<Folder, FilesError> {
+        let tenant = self.tenant(uid)?;
+        if tenant.make(name, 0o700)? {
+            tenant.sync()?;
+        }
+        tenant.below(name)
+    }
+}
+
+impl<T> Journal<T> {
+    /// Which operation.
+    pub fn operation(&self) -> &OperationId {
+        &self.head.operation
+    }
+
+    /// The hash of the request that it was begun with.
+    pub fn request_sha256(&self) -> &Sha256 {
+        &self.head.request_sha256
+    }
+
+    fn write(&mut self, record: &impl Serialize) -> Result<(), StoreError> {
+        let path = || self.file.path().to_owned();
+        if self.broken {
+            return Err(StoreError::Broken { path: path() });
+        }
+        let json = serde_json::to_string(record).map_err(|error| StoreError::Damaged {
+            path: path(),
+            problem: error.to_string(),
+        })?;
+        let sum = chained(&self.sum, &json);
+        let line = format!("{} {sum} {json}\n", json.len());
+        let size = self.length + line.len();
+        if size > LIMIT {
+            return Err(StoreError::TooLarge {
+                path: path(),
+                size,
+                limit: LIMIT,
+            });
+        }
+        self.broken = true;
+        self.file.append(line.as_bytes())?;
+        self.file.sync_data()?;
+        self.broken = false;
+        self.length = size;
+        self.sum = sum;
+        Ok(())
+    }
+}
+
+impl<T: Serialize> Journal<T> {
+    /// Adds a record; durable when it returns. After an error nothing more is taken: nobody knows what is on disk.
+    pub fn append(&mut self, record: &T) -> Result<(), StoreError> {
+        self.write(record)
+    }
+}
+
+/// A journal's text, taken apart.
+struct Read {
+    head: Head,
+    lines: Vec<String>,
+    sum: String,
+    /// Of the whole lines.
+    length: usize,
+    dropped: bool,
+}
+
+/// Reads a journal; `None` where there is none, or its first line never became durable.
+fn read(journals: &Folder, operation: &OperationId) -> Result<Option<Read>, StoreError> {
+    let Some((bytes, _)) = journals.read(operation.as_str(), LIMIT as u64)? else {
+        return Ok(None);
+    };
+    let Decoded {
+        mut lines,
+        sum,
+        length,
+    } = decode(&bytes).map_err(|problem| damaged(journals, operation, &problem))?;
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let head: Head = serde_json::from_str(&lines.remove(0)).map_err(|error| {
+        damaged(
+            journals,
+            operation,
+            &format!("its first line does not decode: {error}"),
+        )
+    })?;
+    if head.operation != *operation {
+        return Err(damaged(journals, operation, "it is another operation's"));
+    }
+    if head.version != 1 {
+        return Err(damaged(
+            journals,
+            operation,
+            &format!("it has version {}; this agent knows 1", head.version),
+        ));
+    }
+    Ok(Some(Read {
+        head,
+        lines,
+        sum,
+        length,
+        dropped: length < bytes.len(),
+    }))
+}
+
+fn head(journals: &Folder, operation: &OperationId) -> Result<Option<Head>, StoreError> {
+    Ok(read(journals, operation)?.map(|read| read.head))
+}
+
+/// The whole lines of a journal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decoded {
+    pub lines: Vec<String>,
+    pub sum: String,
+    pub length: usize,
+}
+
+/// Takes a journal's bytes apart. Pure, and total over any bytes.
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
+    let mut decoded = Decoded {
+        lines: Vec::new(),
+        sum: String::new(),
+        length: 0,
+    };
+    while decoded.length < bytes.len() {
+        let rest = &bytes[decoded.length..];
+        let number = decoded.lines.len() + 1;
+        match line(rest, &decoded.sum).map_err(|problem| format!("line {number} {problem}"))? {
+            None => break,
+            Some((json, sum, length)) => {
+                decoded.lines.push(json);
+                decoded.sum = sum;
+                decoded.length += length;
+            }
+        }
+    }
+    Ok(decoded)
+}
+
+/// The first line of some bytes: its JSON, checksum and length; `None` if the bytes are only the beginning of one.
+fn line(bytes: &[u8], before: &str) -> Result<Option<(String, String, usize)>, &'static str> {
+    const FOREIGN: &str = "is not a record of ours";
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > 8 || bytes.first() == Some(&b'0') {
+        return Err(FOREIGN);
+    }
+    let Some(after) = bytes.get(digits) else {
+        return Ok(None);
+    };
+    if digits == 0 || *after != b' ' {
+        return Err(FOREIGN);
+    }
+    let text =
+        |range: std::ops::Range<usize>| bytes.get(range).and_then(|part| std::str::from_utf8(part).ok());
+    let size: usize = text(0..digits)
+        .and_then(|text| text.parse().ok())
+        .ok_or(FOREIGN)?;
+    let json_at = digits + 1 + SUM + 1;
+    let end = json_at + size;
+    if bytes.len() <= end {
+        // Cut short: as far as it goes it must look like a record.
+        let sum = &bytes[digits + 1..bytes.len().min(json_at - 1)];
+        let hex = sum.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let json = bytes.get(json_at..).unwrap_or_default();
+        let cut = hex && bytes.get(json_at - 1).is_none_or(|byte| *byte == b' ') && !json.contains(&b'\n');
+        return if cut { Ok(None) } else { Err(FOREIGN) };
+    }
+    let (Some(sum), Some(json)) = (text(digits + 1..json_at - 1), text(json_at..end)) else {
+        return Err(FOREIGN);
+    };
+    if bytes[json_at - 1] != b' ' || bytes[end] != b'\n' {
+        return Err(FOREIGN);
+    }
+    if sum != chained(before, json) {
+        return Err("does not match its checksum");
+    }
+    Ok(Some((json.to_owned(), sum.to_owned(), end + 1)))
+}
+
+/// The checksum of a line, over the one before it.
+pub(super) fn chained(before: &str, json: &str) -> String {
+    let mut sum = String::from(sha256(format!("{before} {json}").as_bytes()));
+    sum.truncate(SUM);
+    sum
+}
+
+fn damaged(folder: &Folder, operation: &OperationId, problem: &str) -> StoreError {
+    StoreError::Damaged {
+        path: folder.path().join(operation.as_str()),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,134 @@
+//! The agent's own records: who owns what, what was last written and started, and every operation's journal.
+//!
+//! ```text
+//! stateDir/lock                              held while an agent runs
+//! stateDir/tenants/<uid>/claim               whose directory and project are, and the highest epoch seen
+//! stateDir/tenants/<uid>/lock                held by whoever changes this tenant
+//! stateDir/tenants/<uid>/baseline, starts    what we last wrote, and what containers have read
+//! stateDir/tenants/<uid>/journal/<op>        an operation, step by step
+//! stateDir/tenants/<uid>/requests/<op>       what was asked, while it is under way: it may hold secrets
+//! stateDir/tenants/<uid>/compose.log         what compose said
+//! ```
+//!
+//! Guarantees: what a call has written is durable when it returns; a record is whole or as it was before; damage is
+//! an error that names the file, never a guess. All files are 0600, all folders 0700.
+
+mod claims;
+mod error;
+mod journal;
+mod records;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tenantry_api::names::TenantUid;
+
+pub use claims::{Claim, ClaimWanted};
+pub use error::{ClaimError, StoreError};
+pub use journal::Journal;
+pub use records::{Baseline, Start, Starts, Written};
+
+use crate::files::{Calls, FilesError, Folder, NewFile, Tree, read_record, write_record};
+
+const TENANTS: &str = "tenants";
+const LOCK: &str = "lock";
+
+/// The agent's own records.
+#[derive(Debug)]
+pub struct Store {
+    tenants: Folder,
+    claims: Mutex<BTreeMap<TenantUid, Claim>>,
+    _lock: NewFile,
+}
+
+/// Whoever holds it is the only one that changes this tenant's host and records.
+#[derive(Debug)]
+pub struct TenantLock {
+    _file: NewFile,
+}
+
+impl Store {
+    /// Opens the state directory, made if need be. Refused while another agent has it open.
+    pub fn open(state_dir: &Path, calls: Calls) -> Result<Self, StoreError> {
+        let root = Tree::create(state_dir, calls)?.root;
+        root.set_mode(0o700)?;
+        let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse {
+            path: state_dir.to_owned(),
+        })?;
+        if root.make(TENANTS, 0o700)? {
+            root.sync()?;
+        }
+        let tenants = root.below(TENANTS)?;
+        let claims = Mutex::new(claims::load_all(&tenants)?);
+        Ok(Self {
+            tenants,
+            claims,
+            _lock: lock,
+        })
+    }
+
+    /// Takes the tenant's lock, without waiting.
+    pub fn lock(&self, uid: &TenantUid) -> Result<TenantLock, StoreError> {
+        let file = lock(&self.tenant(uid)?, LOCK)?;
+        file.map(|file| TenantLock { _file: file })
+            .ok_or_else(|| StoreError::Busy { uid: uid.clone() })
+    }
+
+    /// Where compose's output goes: a file in a folder that is there.
+    pub fn compose_log(&self, uid: &TenantUid) -> Result<PathBuf, StoreError> {
+        Ok(self.tenant(uid)?.path().join("compose.log"))
+    }
+
+    /// Tenants that have records here.
+    pub fn tenants(&self) -> Result<Vec<TenantUid>, StoreError> {
+        let names = self.tenants.names()?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| TenantUid::parse(name).ok())
+            .collect())
+    }
+
+    /// A tenant's folder, made if need be.
+    fn tenant(&self, uid: &TenantUid) -> Result<Folder, FilesError> {
+        if self.tenants.make(uid.as_str(), 0o700)? {
+            self.tenants.sync()?;
+        }
+        self.tenants.below(uid.as_str())
+    }
+
+    fn claims(&self) -> std::sync::MutexGuard<'_, BTreeMap<TenantUid, Claim>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks a file of ours; `None` while another has it.
+fn lock(folder: &Folder, name: &str) -> Result<Option<NewFile>, FilesError> {
+    let file = folder.open_own(name)?;
+    match rustix::fs::flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(FilesError::io("lock", folder.path().join(name), error)),
+    }
+}
+
+/// Replaces a record: whole or as it was, and durable.
+fn save(folder: &Folder, name: &str, record: &impl Serialize) -> Result<(), FilesError> {
+    let temporary = format!("{name}.new");
+    folder.remove(&temporary)?;
+    write_record(folder, &temporary, record)?.sync()?;
+    folder.rename(&temporary, folder, name)?;
+    folder.sync()
+}
+
+/// Reads a record; `None` where there is none.
+fn load<T: DeserializeOwned>(folder: &Folder, name: &str) -> Result<Option<T>, FilesError> {
+    read_record(folder, name)
+}
+
+#[cfg(test)]
+mod tests;

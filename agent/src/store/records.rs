@@ -1,0 +1,77 @@
+//! What we last wrote and started. Plans compare with it; it is never taken for what is on the host now.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tenantry_api::names::{OperationId, RelativePath, Sha256, TenantUid};
+use tenantry_protocol::RunImage;
+
+use super::error::StoreError;
+use super::{Store, load, save};
+
+const BASELINE: &str = "baseline";
+const STARTS: &str = "starts";
+
+/// What the last operation that succeeded left on the host, as it was seen there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Baseline {
+    /// The target that was reached.
+    pub target_hash: Option<String>,
+    /// Every managed file, as we last wrote or found it.
+    pub files: BTreeMap<RelativePath, Written>,
+    /// What every service ran.
+    pub images: Vec<RunImage>,
+    /// The operation whose restore point leads back from here.
+    pub restore_point: Option<OperationId>,
+}
+
+/// A managed file as we last wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Written {
+    /// Its content's hash.
+    pub sha256: Sha256,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// What each container had before it when it was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Starts {
+    /// By container id.
+    pub containers: BTreeMap<String, Start>,
+}
+
+/// One start of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Start {
+    /// `State.StartedAt`, as the engine writes it: another one means another start.
+    pub started_at: String,
+    /// Every managed file that is mounted into it, and the hash of its content then.
+    pub files: BTreeMap<RelativePath, Sha256>,
+}
+
+impl Store {
+    /// What the last operation left; empty where there was none.
+    pub fn baseline(&self, uid: &TenantUid) -> Result<Baseline, StoreError> {
+        Ok(load(&self.tenant(uid)?, BASELINE)?.unwrap_or_default())
+    }
+
+    /// Keeps what an operation left.
+    pub fn save_baseline(&self, uid: &TenantUid, baseline: &Baseline) -> Result<(), StoreError> {
+        Ok(save(&self.tenant(uid)?, BASELINE, baseline)?)
+    }
+
+    /// What containers had before them when they were started.
+    pub fn starts(&self, uid: &TenantUid) -> Result<Starts, StoreError> {
+        Ok(load(&self.tenant(uid)?, STARTS)?.unwrap_or_default())
+    }
+
+    /// Keeps what containers had before them.
+    pub fn save_starts(&self, uid: &TenantUid, starts: &Starts) -> Result<(), StoreError> {
+        Ok(save(&self.tenant(uid)?, STARTS, starts)?)
+    }
+}
