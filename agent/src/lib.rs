@@ -5,5 +5,9 @@
 
 pub mod config;
 pub mod core;
+pub mod files;
 pub mod metrics;
+pub mod server;
+pub mod startup;
 pub mod tls;
+pub mod store;
