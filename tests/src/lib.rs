@@ -12,7 +12,9 @@
 //! A variable that is missing fails the test with a sentence: nothing is skipped.
 
 pub mod control_plane;
+pub mod docker;
 pub mod process;
+pub mod world;
 
 use std::path::PathBuf;
 

@@ -143,13 +143,12 @@ impl Image {
         let mut tar = Command::new("tar");
         tar.args(["--numeric-owner", "--owner=0", "--group=0", "--mtime=@0", "-C"]).arg(folder);
         tar.args(["-cf", "-"]).arg(name);
-        let scratch = std::env::temp_dir().join(format!("tenantry-image-{}", std::process::id()));
+        let scratch = tempfile::tempdir()?;
         if let Some(bytes) = self.unique {
-            std::fs::create_dir_all(&scratch)?;
             let mut random = vec![0; bytes];
             std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
-            std::fs::write(scratch.join("stamp"), random)?;
-            tar.arg("-C").arg(&scratch).arg("stamp");
+            std::fs::write(scratch.path().join("stamp"), random)?;
+            tar.arg("-C").arg(scratch.path()).arg("stamp");
         }
         let output = tar.stderr(Stdio::inherit()).output().context("tar could not be run")?;
         if !output.status.success() {

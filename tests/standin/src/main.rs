@@ -10,29 +10,31 @@ mod source;
 
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "standin: the only command is `health`; without one it serves (or does its job, with MODE=job)";
-
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    match (args.next().as_deref(), args.next()) {
-        (None, None) => match app::run() {
-            Ok(code) => ExitCode::from(code),
-            Err(message) => {
-                eprintln!("standin: {message}");
-                ExitCode::from(2)
-            }
-        },
-        (Some("health"), None) => match health::check() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(message) => {
-                println!("{message}");
-                ExitCode::FAILURE
-            }
-        },
-        _ => {
-            eprintln!("{USAGE}");
+    // What else a compose file's `command` says is meant for the program that this one stands in for.
+    if std::env::args().nth(1).as_deref() == Some("health") {
+        health()
+    } else {
+        serve()
+    }
+}
+
+fn serve() -> ExitCode {
+    match app::run() {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("standin: {message}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn health() -> ExitCode {
+    match health::check() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("{message}");
+            ExitCode::FAILURE
         }
     }
 }
