@@ -1,1 +1,88 @@
-fn main() {}
+//! `tenantry-agent`: reads the host's policy file, wires the parts together, and ends cleanly.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use tenantry_agent::config::Config;
+use tenantry_agent::core::Core;
+use tenantry_agent::server::Limits;
+use tenantry_agent::startup::{self, LogFormat};
+use tenantry_agent::tls::Certificates;
+use tenantry_agent::{metrics, server};
+use tokio::net::TcpListener;
+
+/// The agent of a Tenantry host: carries out what its operators ask for, within its own policy file.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The host's policy file (YAML): who may ask, and for what.
+    #[arg(long, value_name = "FILE", default_value = "/etc/tenantry/agent.yaml")]
+    config: PathBuf,
+    /// How log lines look; `auto`: text on a terminal, JSON elsewhere.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    log_format: LogFormat,
+    /// End cleanly when standard input ends: whoever started this agent is gone then.
+    #[arg(long)]
+    exit_on_stdin_close: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    startup::log(arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = runtime.context("can't start").and_then(|runtime| {
+        let ended = runtime.block_on(run(&arguments));
+        runtime.shutdown_timeout(Duration::from_millis(500));
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the agent can't go on: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let end = startup::end_of_process(arguments.exit_on_stdin_close).context("can't watch for signals")?;
+    let config = Arc::new(Config::load(&arguments.config)?);
+    let certificates = Arc::new(Certificates::load(config.clone())?);
+    let (listener, address) = bind(config.listen, "listen").await?;
+    let (metrics_listener, metrics_address) = bind(config.metrics_listen, "metricsListen").await?;
+    let core = Core::start(config.clone()).await?;
+    let counted = core.metrics();
+
+    let scraped = core.clone();
+    let host = move || {
+        let core = scraped.clone();
+        async move { core.host().await }
+    };
+    let serving_metrics =
+        tokio::spawn(metrics::serve(metrics_listener, counted.clone(), host, end.clone().cancelled_owned()));
+    counted.set_ready(true);
+    startup::say_ready(address, metrics_address)?;
+    tracing::info!(identity = %config.identity, %address, metrics = %metrics_address, "listening");
+    server::serve(listener, certificates, core.clone(), counted.clone(), Limits::default(), end).await;
+
+    counted.set_ready(false);
+    if tokio::time::timeout(Duration::from_secs(1), core.shutdown()).await.is_err() {
+        tracing::warn!("ended with an operation in flight: it goes on from its journal at the next start");
+    }
+    serving_metrics.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, field: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{field}: can't listen on {address}; is another agent running?"))?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,48 @@
+//! The real thing behind the calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantry_api::names::{Identity, OperationId};
+use tenantry_protocol::{
+    ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest, OperationStatus,
+    ReleaseRequest, ResolveRequest, ResolveResponse,
+};
+
+use super::calls::{Answer, Calls};
+use crate::core::Core;
+
+impl Calls for Core {
+    fn host(&self) -> impl Future<Output = HostInfo> + Send {
+        Core::host(self)
+    }
+
+    fn observe(&self, request: ObserveRequest) -> impl Answer<ObserveResponse> {
+        Core::observe(self, request)
+    }
+
+    fn resolve(&self, request: ResolveRequest) -> impl Answer<ResolveResponse> {
+        Core::resolve(self, request)
+    }
+
+    fn claim(&self, _operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse> {
+        Core::claim(self, request)
+    }
+
+    fn release(&self, _operator: &Identity, request: ReleaseRequest) -> impl Answer<()> {
+        Core::release(self, request)
+    }
+
+    fn operate(
+        self: &Arc<Self>,
+        _operator: &Identity,
+        id: OperationId,
+        body: OperateRequest,
+    ) -> impl Answer<OperationStatus> {
+        Core::operate(self, id, body)
+    }
+
+    fn operation(&self, id: &OperationId, after: u64, wait: Duration) -> impl Answer<OperationStatus> {
+        Core::operation(self, id, after, wait)
+    }
+}

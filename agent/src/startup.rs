@@ -1,0 +1,71 @@
+//! How the program begins and what ends it.
+
+use std::io::{IsTerminal, Read, Write};
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// A line of text.
+    Text,
+    /// A line of JSON.
+    Json,
+}
+
+/// Begins logging on stderr: `info` and above, or what `RUST_LOG` says.
+pub fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
+    };
+    if json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    } else {
+        builder.with_ansi(terminal).init();
+    }
+}
+
+/// A token that is cancelled on SIGTERM, on SIGINT, and, if asked for, when standard input ends.
+pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken> {
+    let end = CancellationToken::new();
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signalled = end.clone();
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminated.recv() => "SIGTERM",
+            _ = interrupted.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "ending");
+        signalled.cancel();
+    });
+    if on_stdin_close {
+        let closed = end.clone();
+        // A thread of its own: a blocking read on the runtime would keep the runtime from ending.
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            let mut byte = [0; 64];
+            while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+            tracing::info!("standard input ended: ending");
+            closed.cancel();
+        })?;
+    }
+    Ok(end)
+}
+
+/// Tells whoever started this program, on stdout, that it listens now and where.
+pub fn say_ready(listen: SocketAddr, metrics: SocketAddr) -> std::io::Result<()> {
+    let line = serde_json::json!({"ready": true, "listen": listen.to_string(), "metrics": metrics.to_string()});
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
