@@ -323,6 +323,14 @@ pub struct UpgradeStatus {
     /// The hash of the target that is being deployed.
     #[schemars(length(max = 128))]
     pub target_hash: String,
+    /// The bundle's digest in that target, where there is a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub bundle_revision: Option<String>,
+    /// Hash over the managed files of that target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub files_hash: Option<String>,
     /// How often this target has been tried, this time included.
     #[schemars(range(min = 1))]
     pub attempt: i32,

@@ -1,0 +1,89 @@
+//! Annotations: each value is handled once.
+
+use tenantry_api::conditions::bounded;
+use tenantry_api::tenant_status::{Handled, Resolved, ResolvedImage};
+use tenantry_protocol::{Observation, ResolveResponse};
+
+use super::{Effect, Pass};
+use crate::target::Desired;
+
+/// The longest annotation value that is echoed, and so told apart.
+const VALUE_LIMIT: usize = 256;
+/// The most references that are looked up at once.
+const REFERENCE_LIMIT: usize = 256;
+
+impl Pass<'_> {
+    /// Handles what is asked for. True when the pass ends here, for a registry must be asked first.
+    pub(super) fn handle_asks(&mut self, desired: &Desired, observation: &Observation) -> bool {
+        let subject = self.facts.subject;
+        let retry = subject.retry.as_deref().map(|value| bounded(value, VALUE_LIMIT));
+        if let Some(value) = retry.filter(|value| self.handled().retry.as_ref() != Some(value)) {
+            self.next.handled.get_or_insert_with(Handled::default).retry = Some(value);
+            self.next.blocked_target = None;
+        }
+        if self.next.resolved.as_ref().is_some_and(|resolved| resolved.base_hash != desired.base_hash) {
+            self.next.resolved = None;
+        }
+        let reconcile = subject.reconcile.as_deref().map(|value| bounded(value, VALUE_LIMIT));
+        let Some(value) = reconcile.filter(|value| self.handled().reconcile.as_ref() != Some(value)) else {
+            return false;
+        };
+        let references = pulled_references(observation);
+        let target = desired.target_hash(self.next.resolved.as_ref());
+        if self.at_target(&target) && !references.is_empty() {
+            let Some(answer) = self.facts.resolved else {
+                self.effect = Some(Effect::Resolve { references });
+                return true;
+            };
+            self.take_digests(desired, answer);
+        }
+        self.next.handled.get_or_insert_with(Handled::default).reconcile = Some(value);
+        false
+    }
+
+    fn handled(&self) -> Handled {
+        self.next.handled.clone().unwrap_or_default()
+    }
+
+    /// Digests other than the deployed ones make a new target; an answer that says nothing changes nothing.
+    fn take_digests(&mut self, desired: &Desired, answer: &ResolveResponse) {
+        let Some(deployed) = &self.next.deployed else { return };
+        let mut images: Vec<ResolvedImage> = Vec::new();
+        let mut moved = false;
+        for found in &answer.references {
+            let before = deployed.images.iter().find(|image| image.reference == found.reference);
+            let before = before.and_then(|image| image.repo_digest.clone()).map(|digest| plain_digest(&digest));
+            let now = found.digest.as_deref().map(plain_digest);
+            if let (Some(before), Some(now)) = (&before, &now) {
+                moved |= before != now;
+            }
+            if let Some(digest) = now.or(before) {
+                images.push(ResolvedImage { reference: bounded(&found.reference, 512), digest });
+            }
+        }
+        if moved {
+            images.sort();
+            images.dedup_by(|a, b| a.reference == b.reference);
+            images.truncate(REFERENCE_LIMIT);
+            self.next.resolved = Some(Resolved { base_hash: desired.base_hash.clone(), images });
+        }
+    }
+}
+
+/// `repository@sha256:…` and `sha256:…` are the same digest.
+fn plain_digest(digest: &str) -> String {
+    digest.rsplit('@').next().unwrap_or(digest).to_owned()
+}
+
+fn pulled_references(observation: &Observation) -> Vec<String> {
+    let mut references: Vec<String> = observation
+        .services
+        .iter()
+        .filter(|service| !service.local_image && !service.image_ref.contains('@'))
+        .map(|service| service.image_ref.clone())
+        .collect();
+    references.sort();
+    references.dedup();
+    references.truncate(REFERENCE_LIMIT);
+    references
+}

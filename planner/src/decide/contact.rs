@@ -1,0 +1,128 @@
+//! First contact: whose the directory is, and whether what is there may be taken over.
+
+use std::time::Duration;
+
+use tenantry_api::tenant::Adopt;
+use tenantry_api::tenant_status::{Outcome, Phase};
+use tenantry_protocol::{ClaimState, FileState, Observation, ServiceState};
+
+use super::verdict::Verdict;
+use super::{Effect, Pass, listed};
+use crate::target::{Desired, RefusalReason};
+
+/// How many differences a message names.
+const SHOWN: usize = 8;
+
+impl Pass<'_> {
+    /// Ends the pass where the host holds directory or project for another Tenant.
+    pub(super) fn claimed_by_other(&mut self, observation: &Observation) -> bool {
+        let ClaimState::Other { owner, uid, holds } = &observation.claim else { return false };
+        let message = format!(
+            "Host {} holds the {holds} for Tenant {owner} (UID {uid}). Delete that Tenant, or give this one another place.",
+            self.facts.subject.host
+        );
+        self.settle(Verdict::refused(RefusalReason::ClaimedByOther, &message));
+        true
+    }
+
+    /// Ends the pass where the host carries out an operation of this Tenant that status does not know.
+    pub(super) fn strange_operation(&mut self, observation: &Observation) -> bool {
+        let Some(operation) = observation.operation.as_ref().filter(|operation| operation.outcome.is_none()) else {
+            return false;
+        };
+        let message = format!(
+            "Host {} still carries out operation {} of this Tenant, which this status does not know; its end is waited for.",
+            self.facts.subject.host, operation.id
+        );
+        self.settle(Verdict::of(Phase::Planning, message));
+        self.requeue = Duration::from_secs(5);
+        true
+    }
+
+    /// Nothing of this Tenant was ever seen to run, and no operation of ours changed the host.
+    pub(super) fn is_first_contact(&self, observation: &Observation) -> bool {
+        let untouched = self
+            .next
+            .upgrade
+            .as_ref()
+            .is_none_or(|upgrade| matches!(upgrade.outcome, None | Some(Outcome::Aborted)));
+        let free = observation.claim == ClaimState::Free;
+        self.next.deployed.is_none() && (free || untouched)
+    }
+
+    /// Takes over what is as it should be, installs where nothing is, and stops where something differs.
+    pub(super) fn meet(&mut self, desired: &Desired, observation: &Observation, target: &str) {
+        if !observation.foreign_containers.is_empty() {
+            return self.foreign(observation);
+        }
+        if !is_there(observation) {
+            return self.upgrade(desired, observation, target);
+        }
+        let differences = differences(observation);
+        if !differences.is_empty() && desired.intent.adopt == Adopt::IfIdentical {
+            return self.adoption_needed(desired, &differences);
+        }
+        let runs = observation.services.iter().any(|service| service.running.is_some());
+        if !differences.is_empty() || !runs {
+            return self.upgrade(desired, observation, target);
+        }
+        if observation.claim == ClaimState::Free {
+            let epoch = self.next_epoch(observation);
+            self.effect = Some(Effect::Claim { epoch });
+        }
+        self.next.blocked_target = None;
+        self.deploy_seen(desired, observation, target);
+        self.stay(observation);
+    }
+
+    fn foreign(&mut self, observation: &Observation) {
+        let shown: Vec<String> = observation
+            .foreign_containers
+            .iter()
+            .map(|container| format!("{} (made from {})", container.name, container.directory))
+            .collect();
+        let message = format!(
+            "Containers of this project were made from another directory: {}. Remove them, or set spec.directory of \
+             a new Tenant to where they were made from; adopt: Overwrite does not cover them.",
+            listed(&shown, SHOWN)
+        );
+        self.settle(Verdict::of(Phase::AdoptionNeeded, message));
+    }
+
+    fn adoption_needed(&mut self, desired: &Desired, differences: &[String]) {
+        let message = format!(
+            "{} on host {} is there already and differs from {}: {}. Nothing was written. Make the Tenant fit what is \
+             there, or set spec.adopt to Overwrite.",
+            desired.intent.place.directory,
+            desired.intent.host,
+            desired.intent.image_tag,
+            listed(differences, SHOWN)
+        );
+        self.settle(Verdict::of(Phase::AdoptionNeeded, message));
+    }
+}
+
+/// Whether a project is there already. An adopted `.env` alone is what a person prepares for a first installation.
+fn is_there(observation: &Observation) -> bool {
+    let has_files = observation.files.iter().any(|file| file.state != FileState::Missing);
+    let has_containers = observation.services.iter().any(|service| service.state != ServiceState::Absent);
+    has_files || has_containers || observation.compose.is_some() || observation.compose_problem.is_some()
+}
+
+/// What of an existing project differs: managed files, values of patched keys, image references.
+fn differences(observation: &Observation) -> Vec<String> {
+    let file = |file: &tenantry_protocol::FileObservation| match &file.state {
+        FileState::Same | FileState::Attributes => None,
+        FileState::Differs => Some(format!("{} has other content", file.path)),
+        FileState::Missing => Some(format!("{} is not there", file.path)),
+        FileState::Blocked { found } => Some(format!("{} is {found}", file.path)),
+    };
+    let mut all: Vec<String> = observation.files.iter().filter_map(file).collect();
+    for key in observation.env.keys.iter().filter(|key| !key.as_wanted) {
+        let how = if key.present { "has another value" } else { "is not set" };
+        all.push(format!("{} in .env {how}", key.name));
+    }
+    all.extend(observation.image_differences.iter().cloned());
+    all.extend(observation.compose_problem.iter().cloned());
+    all
+}

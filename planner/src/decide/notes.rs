@@ -1,0 +1,116 @@
+//! What to tell people: the difference between the status that was and the one that is, as events.
+
+use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find};
+use tenantry_api::tenant_status::{HistoryEntry, Outcome, Phase, TenantStatus};
+
+use super::Subject;
+
+/// The longest note that the API takes is 1,024 bytes.
+const NOTE_LIMIT: usize = 1_000;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether something is wrong.
+    pub kind: NoteKind,
+    /// One word of a bounded set.
+    pub reason: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+/// Whether something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoteKind {
+    /// As it should be.
+    Normal,
+    /// Something to look at.
+    Warning,
+}
+
+/// The events between two statuses.
+pub(super) fn between(old: &TenantStatus, new: &TenantStatus, subject: &Subject) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for entry in new.history.iter().filter(|entry| !old.history.iter().any(|known| known.id == entry.id)) {
+        notes.push(outcome(entry));
+    }
+    if let Some(note) = phase(old, new) {
+        notes.push(note);
+    }
+    if old.deployed.is_none() && new.deployed.is_some() && new.upgrade == old.upgrade {
+        let text = format!("What is on host {} is the target already; it was taken over unchanged.", subject.host);
+        notes.push(note(NoteKind::Normal, "Adopted", &text));
+    }
+    if let Some(drift) = drift(old, new) {
+        notes.push(drift);
+    }
+    notes
+}
+
+fn note(kind: NoteKind, reason: &'static str, text: &str) -> Note {
+    Note { kind, reason, text: bounded(text, NOTE_LIMIT) }
+}
+
+fn outcome(entry: &HistoryEntry) -> Note {
+    let from = entry.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+    let said = if entry.message.is_empty() { String::new() } else { format!(" {}", entry.message) };
+    let took = entry.finished_at.0.as_second() - entry.started_at.0.as_second();
+    let (kind, how) = match entry.outcome {
+        Outcome::Succeeded => (NoteKind::Normal, "succeeded"),
+        Outcome::Aborted => (NoteKind::Warning, "was given up before anything was changed"),
+        Outcome::RolledBack => (NoteKind::Warning, "failed, and the previous release was restored"),
+        Outcome::Held => (NoteKind::Warning, "failed and was left running on purpose"),
+        Outcome::RollbackFailed => (NoteKind::Warning, "failed, and so did its rollback: a person is needed"),
+    };
+    let text = format!("Operation {}{from} to {} {how} after {took} s.{said}", entry.id, entry.to);
+    note(kind, entry.outcome.as_str(), &text)
+}
+
+fn phase(old: &TenantStatus, new: &TenantStatus) -> Option<Note> {
+    let phase = new.phase?;
+    if old.phase == Some(phase) && same_reason(old, new) {
+        return None;
+    }
+    let message = find(&new.conditions, READY).map(|ready| ready.message.clone()).unwrap_or_default();
+    let kind = match phase {
+        Phase::Pending | Phase::Aborted | Phase::RolledBack | Phase::Held | Phase::RollbackFailed => return None,
+        Phase::Ready if newly_ended(old, new) => return None,
+        Phase::Planning
+        | Phase::Pulling
+        | Phase::Writing
+        | Phase::Starting
+        | Phase::Verifying
+        | Phase::Ready
+        | Phase::Suspended => NoteKind::Normal,
+        Phase::AdoptionNeeded
+        | Phase::RollingBack
+        | Phase::Degraded
+        | Phase::Refused
+        | Phase::HostUnreachable => NoteKind::Warning,
+    };
+    Some(note(kind, phase.as_str(), &message))
+}
+
+fn same_reason(old: &TenantStatus, new: &TenantStatus) -> bool {
+    let reason = |status: &TenantStatus| find(&status.conditions, READY).map(|ready| ready.reason.clone());
+    reason(old) == reason(new)
+}
+
+/// The outcome's own event says it already.
+fn newly_ended(old: &TenantStatus, new: &TenantStatus) -> bool {
+    new.history.first().map(|entry| &entry.id) != old.history.first().map(|entry| &entry.id)
+}
+
+fn drift(old: &TenantStatus, new: &TenantStatus) -> Option<Note> {
+    let drifted = |status: &TenantStatus| {
+        find(&status.conditions, DRIFTED).map(|condition| (Truth::parse(&condition.status), condition.message.clone()))
+    };
+    match (drifted(old), drifted(new)) {
+        (Some((Truth::True, _)), Some((Truth::True, _))) => None,
+        (_, Some((Truth::True, message))) => Some(note(NoteKind::Warning, "Drifted", &message)),
+        (Some((Truth::True, _)), Some((Truth::False, message))) => {
+            Some(note(NoteKind::Normal, "DriftGone", &message))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,191 @@
+//! At the target: whether the host still is as it was deployed, and whether it is well.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_seconds};
+use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
+use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
+
+use super::verdict::Verdict;
+use super::{Pass, listed, sentence};
+use crate::target::Desired;
+
+/// How soon a Tenant that is not well is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const SHOWN: usize = 8;
+const IMAGE_LIMIT: usize = 256;
+
+impl Pass<'_> {
+    /// Says how the host stands to what was deployed. Nothing is repaired.
+    pub(super) fn stay(&mut self, observation: &Observation) {
+        self.drift(observation);
+        let problems = self.problems(observation);
+        let tag = self.next.deployed.as_ref().map(|deployed| deployed.image_tag.clone()).unwrap_or_default();
+        if !problems.is_empty() {
+            let since = self.unready_since();
+            self.next.healthy_since = None;
+            let shown = listed(&problems, SHOWN);
+            let message = format!("{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself.");
+            self.settle(Verdict::of(Phase::Degraded, message));
+            self.requeue = LOOK_AGAIN;
+            return;
+        }
+        if let Some(left) = self.not_stable_yet(observation) {
+            let message = format!("{tag} is deployed; every service is healthy again and is watched for a while.");
+            self.settle(Verdict::of(Phase::Degraded, message));
+            self.requeue = left;
+            return;
+        }
+        self.settle(Verdict::of(Phase::Ready, ready_message(&tag, observation)));
+    }
+
+    fn unready_since(&self) -> jiff::Timestamp {
+        let degraded = self.facts.status.phase == Some(Phase::Degraded);
+        let since = find(&self.next.conditions, READY).filter(|_| degraded).map(|one| one.last_transition_time.0);
+        whole_seconds(since.unwrap_or(self.facts.now))
+    }
+
+    /// After `Degraded`: how long every service must still stay healthy.
+    fn not_stable_yet(&mut self, observation: &Observation) -> Option<Duration> {
+        if self.facts.status.phase != Some(Phase::Degraded) {
+            return None;
+        }
+        let stable = match self.facts.desired {
+            Ok(desired) => Duration::from_millis(desired.intent.verify.stable_for_ms),
+            Err(_) => Duration::from_secs(15),
+        };
+        let now = whole_seconds(self.facts.now);
+        let known = self.next.healthy_since.as_ref().map_or(now, |since| since.0);
+        let started = observation.services.iter().filter(|one| !one.one_shot).filter_map(|one| one.started_at);
+        let since = started.filter(|at| *at <= now).fold(known, |latest, at| latest.max(whole_seconds(at)));
+        self.next.healthy_since = Some(Time(since));
+        let healthy = Duration::from_secs(u64::try_from(now.as_second() - since.as_second()).unwrap_or(0));
+        stable.checked_sub(healthy).filter(|left| !left.is_zero()).map(|left| left.max(Duration::from_secs(1)))
+    }
+
+    /// What keeps the services from being well, a clause each.
+    fn problems(&self, observation: &Observation) -> Vec<String> {
+        let mut problems: Vec<String> = observation.health.problems.iter().map(|text| sentence(text)).collect();
+        if let Some(problem) = &observation.compose_problem {
+            problems.push(format!("the compose files can't be read: {}", sentence(problem)));
+        }
+        let stable = self.facts.desired.map_or(15_000, |desired| desired.intent.verify.stable_for_ms);
+        let stable = i64::try_from(stable / 1_000).unwrap_or(15);
+        for service in &observation.services {
+            let age = service.started_at.map(|at| self.facts.now.as_second() - at.as_second());
+            if service.restart_count > 0 && age.is_some_and(|age| (0..stable).contains(&age)) {
+                problems.push(format!("{} was restarted by the engine a moment ago", service.name));
+            }
+        }
+        problems
+    }
+
+    fn drift(&mut self, observation: &Observation) {
+        let differences = self.differences(observation);
+        if differences.is_empty() {
+            let message = "The host is as it was deployed.";
+            return self.condition(DRIFTED, Truth::False, "AsDeployed", message);
+        }
+        let shown = listed(&differences, SHOWN);
+        let message = format!("The host differs from what was deployed: {shown}. Nothing is repaired by itself.");
+        self.condition(DRIFTED, Truth::True, "Differs", &message);
+    }
+
+    fn differences(&self, observation: &Observation) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for file in &observation.files {
+            let how = match &file.state {
+                FileState::Same => continue,
+                FileState::Attributes => "has another mode or owner".to_owned(),
+                FileState::Differs => "has other content".to_owned(),
+                FileState::Missing => "is gone".to_owned(),
+                FileState::Blocked { found } => format!("is {found} now"),
+            };
+            all.push(format!("{} {how}", file.path));
+        }
+        let keys = observation.env.keys.iter().filter(|key| !key.as_wanted);
+        all.extend(keys.map(|key| format!("{} in .env has another value or is gone", key.name)));
+        all.extend(observation.services.iter().filter_map(|service| self.service_differs(service)));
+        for container in &observation.foreign_containers {
+            all.push(format!("container {} was made from {}", container.name, container.directory));
+        }
+        all
+    }
+
+    fn service_differs(&self, service: &ServiceObservation) -> Option<String> {
+        let name = &service.name;
+        match &service.mounts {
+            MountFreshness::Current => {}
+            MountFreshness::Stale { files } => {
+                let files: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+                return Some(format!("{name} has not read {} as it is now", listed(&files, 3)));
+            }
+            MountFreshness::Unknown { files } => {
+                let files: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+                return Some(format!("{name} may not have read {} as it is now", listed(&files, 3)));
+            }
+        }
+        let running = service.running.as_ref()?;
+        let deployed = self.next.deployed.as_ref()?;
+        let planned = deployed.images.iter().find(|image| image.service == name.as_str());
+        match planned {
+            None => Some(format!("{name} was not part of the deployed release")),
+            Some(image) if image.image_id != running.image_id => Some(format!("{name} runs another image")),
+            Some(_) if !running.current => Some(format!("{} points to another image now", service.image_ref)),
+            Some(_) => None,
+        }
+    }
+
+    /// Records what is there already as deployed: it was seen to be the target.
+    pub(super) fn deploy_seen(&mut self, desired: &Desired, observation: &Observation, target: &str) {
+        self.next.deployed = Some(Deployed {
+            image_tag: desired.intent.image_tag.to_string(),
+            bundle_revision: desired.bundle_revision.clone(),
+            target_hash: target.to_owned(),
+            files_hash: desired.files_hash.clone(),
+            images: observation.services.iter().filter_map(seen_image).take(IMAGE_LIMIT).collect(),
+            at: Time(whole_seconds(self.facts.now)),
+        });
+    }
+
+    pub(super) fn record_compose(&mut self, observation: &Observation) {
+        if let Some(compose) = &observation.compose {
+            self.next.compose = Some(super::flight::in_use(compose));
+        }
+    }
+}
+
+fn seen_image(service: &ServiceObservation) -> Option<DeployedImage> {
+    let running = service.running.as_ref()?;
+    Some(DeployedImage {
+        service: service.name.to_string(),
+        reference: bounded(&service.image_ref, 512),
+        image_id: bounded(&running.image_id, 128),
+        repo_digest: running.repo_digest.as_deref().map(super::flight::plain),
+    })
+}
+
+fn ready_message(tag: &str, observation: &Observation) -> String {
+    let count = observation.services.len();
+    let mut message = match count {
+        0 => format!("{tag} is deployed."),
+        1 => format!("{tag} is deployed: its one service runs as planned."),
+        _ => format!("{tag} is deployed: all {count} services run as planned."),
+    };
+    let mut add = |intro: &str, names: &[String]| {
+        if !names.is_empty() {
+            message.push_str(&format!(" {intro}: {}.", listed(names, SHOWN)));
+        }
+    };
+    add("Without a healthcheck, so known only to run", &observation.health.without_healthcheck);
+    add("No longer in the release, left running", &observation.removed_services);
+    let left: Vec<String> = observation
+        .leftover_files
+        .iter()
+        .filter(|file| file.state != FileState::Missing)
+        .map(|file| file.path.to_string())
+        .collect();
+    add("No longer in the release, left on the host", &left);
+    message
+}

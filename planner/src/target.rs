@@ -1,0 +1,491 @@
+//! What a Tenant should be at: its spec parsed once into validated types, and the hash that names the target.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256 as Hasher};
+use tenantry_api::names::{
+    Directory, EnvKey, Identity, ImageTag, NameError, ProjectName, ProtectedPath, RelativePath, TenantUid,
+};
+use tenantry_api::tenant::{Adopt, Approach, EnvOwnership, OnFailure, TenantSpec, Verify, parse_duration};
+use tenantry_api::tenant_status::{Resolved, ResolvedImage};
+use tenantry_protocol::{
+    ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place, ProbeHttp,
+    ResolvedReference, TenantRef, VerifyPolicy,
+};
+
+use crate::bundle::{Bundle, BundleIdentity};
+
+/// The name of the file that a managed `.env` is.
+pub const ENV_FILE: &str = ".env";
+
+/// Why no operation is begun, in the terms of the person who wrote the input.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Which kind of refusal: the Ready condition's reason.
+    pub reason: RefusalReason,
+    /// The field, what was wrong, what would be right.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal of this kind.
+    pub fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The kinds of refusal; bounded, for they are condition reasons, event reasons and metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// A field of the spec can't be what it says.
+    InvalidSpec,
+    /// There is no such TemplateBundle, or no such source behind it.
+    BundleMissing,
+    /// The bundle's files or its `bundle.yaml` can't be used.
+    BundleInvalid,
+    /// A template could not be rendered.
+    RenderFailed,
+    /// There is no such ComposeHost.
+    HostMissing,
+    /// Another Tenant has the same project or directory on the same host.
+    Duplicate,
+    /// The host's record says that directory or project belong to another Tenant.
+    ClaimedByOther,
+    /// A path is protected, or something that is not a file is in its place.
+    PathRefused,
+    /// `ImageOnly` was asked for, but managed files would change.
+    ReleaseNeeded,
+    /// A managed file was edited by hand since it was last written.
+    HandEdited,
+    /// There is nothing at the directory that an image could be changed in.
+    ProjectMissing,
+    /// The compose files on the host can't be read.
+    ComposeInvalid,
+    /// The host's local policy does not allow it.
+    PolicyRefused,
+    /// The agent did not accept the request.
+    RequestRefused,
+}
+
+impl RefusalReason {
+    /// The reason's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidSpec => "InvalidSpec",
+            Self::BundleMissing => "BundleMissing",
+            Self::BundleInvalid => "BundleInvalid",
+            Self::RenderFailed => "RenderFailed",
+            Self::HostMissing => "HostMissing",
+            Self::Duplicate => "Duplicate",
+            Self::ClaimedByOther => "ClaimedByOther",
+            Self::PathRefused => "PathRefused",
+            Self::ReleaseNeeded => "ReleaseNeeded",
+            Self::HandEdited => "HandEdited",
+            Self::ProjectMissing => "ProjectMissing",
+            Self::ComposeInvalid => "ComposeInvalid",
+            Self::PolicyRefused => "PolicyRefused",
+            Self::RequestRefused => "RequestRefused",
+        }
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A spec whose strings have been parsed. What is rendered from a bundle is not in it yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// Who asks.
+    pub tenant: TenantRef,
+    /// The ComposeHost's name.
+    pub host: Identity,
+    /// Where on the host.
+    pub place: Place,
+    /// The bundle's name.
+    pub bundle: Option<String>,
+    /// The release.
+    pub image_tag: ImageTag,
+    /// What to do on first contact.
+    pub adopt: Adopt,
+    /// How a release reaches the host.
+    pub approach: Approach,
+    /// Whose `.env` is.
+    pub env: EnvManifest,
+    /// The tenant's own paths.
+    pub protect: Vec<ProtectedPath>,
+    /// When a release counts as running.
+    pub verify: VerifyPolicy,
+    /// What to do when it does not.
+    pub on_failure: OnFailure,
+}
+
+/// Reads a name of the spec; the message names the field.
+fn field<T>(name: impl fmt::Display, result: Result<T, NameError>) -> Result<T, Refusal> {
+    result.map_err(|error| Refusal::new(RefusalReason::InvalidSpec, format!("spec.{name}: {error}.")))
+}
+
+impl Intent {
+    /// Parses a spec. The API server has checked the same; this is what makes the rest of the program able to rely on it.
+    pub fn parse(uid: &str, namespace: &str, name: &str, spec: &TenantSpec) -> Result<Self, Refusal> {
+        let uid = TenantUid::parse(uid)
+            .map_err(|error| Refusal::new(RefusalReason::InvalidSpec, format!("metadata.uid: {error}.")))?;
+        let image_tag = field("imageTag", ImageTag::parse(&spec.image_tag))?;
+        let env = env(spec, &image_tag)?;
+        Ok(Self {
+            tenant: TenantRef { uid, namespace: namespace.to_owned(), name: name.to_owned() },
+            host: field("host", Identity::parse(&spec.host))?,
+            place: place(spec)?,
+            bundle: spec.bundle.clone(),
+            image_tag,
+            adopt: spec.adopt,
+            approach: spec.upgrade.approach,
+            env,
+            protect: protect(spec)?,
+            verify: verify(&spec.upgrade.verify)?,
+            on_failure: spec.upgrade.on_failure,
+        })
+    }
+}
+
+fn place(spec: &TenantSpec) -> Result<Place, Refusal> {
+    let compose = match &spec.compose {
+        None => None,
+        Some(selection) => {
+            let parse = |(index, file): (usize, &String)| {
+                field(format!("compose.files[{index}]"), RelativePath::parse(file))
+            };
+            let files = selection.files.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+            let chosen = !files.is_empty() || !selection.profiles.is_empty();
+            chosen.then(|| ComposeChoice { files, profiles: selection.profiles.clone() })
+        }
+    };
+    Ok(Place {
+        project: field("project", ProjectName::parse(&spec.project))?,
+        directory: field("directory", Directory::parse(&spec.directory))?,
+        compose,
+    })
+}
+
+fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
+    let parse = |(index, path): (usize, &String)| field(format!("protect[{index}]"), ProtectedPath::parse(path));
+    let mut paths = spec.protect.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}
+
+fn env(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Refusal> {
+    if spec.env.ownership == EnvOwnership::Managed {
+        if spec.bundle.is_none() {
+            let message = "spec.env.ownership: Managed needs a bundle that renders .env; set spec.bundle or use Adopted.";
+            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
+        }
+        return Ok(EnvManifest::Managed);
+    }
+    let mut patch: Vec<EnvValue> = Vec::with_capacity(spec.env.patch.len());
+    for (index, entry) in spec.env.patch.iter().enumerate() {
+        let name = field(format!("env.patch[{index}].name"), EnvKey::parse(&entry.name))?;
+        let value = expand(&entry.value, tag).map_err(|problem| {
+            let message = format!("spec.env.patch[{index}].value (variable {name}): {problem}.");
+            Refusal::new(RefusalReason::InvalidSpec, message)
+        })?;
+        if patch.iter().any(|earlier| earlier.name == name) {
+            let message = format!("spec.env.patch[{index}].name: {name} is patched twice; name each variable once.");
+            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
+        }
+        patch.push(EnvValue { name, value });
+    }
+    if spec.bundle.is_none() && patch.is_empty() {
+        let message = "spec.env.patch: is empty, and without a bundle the image tag reaches the host only through it; \
+                       name the variable, for example IMAGE_TAG.";
+        return Err(Refusal::new(RefusalReason::InvalidSpec, message));
+    }
+    patch.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(EnvManifest::Adopted { patch })
+}
+
+/// Expands `$(imageTag)`; `$$(` is a literal `$(`.
+pub fn expand(value: &str, tag: &ImageTag) -> Result<String, &'static str> {
+    const KNOWN: &str = "$(imageTag)";
+    if value.chars().any(|c| matches!(c, '\0' | '\n' | '\r')) {
+        return Err("holds a line break or a NUL; a value is one line");
+    }
+    let mut expanded = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("$$(") {
+            expanded.push_str("$(");
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix(KNOWN) {
+            expanded.push_str(tag.as_str());
+            rest = after;
+        } else if rest.starts_with("$(") {
+            return Err("only $(imageTag) can be used in a value; write $$( for a literal $(");
+        } else {
+            expanded.push('$');
+            rest = &rest[1..];
+        }
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
+    let timeout = duration("verify.timeout", &spec.timeout, Duration::from_secs(1), Duration::from_secs(3_600))?;
+    let stable = duration("verify.stableFor", &spec.stable_for, Duration::ZERO, Duration::from_secs(600))?;
+    let probe = |(index, probe): (usize, &tenantry_api::tenant::HttpProbe)| {
+        let refuse = |what: String| {
+            Refusal::new(RefusalReason::InvalidSpec, format!("spec.upgrade.verify.http[{index}].{what}."))
+        };
+        if !loopback(&probe.url) {
+            return Err(refuse(format!(
+                "url: {:?} is not a plain http:// address of the host's loopback, for example http://localhost:4000/health",
+                probe.url
+            )));
+        }
+        let status = u16::try_from(probe.status).ok().filter(|status| (100..=599).contains(status));
+        let status = status.ok_or_else(|| refuse(format!("status: {} is not from 100 to 599", probe.status)))?;
+        Ok(ProbeHttp { url: probe.url.clone(), status, contains: probe.contains.clone() })
+    };
+    let http = spec.http.iter().enumerate().map(probe).collect::<Result<Vec<_>, _>>()?;
+    Ok(VerifyPolicy { timeout_ms: timeout, stable_for_ms: stable, http })
+}
+
+fn loopback(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
+        authority.strip_prefix(host).is_some_and(|port| {
+            port.is_empty() || port.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok())
+        })
+    })
+}
+
+fn duration(name: &str, text: &str, least: Duration, most: Duration) -> Result<u64, Refusal> {
+    let in_range = parse_duration(text).filter(|value| (least..=most).contains(value));
+    let millis = in_range.and_then(|value| u64::try_from(value.as_millis()).ok());
+    millis.ok_or_else(|| {
+        let message = format!(
+            "spec.upgrade.{name}: {text:?} is not a duration from {}s to {}s; write a whole number and ms, s, m or h.",
+            least.as_secs(),
+            most.as_secs()
+        );
+        Refusal::new(RefusalReason::InvalidSpec, message)
+    })
+}
+
+/// What a bundle was rendered to for one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Every file, sorted by path.
+    pub files: Vec<FileManifest>,
+    /// The content of every file, in the same order.
+    pub contents: Vec<FileContent>,
+}
+
+/// What should be on the host, complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The parsed spec.
+    pub intent: Intent,
+    /// The bundle's digest.
+    pub bundle_revision: Option<String>,
+    /// Files, `.env`, protected paths, jobs, rules.
+    pub manifest: Manifest,
+    /// Hash over path, content, mode and owner of every managed file.
+    pub files_hash: String,
+    /// The target's hash before moved tags enter it.
+    pub base_hash: String,
+}
+
+impl Desired {
+    /// A target without a bundle: only patched variables.
+    pub fn without_bundle(intent: Intent) -> Self {
+        let manifest = Manifest {
+            files: Vec::new(),
+            env: intent.env.clone(),
+            protect: intent.protect.clone(),
+            jobs: Vec::new(),
+            on_change: Vec::new(),
+        };
+        Self::assemble(intent, None, manifest)
+    }
+
+    /// A target with what its bundle was rendered to.
+    pub fn with_bundle(intent: Intent, bundle: &Bundle, files: Vec<FileManifest>) -> Result<Self, Refusal> {
+        let BundleIdentity { name, digest } = &bundle.identity;
+        let renders_env = files.iter().any(|file| file.path.as_str() == ENV_FILE);
+        match (&intent.env, renders_env) {
+            (EnvManifest::Managed, false) => {
+                let message = format!(
+                    "spec.env.ownership is Managed, but TemplateBundle {name} renders no .env; add it to the bundle or use Adopted."
+                );
+                return Err(Refusal::new(RefusalReason::BundleInvalid, message));
+            }
+            (EnvManifest::Adopted { .. }, true) => {
+                let message = format!(
+                    "TemplateBundle {name} renders .env, but spec.env.ownership is Adopted; set it to Managed, \
+                     or take .env out of the bundle."
+                );
+                return Err(Refusal::new(RefusalReason::BundleInvalid, message));
+            }
+            _ => {}
+        }
+        check_protected(&intent.protect, &files, name)?;
+        let manifest = Manifest {
+            files,
+            env: intent.env.clone(),
+            protect: intent.protect.clone(),
+            jobs: bundle.jobs.clone(),
+            on_change: bundle.on_change.clone(),
+        };
+        let digest = digest.clone();
+        Ok(Self::assemble(intent, Some(digest), manifest))
+    }
+
+    fn assemble(intent: Intent, bundle_revision: Option<String>, manifest: Manifest) -> Self {
+        let files_hash = files_hash(&manifest.files);
+        let base_hash = base_hash(&intent, bundle_revision.as_deref(), &manifest);
+        Self { intent, bundle_revision, manifest, files_hash, base_hash }
+    }
+
+    /// The target's hash: digests of moved tags enter it while they were found for this very target.
+    pub fn target_hash(&self, resolved: Option<&Resolved>) -> String {
+        match self.pinned(resolved) {
+            [] => self.base_hash.clone(),
+            images => {
+                let mut hasher = Hasher::new();
+                hasher.update(self.base_hash.as_bytes());
+                for image in images {
+                    hasher.update([0]);
+                    hasher.update(image.reference.as_bytes());
+                    hasher.update([b'@']);
+                    hasher.update(image.digest.as_bytes());
+                }
+                format!("sha256:{}", hex(&hasher.finalize()))
+            }
+        }
+    }
+
+    /// The digests of moved tags that belong to this target.
+    pub fn pinned<'a>(&self, resolved: Option<&'a Resolved>) -> &'a [ResolvedImage] {
+        resolved.filter(|resolved| resolved.base_hash == self.base_hash).map_or(&[], |resolved| &resolved.images)
+    }
+
+    /// The request that brings a host to this target.
+    pub fn operate_request(&self, with: OperateWith) -> OperateRequest {
+        let pin = |image: &ResolvedImage| ResolvedReference {
+            reference: image.reference.clone(),
+            digest: Some(image.digest.clone()),
+            problem: None,
+        };
+        OperateRequest {
+            tenant: self.intent.tenant.clone(),
+            place: self.intent.place.clone(),
+            epoch: with.epoch,
+            target_hash: with.target_hash,
+            approach: with.approach,
+            manifest: self.manifest.clone(),
+            contents: with.contents,
+            pinned: with.pinned.iter().map(pin).collect(),
+            verify: self.intent.verify.clone(),
+            on_failure: self.intent.on_failure,
+            overwrite: self.intent.adopt == Adopt::Overwrite,
+        }
+    }
+}
+
+/// What a request to operate holds besides the target.
+#[derive(Clone, Debug)]
+pub struct OperateWith {
+    /// Above every epoch before.
+    pub epoch: u64,
+    /// The target's hash, moved tags included.
+    pub target_hash: String,
+    /// `ImageOnly` or `Release`.
+    pub approach: Approach,
+    /// Contents of files.
+    pub contents: Vec<FileContent>,
+    /// Digests of moved tags.
+    pub pinned: Vec<ResolvedImage>,
+}
+
+fn check_protected(protect: &[ProtectedPath], files: &[FileManifest], bundle: &str) -> Result<(), Refusal> {
+    for file in files {
+        if let Some(own) = protect.iter().find(|own| own.conflicts_with(&file.path)) {
+            let message = format!(
+                "TemplateBundle {bundle} would write {}, which spec.protect ({own}) keeps as the tenant's own; \
+                 take the file out of the bundle or the path out of spec.protect.",
+                file.path
+            );
+            return Err(Refusal::new(RefusalReason::PathRefused, message));
+        }
+        let env = RelativePath::parse(ENV_FILE).ok();
+        if env.is_some_and(|env| file.path != env && file.path.is_at_or_below(&env)) {
+            let message = format!("TemplateBundle {bundle} would write {} beneath the file .env.", file.path);
+            return Err(Refusal::new(RefusalReason::PathRefused, message));
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a target's hash speaks of, in a fixed order: structures only, so that it is canonical.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetParts<'a> {
+    version: u32,
+    image_tag: &'a ImageTag,
+    bundle: Option<&'a str>,
+    place: &'a Place,
+    files: &'a [FileManifest],
+    env: &'a EnvManifest,
+    jobs: &'a [tenantry_api::names::ServiceName],
+    on_change: &'a [tenantry_protocol::ChangeRule],
+    verify: &'a VerifyPolicy,
+}
+
+fn base_hash(intent: &Intent, bundle: Option<&str>, manifest: &Manifest) -> String {
+    hash_json(&TargetParts {
+        version: 1,
+        image_tag: &intent.image_tag,
+        bundle,
+        place: &intent.place,
+        files: &manifest.files,
+        env: &manifest.env,
+        jobs: &manifest.jobs,
+        on_change: &manifest.on_change,
+        verify: &intent.verify,
+    })
+}
+
+/// Hash over path, content, mode and owner of every managed file.
+pub fn files_hash(files: &[FileManifest]) -> String {
+    hash_json(&files)
+}
+
+/// SHA-256 over the JSON of a structure, which holds no map.
+pub fn hash_json(value: &impl Serialize) -> String {
+    // Serialising plain structures to memory cannot fail; an empty text would only make one more hash.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    format!("sha256:{}", hex(&Hasher::digest(&text)))
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use rstest::rstest;
+use serde_json::json;
+
+fn spec(change: impl FnOnce(&mut serde_json::Value)) -> TenantSpec {
+    let mut value = json!({
+        "host": "n5", "project": "acme", "directory": "/srv/acme", "imageTag": "v2",
+        "env": {"patch": [{"name": "IMAGE_TAG", "value": "$(imageTag)"}]},
+    });
+    change(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+fn parse(spec: &TenantSpec) -> Result<Intent, Refusal> {
+    Intent::parse("0a1b2c3d-0000-4000-8000-000000000001", "fleet", "acme", spec)
+}
+
+fn hash(spec: &TenantSpec) -> String {
+    Desired::without_bundle(parse(spec).unwrap()).base_hash
+}
+
+#[rstest]
+#[case::the_tag("$(imageTag)", "v2")]
+#[case::amid_text("a-$(imageTag)-b", "a-v2-b")]
+#[case::a_literal("$$(imageTag)", "$(imageTag)")]
+#[case::a_dollar("cost $5 $", "cost $5 $")]
+#[case::a_compose_variable("${X:-y}", "${X:-y}")]
+#[case::twice("$(imageTag)$(imageTag)", "v2v2")]
+#[case::empty("", "")]
+fn a_value_is_expanded(#[case] value: &str, #[case] expected: &str) {
+    assert_eq!(expand(value, &ImageTag::parse("v2").unwrap()).unwrap(), expected);
+}
+
+#[rstest]
+#[case::unknown("$(hostname)")]
+#[case::a_command("$(id)")]
+#[case::a_line_break("a\nb")]
+fn a_value_that_is_more_than_the_tag_is_refused(#[case] value: &str) {
+    assert!(expand(value, &ImageTag::parse("v2").unwrap()).is_err());
+}
+
+#[rstest]
+#[case::host(|v: &mut serde_json::Value| v["host"] = json!("N5"), "spec.host")]
+#[case::project(|v: &mut serde_json::Value| v["project"] = json!("--help"), "spec.project")]
+#[case::directory(|v: &mut serde_json::Value| v["directory"] = json!("/srv/../etc"), "spec.directory")]
+#[case::tag(|v: &mut serde_json::Value| v["imageTag"] = json!("v1/2"), "spec.imageTag")]
+#[case::compose_file(|v: &mut serde_json::Value| v["compose"] = json!({"files": ["a.yml", "../b.yml"]}), "spec.compose.files[1]")]
+#[case::protect(|v: &mut serde_json::Value| v["protect"] = json!(["a/../b"]), "spec.protect[0]")]
+#[case::variable(|v: &mut serde_json::Value| v["env"]["patch"][0]["name"] = json!("COMPOSE_FILE"), "spec.env.patch[0].name")]
+#[case::value(|v: &mut serde_json::Value| v["env"]["patch"][0]["value"] = json!("$(id)"), "spec.env.patch[0].value")]
+#[case::nothing_to_patch(|v: &mut serde_json::Value| v["env"] = json!({}), "spec.env.patch")]
+#[case::managed_without_bundle(|v: &mut serde_json::Value| v["env"] = json!({"ownership": "Managed"}), "spec.env.ownership")]
+#[case::timeout(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"timeout": "2h"}}), "spec.upgrade.verify.timeout")]
+#[case::no_unit(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"stableFor": "15"}}), "spec.upgrade.verify.stableFor")]
+#[case::far_probe(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"http": [{"url": "http://localhost.evil/"}]}}), "spec.upgrade.verify.http[0].url")]
+#[case::probe_status(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"http": [{"url": "http://localhost:1/", "status": 0}]}}), "spec.upgrade.verify.http[0].status")]
+fn a_bad_field_is_named(#[case] change: fn(&mut serde_json::Value), #[case] name: &str) {
+    let refusal = parse(&spec(change)).unwrap_err();
+    assert_eq!(refusal.reason, RefusalReason::InvalidSpec);
+    assert!(refusal.message.starts_with(name), "{}", refusal.message);
+    assert!(refusal.message.ends_with('.'), "{}", refusal.message);
+}
+
+#[test]
+fn the_target_changes_with_what_reaches_the_host_and_with_nothing_else() {
+    let base = hash(&spec(|_| {}));
+    assert_ne!(base, hash(&spec(|v| v["imageTag"] = json!("v3"))));
+    assert_ne!(base, hash(&spec(|v| v["upgrade"] = json!({"verify": {"stableFor": "1s"}}))));
+    assert_ne!(base, hash(&spec(|v| v["compose"] = json!({"profiles": ["x"]}))));
+    assert_eq!(base, hash(&spec(|v| v["suspend"] = json!(true))));
+    assert_eq!(base, hash(&spec(|v| v["adopt"] = json!("Overwrite"))));
+    assert_eq!(base, hash(&spec(|v| v["upgrade"] = json!({"onFailure": "Hold"}))));
+    assert_eq!(base, hash(&spec(|v| v["values"] = json!({"unused": 1}))));
+}
+
+#[test]
+fn moved_tags_enter_the_hash_only_of_the_target_they_were_found_for() {
+    let desired = Desired::without_bundle(parse(&spec(|_| {})).unwrap());
+    let image = ResolvedImage { reference: "app:v2".to_owned(), digest: "sha256:1".to_owned() };
+    let mut resolved = Resolved { base_hash: desired.base_hash.clone(), images: vec![image] };
+    assert_ne!(desired.target_hash(Some(&resolved)), desired.base_hash);
+    resolved.base_hash = "sha256:other".to_owned();
+    assert_eq!(desired.target_hash(Some(&resolved)), desired.base_hash);
+    assert_eq!(desired.target_hash(None), desired.base_hash);
+}
+
+#[test]
+fn p12_a_patched_value_is_not_printed() {
+    let intent = parse(&spec(|v| v["env"]["patch"][0]["value"] = json!("canary-value"))).unwrap();
+    assert!(!format!("{intent:?}").contains("canary-value"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_value_without_dollars_is_itself(value in "[^$\r\n\0]{0,64}") {
+        proptest::prop_assert_eq!(expand(&value, &ImageTag::parse("v2").unwrap()).unwrap(), value);
+    }
+}
