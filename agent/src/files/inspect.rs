@@ -52,7 +52,7 @@ impl HashCache {
         seen.get(path).filter(|seen| seen.stamp == *stamp).cloned()
     }
 
-    fn put(&self, path: &RelativePath, seen: &Seen) {
+    pub(super) fn put(&self, path: &RelativePath, seen: &Seen) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.clear();

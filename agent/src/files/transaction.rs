@@ -262,6 +262,10 @@ impl<'a> Transactions<'a> {
             TransactionState::None | TransactionState::Done | TransactionState::Restored => {
                 self.remove_transaction(&new(operation))?;
                 self.remove_transaction(&undo(operation))?;
+                // Durably: a commit that came back after a power cut would be carried out once more.
+                if let Some(all) = self.tree.own(TX)? {
+                    all.sync()?;
+                }
             }
         }
         Stage::remove(self.tree, operation)

@@ -1,0 +1,274 @@
+//! A disk that forgets what was not made durable: records effects, and lays out what a power cut may have left.
+//!
+//! The model is harsher than most file systems: an entry is durable only when its own folder was synced, content
+//! and attributes only when the file itself was; of the rest any part may be there. A rename is atomic.
+
+use super::*;
+
+/// An effect that happened.
+#[derive(Clone, Debug)]
+enum Done {
+    MakeFolder,
+    Create,
+    Append(Vec<u8>),
+    Truncate(u64),
+    SetOwner(u32, u32),
+    SetMode(u32),
+    SyncFile,
+    Rename(PathBuf),
+    Remove,
+    RemoveFolder,
+    SyncFolder,
+}
+
+/// Records every effect and lets it happen.
+#[derive(Default)]
+pub struct Recorder(Mutex<Vec<(PathBuf, Done)>>);
+
+impl Recorder {
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What the n-th effect was, for messages.
+    pub fn name(&self, at: usize) -> String {
+        self.0
+            .lock()
+            .unwrap()
+            .get(at)
+            .map_or("the end".to_owned(), |(path, done)| {
+                format!("{done:?} {}", path.display())
+            })
+    }
+}
+
+impl Hook for Recorder {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+        let done = match effect {
+            Effect::MakeFolder if path.exists() => return Ok(()),
+            Effect::Remove | Effect::RemoveFolder if path.symlink_metadata().is_err() => return Ok(()),
+            Effect::RemoveFolder
+                if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) =>
+            {
+                return Ok(());
+            }
+            Effect::MakeFolder => Done::MakeFolder,
+            Effect::Create => Done::Create,
+            Effect::Append(bytes) => Done::Append(bytes.to_vec()),
+            Effect::Truncate(length) => Done::Truncate(length),
+            Effect::SetOwner(uid, gid) => Done::SetOwner(uid, gid),
+            Effect::SetMode(mode) => Done::SetMode(mode),
+            Effect::SyncFile => Done::SyncFile,
+            Effect::Rename(to) => Done::Rename(to.to_owned()),
+            Effect::Remove => Done::Remove,
+            Effect::RemoveFolder => Done::RemoveFolder,
+            Effect::SyncFolder => Done::SyncFolder,
+        };
+        self.0.lock().unwrap().push((path.to_owned(), done));
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Inode {
+    content: Vec<u8>,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    Folder(u32),
+    File(usize),
+}
+
+/// A change of names, and whether it is durable.
+#[derive(Clone)]
+struct Names {
+    path: PathBuf,
+    done: Done,
+    file: usize,
+    durable: bool,
+}
+
+/// A disk with durable contents, and what happened since.
+#[derive(Clone)]
+pub struct Disk {
+    root: PathBuf,
+    start: BTreeMap<PathBuf, Node>,
+    /// Each file as it is, and as it is durable.
+    files: Vec<(Inode, Inode)>,
+    now: BTreeMap<PathBuf, usize>,
+    names: Vec<Names>,
+}
+
+impl Disk {
+    /// Takes a directory, our own folder included, as durable.
+    pub fn of(root: &Path) -> Self {
+        let mut disk = Self {
+            root: root.to_owned(),
+            start: BTreeMap::new(),
+            files: Vec::new(),
+            now: BTreeMap::new(),
+            names: Vec::new(),
+        };
+        disk.start.insert(root.to_owned(), Node::Folder(0o755));
+        disk.take(root);
+        disk
+    }
+
+    fn take(&mut self, folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let at = entry.unwrap().path();
+            let found = at.symlink_metadata().unwrap();
+            let mode = found.mode() & 0o7777;
+            if found.is_dir() {
+                self.start.insert(at.clone(), Node::Folder(mode));
+                self.take(&at);
+            } else {
+                let inode = Inode {
+                    content: std::fs::read(&at).unwrap(),
+                    mode,
+                    owner: (found.uid(), found.gid()),
+                };
+                self.start.insert(at.clone(), Node::File(self.files.len()));
+                self.now.insert(at, self.files.len());
+                self.files.push((inode.clone(), inode));
+            }
+        }
+    }
+
+    /// Lets the first effects of a recording happen.
+    pub fn replay(&mut self, recorder: &Recorder, effects: usize) {
+        let all = recorder.0.lock().unwrap();
+        for (path, done) in &all[..effects] {
+            self.happen(path, done);
+        }
+    }
+
+    fn happen(&mut self, path: &Path, done: &Done) {
+        let file = self.now.get(path).copied();
+        match done {
+            Done::Create => {
+                let inode = Inode {
+                    content: Vec::new(),
+                    mode: 0o600,
+                    owner: (0, 0),
+                };
+                self.now.insert(path.to_owned(), self.files.len());
+                self.note(path, done, self.files.len());
+                self.files.push((inode.clone(), inode));
+            }
+            Done::Append(bytes) => self.files[file.unwrap()].0.content.extend_from_slice(bytes),
+            Done::Truncate(length) => self.files[file.unwrap()]
+                .0
+                .content
+                .truncate(usize::try_from(*length).unwrap()),
+            Done::SetOwner(uid, gid) => self.files[file.unwrap()].0.owner = (*uid, *gid),
+            // Folders are made with their mode.
+            Done::SetMode(mode) => {
+                if let Some(file) = file {
+                    self.files[file].0.mode = *mode;
+                }
+            }
+            Done::SyncFile => self.files[file.unwrap()].1 = self.files[file.unwrap()].0.clone(),
+            Done::Rename(to) => {
+                let file = self.now.remove(path).unwrap();
+                self.now.insert(to.clone(), file);
+                self.note(path, done, file);
+            }
+            Done::Remove => {
+                self.now.remove(path);
+                self.note(path, done, usize::MAX);
+            }
+            Done::MakeFolder | Done::RemoveFolder => self.note(path, done, usize::MAX),
+            Done::SyncFolder => {
+                for name in &mut self.names {
+                    let entry = match &name.done {
+                        Done::Rename(to) => to,
+                        _ => &name.path,
+                    };
+                    name.durable |= entry.parent() == Some(path);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, path: &Path, done: &Done, file: usize) {
+        self.names.push(Names {
+            path: path.to_owned(),
+            done: done.clone(),
+            file,
+            durable: false,
+        });
+    }
+
+    /// Lays out, in a directory of its own, what is left after a power cut. `chance` says of each thing that was not
+    /// durable how much of it is there after all, from 0 (nothing) to 255 (all).
+    pub fn after_power_cut(&self, mut chance: impl FnMut() -> u8) -> tempfile::TempDir {
+        let mut left = self.start.clone();
+        for name in &self.names {
+            if name.durable || chance() > 127 {
+                apply(&mut left, name);
+            }
+        }
+        let directory = scratch();
+        for (path, node) in &left {
+            let at = directory.path().join(path.strip_prefix(&self.root).unwrap());
+            match node {
+                Node::Folder(_) if *path == self.root => {}
+                Node::Folder(mode) => {
+                    std::fs::create_dir(&at).unwrap();
+                    std::fs::set_permissions(&at, std::fs::Permissions::from_mode(*mode)).unwrap();
+                }
+                Node::File(file) => lay_out(&at, &self.files[*file], &mut chance),
+            }
+        }
+        directory
+    }
+}
+
+fn apply(left: &mut BTreeMap<PathBuf, Node>, name: &Names) {
+    let path = &name.path;
+    let folder_of = |left: &BTreeMap<PathBuf, Node>, at: &Path| {
+        at.parent()
+            .is_some_and(|parent| matches!(left.get(parent), Some(Node::Folder(_))))
+    };
+    match &name.done {
+        Done::MakeFolder if folder_of(left, path) => {
+            let own = path
+                .components()
+                .any(|component| component.as_os_str() == ".tenantry");
+            left.insert(path.clone(), Node::Folder(if own { 0o700 } else { 0o755 }));
+        }
+        Done::Create if folder_of(left, path) => {
+            left.insert(path.clone(), Node::File(name.file));
+        }
+        Done::Rename(to) if folder_of(left, to) => {
+            left.remove(path);
+            left.insert(to.clone(), Node::File(name.file));
+        }
+        Done::Remove => {
+            left.remove(path);
+        }
+        // It was empty, so whatever was in it has gone with it.
+        Done::RemoveFolder => left.retain(|other, _| !other.starts_with(path)),
+        _ => {}
+    }
+}
+
+fn lay_out(at: &Path, (now, durable): &(Inode, Inode), chance: &mut impl FnMut() -> u8) {
+    let mut inode = durable.clone();
+    if now.content != durable.content {
+        // Some of what was appended; the journal's and the records' files are only ever appended to.
+        let shared = durable.content.len().min(now.content.len());
+        let more = (now.content.len() - shared) * usize::from(chance()) / 255;
+        inode.content = now.content[..shared + more].to_vec();
+    }
+    if chance() > 127 {
+        (inode.mode, inode.owner) = (now.mode, now.owner);
+    }
+    std::fs::write(at, &inode.content).unwrap();
+    chown(at, Some(inode.owner.0), Some(inode.owner.1)).unwrap();
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(inode.mode)).unwrap();
+}

@@ -1,0 +1,123 @@
+//! P6: the power goes after each effect in turn; only what was made durable is sure to be there.
+
+use super::model::{Disk, Recorder};
+use super::*;
+
+/// How much of what was not durable is left: nothing, everything, or by chance.
+fn chances(seed: usize) -> impl FnMut() -> u8 {
+    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    move || match seed {
+        0 => 0,
+        1 => 255,
+        _ => {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        }
+    }
+}
+
+const SEEDS: usize = 8;
+
+/// Cuts the power after each effect of `action` on what `before` made, and recovers.
+fn cut_everywhere(
+    before: impl Fn(&Path),
+    action: impl Fn(&Tree),
+    check: impl Fn(TransactionState, Snapshot, &str),
+) -> usize {
+    let directory = sample();
+    before(directory.path());
+    let start = Disk::of(directory.path());
+    let recorder = Arc::new(Recorder::default());
+    action(&Tree::open(directory.path(), Calls::with(recorder.clone())).unwrap());
+    for effects in 0..=recorder.len() {
+        for seed in 0..SEEDS {
+            let mut disk = start.clone();
+            disk.replay(&recorder, effects);
+            let left = disk.after_power_cut(chances(seed));
+            let tree = Tree::open(left.path(), Calls::default()).unwrap();
+            let at = format!(
+                "power cut before {} (effect {effects}), seed {seed}",
+                recorder.name(effects)
+            );
+            let state = Transactions::new(&tree)
+                .recover(&operation())
+                .unwrap_or_else(|error| panic!("{at}: {error}"));
+            check(state, snapshot(left.path()), &at);
+        }
+    }
+    recorder.len()
+}
+
+#[test]
+fn p6_a_power_cut_after_any_effect_leaves_the_set_wholly_old_or_wholly_new() {
+    let (old, new) = (snapshot(sample().path()), upgraded());
+    let effects = cut_everywhere(
+        |_| {},
+        |tree| {
+            let files = Transactions::new(tree);
+            files.prepare(&operation(), &upgrade(), &[]).unwrap();
+            files.commit(&operation()).unwrap();
+        },
+        |state, found, at| {
+            let wanted = if state == TransactionState::Done {
+                &new
+            } else {
+                &old
+            };
+            assert_eq!(&found, wanted, "{at}, {state:?}");
+        },
+    );
+    assert!(effects > 60, "only {effects} effects");
+}
+
+#[test]
+fn p6_once_committed_it_is_new_whatever_is_lost() {
+    let new = upgraded();
+    let commit = |tree: &Tree| {
+        let files = Transactions::new(tree);
+        files.prepare(&operation(), &upgrade(), &[]).unwrap();
+        files.commit(&operation()).unwrap();
+        files.finish(&operation()).unwrap();
+    };
+    let directory = sample();
+    let mut disk = Disk::of(directory.path());
+    let recorder = Arc::new(Recorder::default());
+    commit(&Tree::open(directory.path(), Calls::with(recorder.clone())).unwrap());
+    disk.replay(&recorder, recorder.len());
+    for seed in 0..100 {
+        let left = disk.after_power_cut(chances(seed));
+        let tree = Tree::open(left.path(), Calls::default()).unwrap();
+        let files = Transactions::new(&tree);
+        assert_eq!(
+            files.state(&operation()).unwrap(),
+            TransactionState::None,
+            "seed {seed}: finished means gone"
+        );
+        assert_eq!(snapshot(left.path()), new, "seed {seed}");
+        files.restore(&operation()).unwrap();
+        assert_eq!(
+            snapshot(left.path()),
+            snapshot(sample().path()),
+            "seed {seed}: the restore point is durable"
+        );
+    }
+}
+
+#[test]
+fn p9_a_power_cut_after_any_effect_of_a_restore_leaves_it_wholly_new_or_wholly_restored() {
+    let (old, new) = (snapshot(sample().path()), upgraded());
+    cut_everywhere(
+        |directory| run(directory, Calls::default(), &upgrade()).unwrap(),
+        |tree| Transactions::new(tree).restore(&operation()).unwrap(),
+        |state, found, at| {
+            let wanted = if state == TransactionState::Restored {
+                &old
+            } else {
+                &new
+            };
+            assert_eq!(&found, wanted, "{at}, {state:?}");
+        },
+    );
+}
