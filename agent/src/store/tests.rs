@@ -1,1 +1,402 @@
+//! The agent's own records.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use tenantry_api::names::{Directory, OperationId, ProjectName, RelativePath};
+use tenantry_protocol::{ClaimState, Place, TenantRef};
+
+use super::*;
+use crate::files::{Effect, Hook, sha256};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Record {
+    Begun { step: u32 },
+    Done { step: u32, note: String },
+}
+
+fn uid(text: &str) -> TenantUid {
+    TenantUid::parse(text).unwrap()
+}
+
+fn id(text: &str) -> OperationId {
+    OperationId::parse(text).unwrap()
+}
+
+fn place(project: &str, directory: &str) -> Place {
+    Place {
+        project: ProjectName::parse(project).unwrap(),
+        directory: Directory::parse(directory).unwrap(),
+        compose: None,
+    }
+}
+
+fn wanted(owner: &str, project: &str, directory: &str, epoch: u64, operation: &str) -> ClaimWanted {
+    ClaimWanted {
+        tenant: TenantRef { uid: uid(owner), namespace: "fleet".to_owned(), name: format!("t-{owner}") },
+        operator: "main".to_owned(),
+        place: place(project, directory),
+        epoch,
+        operation: Some(id(operation)),
+    }
+}
+
+fn opened(directory: &Path) -> Store {
+    Store::open(directory, Calls::default()).unwrap()
+}
+
+#[test]
+fn a_claim_outlives_the_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let claim = opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
+    let store = opened(directory.path());
+    assert_eq!(store.claim_of(&uid("a1")), Some(claim));
+    assert_eq!(store.claim_state(&uid("a1"), &place("shop", "/srv/shop")), ClaimState::Ours);
+    assert_eq!(directory.path().metadata().unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(directory.path().join("tenants/a1/claim").metadata().unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    let claim = |epoch, operation| store.claim(&wanted("a1", "shop", "/srv/shop", epoch, operation));
+    claim(5, "op-1").unwrap();
+    claim(5, "op-1").unwrap();
+    for (epoch, operation) in [(4, "op-1"), (4, "op-2"), (5, "op-2")] {
+        let error = claim(epoch, operation).unwrap_err();
+        assert!(matches!(error, ClaimError::Stale { seen: 5, .. }), "{epoch} {operation}: {error}");
+    }
+    let other_operator = ClaimWanted { operator: "other".to_owned(), ..wanted("a1", "shop", "/srv/shop", 5, "op-1") };
+    assert!(matches!(store.claim(&other_operator), Err(ClaimError::Stale { .. })));
+    claim(6, "op-2").unwrap();
+    assert!(matches!(claim(5, "op-1"), Err(ClaimError::Stale { seen: 6, .. })));
+    // Also by an agent that was started anew, and after the claim was given back.
+    drop(store);
+    let store = opened(directory.path());
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 5, "op-9")).is_err());
+    store.release(&uid("a1")).unwrap();
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 6, "op-2")).is_err());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-3")).unwrap();
+}
+
+#[test]
+fn one_owner_for_each_directory_and_each_project() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
+    let cases = [
+        ("shop", "/srv/shop", "directory and project"),
+        ("shop", "/srv/elsewhere", "project"),
+        ("blog", "/srv/shop", "directory"),
+        ("blog", "/srv/shop/inner", "directory"),
+        ("blog", "/srv", "directory"),
+    ];
+    for (project, at, what) in cases {
+        let error = store.claim(&wanted("b2", project, at, 9, "op-1")).unwrap_err();
+        assert!(matches!(&error, ClaimError::Held { holds, .. } if holds == what), "{project} {at}: {error}");
+        assert!(error.to_string().contains("fleet/t-a1"), "{error}");
+        let state = store.claim_state(&uid("b2"), &place(project, at));
+        assert!(matches!(state, ClaimState::Other { holds, .. } if holds == what), "{project} {at}");
+    }
+    assert_eq!(store.claim_state(&uid("b2"), &place("blog", "/srv/shop2")), ClaimState::Free);
+    store.claim(&wanted("b2", "blog", "/srv/shop2", 1, "op-1")).unwrap();
+    let error = store.claim(&wanted("b2", "blog2", "/srv/shop3", 2, "op-2")).unwrap_err();
+    assert!(matches!(error, ClaimError::Moved { .. }), "{error}");
+}
+
+#[test]
+fn another_uid_takes_over_only_what_was_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-1")).unwrap();
+    assert!(store.claim(&wanted("b2", "shop", "/srv/shop", 8, "op-2")).is_err());
+    store.release(&uid("a1")).unwrap();
+    store.release(&uid("a1")).unwrap();
+    store.release(&uid("c3")).unwrap();
+    store.claim(&wanted("b2", "shop", "/srv/shop", 1, "op-2")).unwrap();
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 9, "op-3")).is_err());
+    assert_eq!(store.all_claims().len(), 2);
+}
+
+#[test]
+fn a_second_agent_and_a_second_mutator_are_kept_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    let error = Store::open(directory.path(), Calls::default()).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    let held = store.lock(&uid("a1")).unwrap();
+    assert!(matches!(store.lock(&uid("a1")), Err(StoreError::Busy { .. })));
+    store.lock(&uid("b2")).unwrap();
+    drop(held);
+    store.lock(&uid("a1")).unwrap();
+    drop(store);
+    opened(directory.path());
+}
+
+#[test]
+fn baseline_and_starts_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    assert_eq!(store.baseline(&uid("a1")).unwrap(), Baseline::default());
+    let at = RelativePath::parse("docker-compose.yml").unwrap();
+    let written = Written { sha256: sha256(b"x"), mode: 0o644 };
+    let baseline = Baseline {
+        target_hash: Some("t".to_owned()),
+        files: [(at.clone(), written)].into(),
+        images: Vec::new(),
+        restore_point: Some(id("op-1")),
+    };
+    store.save_baseline(&uid("a1"), &baseline).unwrap();
+    store.save_baseline(&uid("a1"), &baseline).unwrap();
+    let start = Start { started_at: "2026-11-21T10:00:00.1Z".to_owned(), files: [(at, sha256(b"x"))].into() };
+    let starts = Starts { containers: [("c0ffee".to_owned(), start)].into() };
+    store.save_starts(&uid("a1"), &starts).unwrap();
+    drop(store);
+    let store = opened(directory.path());
+    assert_eq!(store.baseline(&uid("a1")).unwrap(), baseline);
+    assert_eq!(store.starts(&uid("a1")).unwrap(), starts);
+    assert_eq!(store.baseline(&uid("b2")).unwrap(), Baseline::default());
+    assert!(store.compose_log(&uid("b2")).unwrap().parent().unwrap().is_dir());
+}
+
+#[test]
+fn a_record_with_a_flipped_bit_fails_closed_and_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
+    let at = directory.path().join("tenants/a1/claim");
+    let text = std::fs::read_to_string(&at).unwrap();
+    for bad in [text.replace("\"epoch\":3", "\"epoch\":2"), text[..text.len() - 5].to_owned(), String::new()] {
+        std::fs::write(&at, bad).unwrap();
+        let error = Store::open(directory.path(), Calls::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("tenants/a1/claim"), "{error}");
+    }
+}
+
+/// All effects from the n-th on fail.
+struct CrashAt(usize, AtomicUsize);
+
+impl Hook for CrashAt {
+    fn before(&self, _: &Path, _: Effect<'_>) -> io::Result<()> {
+        if self.1.fetch_add(1, Ordering::SeqCst) >= self.0 { Err(io::Error::other("crashed")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
+    let mut outcomes = [0, 0];
+    for at in 0.. {
+        let directory = tempfile::tempdir().unwrap();
+        opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
+        let hook = Arc::new(CrashAt(at, AtomicUsize::new(0)));
+        let result = Store::open(directory.path(), Calls::with(hook))
+            .map_err(ClaimError::from)
+            .and_then(|store| store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2")));
+        let epoch = opened(directory.path()).claim_of(&uid("a1")).unwrap().epoch;
+        outcomes[usize::from(epoch == 2)] += 1;
+        assert!(epoch == 1 || epoch == 2);
+        if result.is_ok() {
+            assert_eq!(epoch, 2);
+            break;
+        }
+    }
+    assert!(outcomes[0] > 3 && outcomes[1] > 1, "{outcomes:?}");
+}
+
+fn record(step: u32) -> Record {
+    if step.is_multiple_of(2) { Record::Begun { step } } else { Record::Done { step, note: "ü\n\"".to_owned() } }
+}
+
+fn written(directory: &Path, records: u32) -> PathBuf {
+    let store = opened(directory);
+    let mut journal = store.begin(&uid("a1"), &id("op-1"), b"request").unwrap();
+    for step in 0..records {
+        journal.append(&record(step)).unwrap();
+    }
+    directory.join("tenants/a1/journal/op-1")
+}
+
+fn read_back(directory: &Path) -> Result<Option<Vec<Record>>, StoreError> {
+    let store = opened(directory);
+    Ok(store.open_journal::<Record>(&uid("a1"), &id("op-1"))?.map(|(_, records)| records))
+}
+
+#[test]
+fn a_journal_is_read_back_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 5);
+    let store = opened(directory.path());
+    let (mut journal, records) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap().unwrap();
+    assert_eq!(records, (0..5).map(record).collect::<Vec<_>>());
+    assert_eq!((journal.operation(), journal.request_sha256()), (&id("op-1"), &sha256(b"request")));
+    journal.append(&record(5)).unwrap();
+    drop((journal, store));
+    assert_eq!(read_back(directory.path()).unwrap().unwrap().len(), 6);
+    let store = opened(directory.path());
+    assert!(store.open_journal::<Record>(&uid("a1"), &id("op-2")).unwrap().is_none());
+    let again = store.begin::<Record>(&uid("a1"), &id("op-1"), b"other");
+    assert!(matches!(again, Err(StoreError::Exists { .. })));
+    assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap().unwrap(), b"request");
+}
+
+#[test]
+fn p3_a_journal_cut_anywhere_in_its_last_record_loses_only_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = written(directory.path(), 3);
+    let whole = std::fs::read(&at).unwrap();
+    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    for length in 0..=whole.len() {
+        std::fs::write(&at, &whole[..length]).unwrap();
+        let lines = ends.iter().filter(|end| **end <= length).count();
+        let records = read_back(directory.path()).unwrap_or_else(|error| panic!("cut at {length}: {error}"));
+        assert_eq!(records.map(|records| records.len() + 1).unwrap_or_default(), lines, "cut at {length}");
+        // What is appended next is read back with what was there.
+        let store = opened(directory.path());
+        if let Some((mut journal, records)) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap() {
+            journal.append(&record(7)).unwrap();
+            drop((journal, store));
+            assert_eq!(read_back(directory.path()).unwrap().unwrap().len(), records.len() + 1, "cut at {length}");
+        }
+    }
+}
+
+#[test]
+fn an_operation_whose_first_line_was_cut_was_never_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = written(directory.path(), 0);
+    let whole = std::fs::read(&at).unwrap();
+    std::fs::write(&at, &whole[..whole.len() - 1]).unwrap();
+    let store = opened(directory.path());
+    assert_eq!(store.operations(&uid("a1")).unwrap(), []);
+    store.begin::<Record>(&uid("a1"), &id("op-1"), b"again").unwrap();
+    assert_eq!(store.operations(&uid("a1")).unwrap(), [id("op-1")]);
+}
+
+#[test]
+fn a_journal_with_any_flipped_bit_fails_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = written(directory.path(), 3);
+    let whole = std::fs::read(&at).unwrap();
+    for position in 0..whole.len() {
+        for bit in [0, 3, 7] {
+            let mut bytes = whole.clone();
+            bytes[position] ^= 1 << bit;
+            std::fs::write(&at, &bytes).unwrap();
+            match read_back(directory.path()) {
+                Err(StoreError::Damaged { path, .. }) => assert_eq!(path, at),
+                other => panic!("byte {position}, bit {bit}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_lost_doubled_or_moved_a_line_fails_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = written(directory.path(), 4);
+    let text = std::fs::read_to_string(&at).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let lost = [lines[0], lines[1], lines[3], lines[4]].concat();
+    let doubled = [lines[0], lines[1], lines[1], lines[2]].concat();
+    let moved = [lines[0], lines[2], lines[1], lines[3]].concat();
+    for bad in [lost, doubled, moved] {
+        std::fs::write(&at, bad).unwrap();
+        assert!(matches!(read_back(directory.path()), Err(StoreError::Damaged { .. })));
+    }
+    // Another operation's journal under this one's name.
+    std::fs::rename(&at, at.with_file_name("op-2")).unwrap();
+    std::fs::write(at.with_file_name("op-2"), &text).unwrap();
+    let store = opened(directory.path());
+    assert!(matches!(store.open_journal::<Record>(&uid("a1"), &id("op-2")), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn after_a_failed_append_a_journal_takes_nothing_more() {
+    struct Full(AtomicUsize);
+    impl Hook for Full {
+        fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+            let sync = path.ends_with("journal/op-1") && effect == Effect::SyncFile;
+            // The first line's is the first, the first record's the second.
+            if sync && self.0.fetch_add(1, Ordering::SeqCst) == 1 { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), Calls::with(Arc::new(Full(AtomicUsize::new(0))))).unwrap();
+    let mut journal = store.begin(&uid("a1"), &id("op-1"), b"request").unwrap();
+    let error = journal.append(&record(0)).unwrap_err();
+    assert!(matches!(&error, StoreError::Files(error) if error.category() == tenantry_protocol::FailureCategory::DiskFull), "{error}");
+    assert!(matches!(journal.append(&record(1)), Err(StoreError::Broken { .. })));
+}
+
+#[test]
+fn p12_a_request_is_kept_beside_the_journal_only_while_it_is_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    let request = b"TOKEN=canary-91aa";
+    store.begin::<Record>(&uid("a1"), &id("op-1"), request).unwrap();
+    let journal = std::fs::read_to_string(directory.path().join("tenants/a1/journal/op-1")).unwrap();
+    assert!(!journal.contains("canary"), "{journal}");
+    let kept = directory.path().join("tenants/a1/requests/op-1");
+    assert_eq!(kept.metadata().unwrap().mode() & 0o7777, 0o600);
+    std::fs::write(&kept, "TOKEN=other").unwrap();
+    assert!(matches!(store.request(&uid("a1"), &id("op-1")), Err(StoreError::Damaged { .. })));
+    store.forget_request(&uid("a1"), &id("op-1")).unwrap();
+    assert!(!kept.exists());
+    assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap(), None);
+}
+
+#[test]
+fn operations_are_listed_in_order_and_the_youngest_ten_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = opened(directory.path());
+    let ids: Vec<OperationId> = (0..14).map(|n| id(&format!("op-{}", (n * 5) % 14))).collect();
+    for operation in &ids {
+        store.begin::<Record>(&uid("a1"), operation, b"request").unwrap();
+    }
+    assert_eq!(store.operations(&uid("a1")).unwrap(), ids);
+    store.prune_operations(&uid("a1"), &ids[1..2]).unwrap();
+    let mut left = ids[4..].to_vec();
+    left.insert(0, ids[1].clone());
+    assert_eq!(store.operations(&uid("a1")).unwrap(), left);
+    assert_eq!(store.request(&uid("a1"), &ids[0]).unwrap(), None);
+    assert_eq!(store.tenants().unwrap(), [uid("a1")]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_bytes_are_taken_apart_or_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(decoded) = journal::decode(&bytes) {
+            prop_assert!(decoded.length <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn bytes_that_look_like_lines_are_taken_apart_or_refused(text in "([0-9]{1,4} [0-9a-f]{14,18} [{}\"a-z]{0,12}\n?){0,3}") {
+        let decoded = journal::decode(text.as_bytes());
+        prop_assert!(decoded.is_err() || decoded.unwrap().lines.is_empty(), "nobody guesses a checksum");
+    }
+
+    #[test]
+    fn what_was_written_is_read(lines in prop::collection::vec("[ -~]{1,40}", 0..6), cut in 0_usize..40) {
+        let mut text = String::new();
+        let mut sum = String::new();
+        let mut ends = vec![0];
+        for json in &lines {
+            sum = journal::chained(&sum, json);
+            text.push_str(&format!("{} {sum} {json}\n", json.len()));
+            ends.push(text.len());
+        }
+        let length = text.len().saturating_sub(cut);
+        let decoded = journal::decode(&text.as_bytes()[..length]).unwrap();
+        let whole = ends.iter().filter(|end| **end <= length).count() - 1;
+        prop_assert_eq!(&decoded.lines[..], &lines[..whole]);
+        prop_assert_eq!(decoded.length, ends[whole]);
+    }
+}
