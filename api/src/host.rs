@@ -31,7 +31,10 @@ pub struct ComposeHostSpec {
     pub connection: Connection,
     /// The agent's exact identity: its certificate must be for `<identity>.agent.tenantry.internal`, and for nothing
     /// else. Example: `n5`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
     pub identity: String,
 }
 
@@ -48,7 +51,10 @@ pub struct Connection {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dial {
     /// Host name or IP address and port of the agent. An IPv6 address stands in brackets. Example: `10.0.0.5:7443`.
-    #[schemars(length(min = 3, max = 261), regex(pattern = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"))]
+    #[schemars(
+        length(min = 3, max = 261),
+        regex(pattern = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")
+    )]
     pub address: String,
 }
 

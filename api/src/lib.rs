@@ -29,8 +29,8 @@ pub const FIELD_MANAGER: &str = "tenantry-operator";
 pub const FINALIZER: &str = "tenantry.dev/claim";
 
 /// The custom resource definitions, in the order in which they are applied and generated.
-pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt;
     vec![Tenant::crd(), ComposeHost::crd(), TemplateBundle::crd()]
 }

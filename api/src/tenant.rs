@@ -43,7 +43,10 @@ use crate::tenant_status::TenantStatus;
 )]
 pub struct TenantSpec {
     /// The ComposeHost, in this namespace, that the project runs on. Cannot be changed. Example: `n5`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("host cannot be changed: make a new Tenant for another host"))]
     pub host: String,
     /// The compose project's name on the host. Cannot be changed. Example: `changemakerlite`.
@@ -66,7 +69,10 @@ pub struct TenantSpec {
     /// The TemplateBundle, in this namespace, that renders the project's files. Default: none; then only the image tag
     /// is changed, through `env.patch`. Example: `changemaker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    )]
     pub bundle: Option<String>,
     /// The release: the image tag that templates see as `imageTag` and patches as `$(imageTag)`. Example: `v2.10.3`.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
@@ -85,7 +91,13 @@ pub struct TenantSpec {
     /// Files and folders beneath the directory that are the tenant's own: nothing of ours ever touches them, nor
     /// anything below. Default: none. Example: `[mkdocs/, configs/code-server/data/]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*/?$")))]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 1024),
+            regex(pattern = r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*/?$")
+        )
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(validation = Rule::new("self.all(p, !p.startsWith('../') && !p.contains('/../') && !p.endsWith('/..') && p != '..' && p != '.' && !p.startsWith('./') && !p.contains('/./'))")
         .message("a protected path must not have '.' or '..' components: write the plain path beneath the directory"))]
@@ -105,12 +117,21 @@ pub struct ComposeSelection {
     /// Compose files beneath the directory, in the order in which compose merges them. Default: compose's own
     /// discovery. Example: `[docker-compose.yml, docker-compose.prod.yml]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*(/[^/\x00-\x1f\x7f]+)*$")))]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 1, max = 1024),
+            regex(pattern = r"^[^/\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*(/[^/\x00-\x1f\x7f]+)*$")
+        )
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub files: Vec<String>,
     /// Profiles that are switched on. Default: those that `COMPOSE_PROFILES` in `.env` names. Example: `[monitoring]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))
+    )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub profiles: Vec<String>,
 }
@@ -235,7 +256,11 @@ pub struct Verify {
 
 impl Default for Verify {
     fn default() -> Self {
-        Self { timeout: default_timeout(), stable_for: default_stable_for(), http: Vec::new() }
+        Self {
+            timeout: default_timeout(),
+            stable_for: default_stable_for(),
+            http: Vec::new(),
+        }
     }
 }
 
@@ -244,7 +269,10 @@ impl Default for Verify {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpProbe {
     /// Where, seen from the host. Loopback only. Example: `http://localhost:4000/api/health`.
-    #[schemars(length(min = 8, max = 1024), regex(pattern = r"^http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/[^\s\x00-\x1f]*)?$"))]
+    #[schemars(
+        length(min = 8, max = 1024),
+        regex(pattern = r"^http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/[^\s\x00-\x1f]*)?$")
+    )]
     pub url: String,
     /// The status code of a good answer. Default: 200.
     #[serde(default = "default_status")]
@@ -298,9 +326,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        assert_eq!(parse_duration("120s"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_duration("120s"), Some(Duration::from_mins(2)));
         assert_eq!(parse_duration("1500ms"), Some(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_duration("2h"), Some(Duration::from_hours(2)));
         for bad in ["", "s", "10", "1.5s", "-1s", "1d", "1234567s"] {
             assert_eq!(parse_duration(bad), None, "{bad:?}");
         }
@@ -310,7 +338,13 @@ mod tests {
     fn an_empty_upgrade_has_the_documented_defaults() {
         let upgrade: Upgrade = serde_json::from_str("{}").unwrap();
         assert_eq!(upgrade.approach, Approach::Auto);
-        assert_eq!((upgrade.verify.timeout.as_str(), upgrade.verify.stable_for.as_str()), ("120s", "15s"));
+        assert_eq!(
+            (
+                upgrade.verify.timeout.as_str(),
+                upgrade.verify.stable_for.as_str()
+            ),
+            ("120s", "15s")
+        );
         assert_eq!(upgrade.on_failure, OnFailure::Rollback);
     }
 }

@@ -1,3 +1,17 @@
 //! Scenarios on real parts. Each says which promise or which line of the design it tries.
+// A scenario reads as one story and fails by panicking.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines
+)]
 
+mod bad_input;
+mod failures;
+mod first_contact;
+mod image_only;
+mod release;
 mod resource_rules;
+mod sample;
+mod unplugged;

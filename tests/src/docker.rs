@@ -25,7 +25,11 @@ impl Project {
     pub fn new(parent: &Path, name: &str) -> Result<Self> {
         let directory = parent.join(name);
         std::fs::create_dir_all(&directory)?;
-        Ok(Self { name: name.to_owned(), directory, port: free_port()? })
+        Ok(Self {
+            name: name.to_owned(),
+            directory,
+            port: free_port()?,
+        })
     }
 
     /// Writes a file beneath the directory.
@@ -44,7 +48,10 @@ impl Project {
     /// Runs `docker compose …` in the directory as a person in a login shell would.
     pub fn compose(&self, arguments: &[&str]) -> Result<Output> {
         let line = format!("exec docker compose {}", arguments.join(" "));
-        let output = Command::new("sh").args(["-lc", &line]).current_dir(&self.directory).output()?;
+        let output = Command::new("sh")
+            .args(["-lc", &line])
+            .current_dir(&self.directory)
+            .output()?;
         ensure!(
             output.status.success(),
             "docker compose {arguments:?} in {}: {}",
@@ -58,8 +65,9 @@ impl Project {
     pub fn containers(&self) -> Result<BTreeMap<String, String>> {
         let filter = format!("label=com.docker.compose.project={}", self.name);
         let format = "{{.Label \"com.docker.compose.service\"}}/{{.Names}} {{.ID}}";
-        let output =
-            Command::new("docker").args(["ps", "-a", "--no-trunc", "--filter", &filter, "--format", format]).output()?;
+        let output = Command::new("docker")
+            .args(["ps", "-a", "--no-trunc", "--filter", &filter, "--format", format])
+            .output()?;
         let text = String::from_utf8(output.stdout)?;
         Ok(text
             .lines()
@@ -76,7 +84,9 @@ impl Project {
             .iter()
             .find(|(name, _)| name.starts_with(&prefix))
             .with_context(|| format!("no container of {service} in {containers:?}"))?;
-        let output = Command::new("docker").args(["inspect", "--format", format, id]).output()?;
+        let output = Command::new("docker")
+            .args(["inspect", "--format", format, id])
+            .output()?;
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
@@ -85,15 +95,28 @@ impl Project {
         let before = self.containers()?;
         self.compose(&["up", "-d"])?;
         let after = self.containers()?;
-        ensure!(before == after, "`docker compose up -d` changed containers:\nbefore {before:#?}\nafter {after:#?}");
+        ensure!(
+            before == after,
+            "`docker compose up -d` changed containers:\nbefore {before:#?}\nafter {after:#?}"
+        );
         Ok(())
     }
 
     /// What the application answers at `path`, or why it does not.
     pub async fn answer(&self, path: &str) -> Result<String> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
-        Ok(client.get(url).send().await?.error_for_status()?.text().await?.trim().to_owned())
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(2))
+            .build()?;
+        Ok(client
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .text()
+            .await?
+            .trim()
+            .to_owned())
     }
 }
 
@@ -101,12 +124,18 @@ impl Drop for Project {
     fn drop(&mut self) {
         let Ok(containers) = self.containers() else { return };
         for id in containers.values() {
-            let _ = Command::new("docker").args(["rm", "--force", "--volumes", id]).output();
+            let _ = Command::new("docker")
+                .args(["rm", "--force", "--volumes", id])
+                .output();
         }
         for kind in ["network", "volume"] {
             let filter = format!("label=com.docker.compose.project={}", self.name);
-            let listed = Command::new("docker").args([kind, "ls", "-q", "--filter", &filter]).output();
-            let names = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            let listed = Command::new("docker")
+                .args([kind, "ls", "-q", "--filter", &filter])
+                .output();
+            let names = listed
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                .unwrap_or_default();
             for name in names.lines() {
                 let _ = Command::new("docker").args([kind, "rm", name]).output();
             }
@@ -125,7 +154,11 @@ pub fn fingerprint(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut pending = vec![path.to_owned()];
     while let Some(path) = pending.pop() {
         let meta = std::fs::symlink_metadata(&path).with_context(|| path.display().to_string())?;
-        let content = if meta.is_file() { std::fs::read(&path)? } else { Vec::new() };
+        let content = if meta.is_file() {
+            std::fs::read(&path)?
+        } else {
+            Vec::new()
+        };
         let facts = format!(
             "inode {} mode {:o} owner {}:{} mtime {}.{} ctime {}.{} content {content:?}",
             meta.ino(),
@@ -138,7 +171,11 @@ pub fn fingerprint(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
             meta.ctime_nsec()
         );
         if meta.is_dir() {
-            pending.extend(std::fs::read_dir(&path)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?);
+            pending.extend(
+                std::fs::read_dir(&path)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<Result<Vec<_>, _>>()?,
+            );
         }
         seen.insert(path, facts);
     }

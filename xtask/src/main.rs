@@ -1,1 +1,45 @@
-fn main() {}
+//! Every developer's command: `cargo xtask COMMAND`.
+
+mod codegen;
+mod setup;
+mod shell;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every developer's command")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, clippy, generated files, and every test on real parts; installs what is missing
+    Test {
+        /// Only tests whose name contains this; skips the checks of format and style
+        filter: Option<String>,
+    },
+    /// Writes the custom resource definitions to crds/
+    Codegen {
+        /// Writes nothing and fails where a file is not up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Installs what is missing, and does nothing where all is there
+    Setup {
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Codegen { check } => codegen::run(check),
+        Command::Setup { yes } => setup::everything(setup::Consent::new(yes)).map(drop),
+    }
+}

@@ -1,0 +1,96 @@
+//! What we build ourselves: the programs, the control plane and the stand-in application.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::Parts;
+use crate::shell;
+
+/// Linked statically, for an image that holds nothing else.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds everything; what is up to date costs next to nothing.
+pub fn build() -> Result<Parts> {
+    let standalone = standalone()?;
+    let standin = standin()?;
+    shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
+        let packages = [
+            "-p",
+            "tenantry",
+            "-p",
+            "tenantry-operator",
+            "-p",
+            "tenantry-agent",
+        ];
+        let mut build = shell::command("cargo", &["build", "--locked", "--release", "--bins"]);
+        shell::run(build.args(packages))
+    })?;
+    Ok(Parts {
+        bin_dir: shell::target().join("release"),
+        standalone,
+        standin,
+    })
+}
+
+fn standin() -> Result<PathBuf> {
+    shell::step("Building the stand-in application", || {
+        let arguments = [
+            "build",
+            "--locked",
+            "--release",
+            "--target",
+            STATIC_TARGET,
+            "-p",
+            "standin",
+        ];
+        // With `--target` the flags do not reach build scripts, nor what other crates have built already.
+        shell::run(shell::command("cargo", &arguments).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+        Ok(shell::target()
+            .join(STATIC_TARGET)
+            .join("release")
+            .join("standin"))
+    })
+}
+
+/// Linking the control plane takes a quarter of a minute even when nothing changed, so its sources are compared first.
+fn standalone() -> Result<PathBuf> {
+    let sources = shell::root().join("standalone");
+    let program = shell::target().join("tools").join("tenantry-standalone");
+    let stamp = program.with_extension("sources");
+    let digest = digest(&sources)?;
+    if program.exists() && std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+        return Ok(program);
+    }
+    shell::step(
+        "Building the control plane (some minutes when it is the first time)",
+        || {
+            let output = program.to_str().context("a path that is text")?;
+            let mut build = shell::command(
+                "go",
+                &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, "."],
+            );
+            shell::run(build.current_dir(&sources))?;
+            Ok(std::fs::write(&stamp, &digest)?)
+        },
+    )?;
+    Ok(program)
+}
+
+fn digest(folder: &Path) -> Result<String> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "go" || extension == "mod" || extension == "sum")
+    });
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(std::fs::read(&file)?);
+    }
+    Ok(format!("{:x}", hash.finalize()))
+}
