@@ -4,6 +4,7 @@
 //! epoch only rises; the same epoch is taken again only for the very same operation, as a resubmission.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{Directory, OperationId, ProjectName, TenantUid};
@@ -105,9 +106,9 @@ impl Store {
             operation: wanted.operation.clone(),
             released: false,
         };
-        if claims.get(uid) != Some(&claim) {
+        if claims.known.get(uid) != Some(&claim) {
             save(&self.tenant(uid)?, CLAIM, &claim)?;
-            claims.insert(uid.clone(), claim.clone());
+            claims.known.insert(uid.clone(), claim.clone());
         }
         Ok(claim)
     }
@@ -123,35 +124,35 @@ impl Store {
             ..claim.clone()
         };
         save(&self.tenant(uid)?, CLAIM, &released)?;
-        claims.insert(uid.clone(), released);
+        claims.known.insert(uid.clone(), released);
         Ok(())
     }
 
     /// A Tenant's claim, a released one included.
     pub fn claim_of(&self, uid: &TenantUid) -> Option<Claim> {
-        self.claims().get(uid).cloned()
+        self.claims().known.get(uid).cloned()
     }
 
     /// Every claim, released ones included.
     pub fn all_claims(&self) -> Vec<Claim> {
-        self.claims().values().cloned().collect()
+        self.claims().known.values().cloned().collect()
     }
 
     /// Whose a place is, seen from a Tenant.
-    pub fn claim_state(&self, uid: &TenantUid, place: &Place) -> ClaimState {
+    pub fn claim_state(&self, uid: &TenantUid, place: &Place) -> Result<ClaimState, StoreError> {
         let claims = self.claims();
-        let others = claims.values().filter(|claim| claim.uid != *uid);
-        let mut held = others.filter_map(|claim| claim.holds(place).map(|holds| (claim, holds)));
-        if let Some((claim, holds)) = held.next() {
-            return ClaimState::Other {
-                owner: claim.owner(),
-                uid: claim.uid.clone(),
+        if let Some((claim, holds)) = claims.others_hold(uid, place) {
+            let (owner, uid) = (claim.owner(), claim.uid.clone());
+            return Ok(ClaimState::Other {
+                owner,
+                uid,
                 holds: holds.to_owned(),
-            };
+            });
         }
-        match claims.get(uid).filter(|claim| !claim.released) {
-            Some(_) => ClaimState::Ours,
-            None => ClaimState::Free,
+        claims.refuse_doubt(uid)?;
+        match claims.known.get(uid).filter(|claim| !claim.released) {
+            Some(_) => Ok(ClaimState::Ours),
+            None => Ok(ClaimState::Free),
         }
     }
 }
@@ -175,19 +176,74 @@ fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
     })
 }
 
-/// Reads every claim.
-pub(super) fn load_all(tenants: &Folder) -> Result<BTreeMap<TenantUid, Claim>, StoreError> {
-    let mut claims = BTreeMap::new();
-    for name in tenants.names()? {
-        let Ok(uid) = TenantUid::parse(name) else { continue };
-        let folder = tenants.below(uid.as_str())?;
-        let Some(claim) = load::<Claim>(&folder, CLAIM)? else {
-            continue;
-        };
-        if claim.uid != uid {
-            return Err(FilesError::damaged(folder.path().join(CLAIM), "it is another Tenant's").into());
+/// The claims that are known, and those whose record is damaged.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    known: BTreeMap<TenantUid, Claim>,
+    damaged: BTreeMap<TenantUid, Damage>,
+}
+
+#[derive(Clone, Debug)]
+struct Damage {
+    path: PathBuf,
+    problem: String,
+}
+
+impl Damage {
+    fn error(&self) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            problem: self.problem.clone(),
         }
-        claims.insert(uid, claim);
     }
-    Ok(claims)
+}
+
+impl Claims {
+    /// Reads every claim.
+    pub fn load(tenants: &Folder) -> Result<Self, StoreError> {
+        let mut claims = Self::default();
+        for name in tenants.names()? {
+            let Ok(uid) = TenantUid::parse(name) else { continue };
+            let folder = tenants.below(uid.as_str())?;
+            match load::<Claim>(&folder, CLAIM) {
+                Ok(None) => {}
+                Ok(Some(claim)) if claim.uid == uid => {
+                    claims.known.insert(uid, claim);
+                }
+                Ok(Some(_)) => {
+                    let problem = "it is another Tenant's".to_owned();
+                    claims.damaged.insert(
+                        uid,
+                        Damage {
+                            path: folder.path().join(CLAIM),
+                            problem,
+                        },
+                    );
+                }
+                Err(FilesError::Damaged { path, problem }) => {
+                    claims.damaged.insert(uid, Damage { path, problem });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Nobody knows what a damaged claim holds: its Tenant is refused, and so is every place that is not held yet.
+    fn refuse_doubt(&self, uid: &TenantUid) -> Result<(), StoreError> {
+        let holds = self.known.get(uid).is_some_and(|claim| !claim.released);
+        let doubt = if holds {
+            self.damaged.get(uid)
+        } else {
+            self.damaged.values().next()
+        };
+        doubt.map_or(Ok(()), |damage| Err(damage.error()))
+    }
+
+    fn others_hold<'a>(&'a self, uid: &'a TenantUid, place: &'a Place) -> Option<(&'a Claim, &'static str)> {
+        let others = self.known.values().filter(move |claim| claim.uid != *uid);
+        others
+            .filter_map(|claim| claim.holds(place).map(|holds| (claim, holds)))
+            .next()
+    }
 }

@@ -18,7 +18,6 @@ mod error;
 mod journal;
 mod records;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +27,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tenantry_api::names::TenantUid;
 
+use claims::Claims;
 pub use claims::{Claim, ClaimWanted};
 pub use error::{ClaimError, StoreError};
 pub use journal::Journal;
@@ -42,7 +42,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Store {
     tenants: Folder,
-    claims: Mutex<BTreeMap<TenantUid, Claim>>,
+    claims: Mutex<Claims>,
     _lock: NewFile,
 }
 
@@ -64,7 +64,7 @@ impl Store {
             root.sync()?;
         }
         let tenants = root.below(TENANTS)?;
-        let claims = Mutex::new(claims::load_all(&tenants)?);
+        let claims = Mutex::new(Claims::load(&tenants)?);
         Ok(Self {
             tenants,
             claims,
@@ -101,7 +101,7 @@ impl Store {
         self.tenants.below(uid.as_str())
     }
 
-    fn claims(&self) -> std::sync::MutexGuard<'_, BTreeMap<TenantUid, Claim>> {
+    fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
