@@ -7,3 +7,4 @@ pub mod target;
 pub mod model;
 pub mod compare;
 pub mod verify;
+pub mod steps;

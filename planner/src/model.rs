@@ -1,0 +1,189 @@
+//! The resolved compose model, as `docker compose config --format json` tells it: only what Tenantry uses of it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256 as Hasher};
+use tenantry_api::names::{ProtectedPath, RelativePath, ServiceName};
+
+mod raw;
+
+/// Why a resolved model could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Compose printed something else than a model.
+    #[error("compose's resolved model does not decode at line {line}, column {column}")]
+    Undecodable {
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// A service's name is none that Tenantry can handle.
+    #[error("services.{name}: {problem}")]
+    Service {
+        /// The service.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The resolved model of one project in its selected profiles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The project's name.
+    pub project: String,
+    /// Every selected service.
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// A service of the resolved model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The reference that its containers are made from.
+    pub image: String,
+    /// Whether its image is never pulled: `build:` or `pull_policy: never` or `build`.
+    pub local_image: bool,
+    /// How many containers it has.
+    pub replicas: u32,
+    /// What it waits for.
+    pub depends_on: BTreeMap<String, Condition>,
+    /// Files that its environment is read from, absolute.
+    pub env_files: Vec<String>,
+    /// Host paths that are mounted into it, absolute.
+    pub binds: Vec<Bind>,
+    /// Whether the compose file gives it a healthcheck. The image may have one of its own.
+    pub healthcheck: bool,
+    /// What the engine does when it ends.
+    pub restart: Restart,
+    /// How long it may take to stop, in milliseconds, where the compose file says so.
+    pub stop_grace_ms: Option<u64>,
+    /// Hash of everything about it but its image.
+    pub definition: String,
+}
+
+/// What a service waits for in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// That it was started.
+    Started,
+    /// That it is healthy.
+    Healthy,
+    /// That it ended with 0.
+    CompletedSuccessfully,
+}
+
+/// What the engine does when a container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It stays ended.
+    No,
+    /// It is started again after a failure.
+    OnFailure,
+    /// It is started again.
+    Always,
+}
+
+/// A host path that is mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The host path, absolute.
+    pub source: String,
+    /// Whether compose or dockerd makes it where it is missing.
+    pub create: bool,
+}
+
+/// How a managed file is seen inside a service's containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// By itself: a running container keeps the old file.
+    Singly,
+    /// Within a directory.
+    InDirectory,
+}
+
+impl Model {
+    /// Reads compose's JSON. Paths below `read_in` are taken as below `lives_in`: a staged tree is read in another
+    /// folder than the one that it is for.
+    pub fn parse(json: &[u8], read_in: &str, lives_in: &str) -> Result<Self, ModelError> {
+        let text = String::from_utf8_lossy(json);
+        let text = if read_in == lives_in { text } else { relocate(&text, read_in, lives_in).into() };
+        let document: raw::Document = serde_json::from_str(&text)
+            .map_err(|error| ModelError::Undecodable { line: error.line(), column: error.column() })?;
+        document.model()
+    }
+
+    /// Services that run once and end: others wait for their success, or `jobs` names them.
+    pub fn one_shots(&self, jobs: &[ServiceName]) -> Vec<&ServiceName> {
+        let waited_for = |name: &ServiceName| {
+            let condition = |service: &Service| service.depends_on.get(name.as_str()).copied();
+            self.services.values().any(|service| condition(service) == Some(Condition::CompletedSuccessfully))
+        };
+        self.services.keys().filter(|name| jobs.contains(name) || waited_for(name)).collect()
+    }
+
+    /// Each image reference once, with whether any service that uses it may pull it.
+    pub fn references(&self) -> BTreeMap<&str, bool> {
+        let mut references = BTreeMap::new();
+        for service in self.services.values() {
+            let pulled = references.entry(service.image.as_str()).or_insert(false);
+            *pulled |= !service.local_image;
+        }
+        references
+    }
+
+    /// Host paths at or below protected ones, relative to `directory`, that dockerd would create if they are missing.
+    pub fn protected_binds(&self, directory: &str, protect: &[ProtectedPath]) -> Vec<RelativePath> {
+        let binds = self.services.values().flat_map(|service| &service.binds).filter(|bind| bind.create);
+        let mut found: Vec<RelativePath> = binds
+            .filter_map(|bind| beneath(directory, &bind.source))
+            .filter_map(|path| RelativePath::parse(path).ok())
+            .filter(|path| protect.iter().any(|protected| protected.covers(path)))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+impl Service {
+    /// How `file`, a path relative to `directory`, is seen inside this service's containers, if at all.
+    pub fn mounts(&self, directory: &str, file: &RelativePath) -> Option<Mounted> {
+        let mut within = None;
+        for bind in &self.binds {
+            match beneath(directory, &bind.source) {
+                Some(path) if path == file.as_str() => return Some(Mounted::Singly),
+                Some(path) if path.is_empty() || file.as_str().strip_prefix(path).is_some_and(|r| r.starts_with('/')) => {
+                    within = Some(Mounted::InDirectory);
+                }
+                _ => {}
+            }
+        }
+        within
+    }
+
+    /// Whether its environment is read from `file`, a path relative to `directory`.
+    pub fn reads_env_file(&self, directory: &str, file: &str) -> bool {
+        self.env_files.iter().any(|path| beneath(directory, path) == Some(file))
+    }
+}
+
+/// `path` relative to `directory`; empty for the directory itself, `None` when it lies elsewhere.
+pub fn beneath<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
+    let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+fn relocate(text: &str, from: &str, to: &str) -> String {
+    let quoted = |path: &str| serde_json::Value::from(path).to_string().trim_matches('"').to_owned();
+    text.replace(&quoted(from), &quoted(to))
+}
+
+fn digest(value: &serde_json::Value) -> String {
+    let hash = Hasher::digest(value.to_string().as_bytes());
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Compose's JSON as it comes. What is not named here is covered by each service's definition hash.
+
+use super::{Bind, BTreeMap, Condition, Deserialize, Model, ModelError, Restart, Service, ServiceName, digest};
+
+#[derive(Deserialize)]
+pub(super) struct Document {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    services: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    configs: BTreeMap<String, FileSource>,
+    #[serde(default)]
+    secrets: BTreeMap<String, FileSource>,
+}
+
+#[derive(Deserialize)]
+struct FileSource {
+    file: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawService {
+    image: Option<String>,
+    build: Option<serde_json::Value>,
+    pull_policy: Option<String>,
+    scale: Option<u32>,
+    deploy: Option<Deploy>,
+    #[serde(default)]
+    depends_on: BTreeMap<String, Dependency>,
+    #[serde(default)]
+    env_file: Vec<EnvFile>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+    #[serde(default)]
+    configs: Vec<FileUse>,
+    #[serde(default)]
+    secrets: Vec<FileUse>,
+    healthcheck: Option<Healthcheck>,
+    restart: Option<String>,
+    stop_grace_period: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Deploy {
+    replicas: Option<u32>,
+    restart_policy: Option<RestartPolicy>,
+}
+
+#[derive(Deserialize)]
+struct RestartPolicy {
+    condition: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    condition: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EnvFile {
+    Path(String),
+    Entry { path: String },
+}
+
+#[derive(Deserialize)]
+struct Volume {
+    #[serde(rename = "type")]
+    kind: String,
+    source: Option<String>,
+    bind: Option<BindOptions>,
+}
+
+#[derive(Deserialize)]
+struct BindOptions {
+    #[serde(default = "yes")]
+    create_host_path: bool,
+}
+
+#[derive(Deserialize)]
+struct FileUse {
+    source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Healthcheck {
+    #[serde(default)]
+    disable: bool,
+    test: Option<serde_json::Value>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Document {
+    pub(super) fn model(self) -> Result<Model, ModelError> {
+        let mut services = BTreeMap::new();
+        for (name, value) in &self.services {
+            let refuse = |problem: String| ModelError::Service { name: name.clone(), problem };
+            let parsed = ServiceName::parse(name.as_str()).map_err(|error| refuse(error.to_string()))?;
+            let raw = RawService::deserialize(value)
+                .map_err(|_| refuse("is not as compose prints services".to_owned()))?;
+            services.insert(parsed, self.service(name, raw, value)?);
+        }
+        Ok(Model { project: self.name, services })
+    }
+
+    fn service(&self, name: &str, raw: RawService, value: &serde_json::Value) -> Result<Service, ModelError> {
+        let built = raw.build.is_some();
+        let image = match raw.image {
+            Some(image) => image,
+            None if built => format!("{}-{name}", self.name),
+            None => {
+                let problem = "has neither image nor build".to_owned();
+                return Err(ModelError::Service { name: name.to_owned(), problem });
+            }
+        };
+        let mut binds: Vec<Bind> = raw.volumes.into_iter().filter_map(Volume::bind).collect();
+        binds.extend(files(&raw.configs, &self.configs));
+        binds.extend(files(&raw.secrets, &self.secrets));
+        let policy = raw.pull_policy.as_deref();
+        let deploy = raw.deploy.as_ref();
+        Ok(Service {
+            image,
+            local_image: built || matches!(policy, Some("never" | "build")),
+            replicas: raw.scale.or(deploy.and_then(|deploy| deploy.replicas)).unwrap_or(1),
+            depends_on: raw.depends_on.into_iter().map(|(on, how)| (on, how.condition())).collect(),
+            env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),
+            binds,
+            healthcheck: raw.healthcheck.is_some_and(|check| check.is_on()),
+            restart: restart(raw.restart.as_deref(), deploy),
+            stop_grace_ms: raw.stop_grace_period.as_deref().and_then(milliseconds),
+            definition: definition(value),
+        })
+    }
+}
+
+impl Volume {
+    fn bind(self) -> Option<Bind> {
+        let source = self.source.filter(|_| self.kind == "bind")?;
+        Some(Bind { source, create: self.bind.is_none_or(|options| options.create_host_path) })
+    }
+}
+
+impl Dependency {
+    fn condition(self) -> Condition {
+        match self.condition.as_deref() {
+            Some("service_healthy") => Condition::Healthy,
+            Some("service_completed_successfully") => Condition::CompletedSuccessfully,
+            _ => Condition::Started,
+        }
+    }
+}
+
+impl EnvFile {
+    fn path(self) -> String {
+        match self {
+            Self::Path(path) | Self::Entry { path } => path,
+        }
+    }
+}
+
+impl Healthcheck {
+    fn is_on(self) -> bool {
+        let first = self.test.as_ref().and_then(|test| test.get(0)).and_then(serde_json::Value::as_str);
+        !self.disable && first != Some("NONE")
+    }
+}
+
+fn files(uses: &[FileUse], sources: &BTreeMap<String, FileSource>) -> Vec<Bind> {
+    let file = |one: &FileUse| sources.get(one.source.as_deref()?)?.file.clone();
+    uses.iter().filter_map(file).map(|source| Bind { source, create: false }).collect()
+}
+
+fn restart(word: Option<&str>, deploy: Option<&Deploy>) -> Restart {
+    let condition = deploy.and_then(|deploy| deploy.restart_policy.as_ref()).and_then(|p| p.condition.as_deref());
+    match (word, condition) {
+        (Some("always" | "unless-stopped"), _) | (None, Some("any")) => Restart::Always,
+        (Some(other), _) if other.starts_with("on-failure") => Restart::OnFailure,
+        (None, Some("on-failure")) => Restart::OnFailure,
+        _ => Restart::No,
+    }
+}
+
+/// Go's notation of a duration, as far as compose prints it: `1m30s`, `500ms`.
+fn milliseconds(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let unit = &rest[digits..];
+        let (factor, length) = match unit.as_bytes() {
+            [b'm', b's', ..] => (1.0, 2),
+            [b'h', ..] => (3_600_000.0, 1),
+            [b'm', ..] => (60_000.0, 1),
+            [b's', ..] => (1_000.0, 1),
+            _ => return None,
+        };
+        total += number * factor;
+        rest = &unit[length..];
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(total as u64)
+}
+
+fn definition(value: &serde_json::Value) -> String {
+    let mut value = value.clone();
+    if let Some(members) = value.as_object_mut() {
+        members.remove("image");
+    }
+    digest(&value)
+}

@@ -1,0 +1,78 @@
+use super::*;
+
+const JSON: &str = r#"{"name":"acme","services":{
+ "migrate":{"image":"r/x:1","restart":"no"},
+ "seed":{"image":"r/x:1","restart":"no"},
+ "web":{"image":"r/x:1","env_file":[{"path":"/stage/acme/.env"}],"environment":{"A":"p$$q"},
+  "depends_on":{"migrate":{"condition":"service_completed_successfully","required":true},"db":{"condition":"service_healthy"}},
+  "volumes":[{"type":"bind","source":"/stage/acme/c/web.conf","target":"/w","bind":{}},
+             {"type":"bind","source":"/stage/acme/conf.d","target":"/d","bind":{"create_host_path":false}},
+             {"type":"bind","source":"/stage/acme/docs/site","target":"/s"},
+             {"type":"volume","source":"data","target":"/v","volume":{}}],
+  "configs":[{"source":"k","target":"/k"}],"deploy":{"replicas":2},
+  "healthcheck":{"test":["CMD","a"]},"restart":"unless-stopped","stop_grace_period":"1m30.5s"},
+ "db":{"build":{"context":"."},"scale":0,"healthcheck":{"disable":true}}},
+ "configs":{"k":{"name":"acme_k","file":"/stage/acme/k.conf"}}}"#;
+
+fn model() -> Model {
+    Model::parse(JSON.as_bytes(), "/stage/acme", "/srv/acme").unwrap()
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+fn path(text: &str) -> RelativePath {
+    RelativePath::parse(text).unwrap()
+}
+
+#[test]
+fn a_service_is_read_with_the_paths_of_the_directory_that_it_is_for() {
+    let model = model();
+    let web = &model.services[&name("web")];
+    assert_eq!((web.replicas, web.restart, web.stop_grace_ms), (2, Restart::Always, Some(90_500)));
+    assert!(web.healthcheck && !web.local_image);
+    assert_eq!(web.mounts("/srv/acme", &path("c/web.conf")), Some(Mounted::Singly));
+    assert_eq!(web.mounts("/srv/acme", &path("k.conf")), Some(Mounted::Singly));
+    assert_eq!(web.mounts("/srv/acme", &path("conf.d/a/b.conf")), Some(Mounted::InDirectory));
+    assert_eq!(web.mounts("/srv/acme", &path("conf.d2/b.conf")), None);
+    assert!(web.reads_env_file("/srv/acme", ".env"));
+    let db = &model.services[&name("db")];
+    assert_eq!((db.image.as_str(), db.local_image, db.replicas, db.healthcheck), ("acme-db", true, 0, false));
+}
+
+#[test]
+fn a_one_shot_is_waited_for_or_named_a_job() {
+    let model = model();
+    assert_eq!(model.one_shots(&[]), [&name("migrate")]);
+    assert_eq!(model.one_shots(&[name("seed")]), [&name("migrate"), &name("seed")]);
+}
+
+#[test]
+fn p1_a_missing_bind_source_below_a_protected_path_would_be_made_by_dockerd() {
+    let protect = [ProtectedPath::parse("docs/").unwrap(), ProtectedPath::parse("conf.d").unwrap()];
+    assert_eq!(model().protected_binds("/srv/acme", &protect), [path("docs/site")]);
+}
+
+#[test]
+fn the_definition_covers_all_but_the_image() {
+    let changed = |from: &str, to: &str| {
+        let other = Model::parse(JSON.replace(from, to).as_bytes(), "/stage/acme", "/srv/acme").unwrap();
+        other.services[&name("web")].definition != model().services[&name("web")].definition
+    };
+    assert!(!changed("r/x:1", "r/x:2"));
+    assert!(changed("p$$q", "p"));
+}
+
+#[test]
+fn an_image_that_only_local_services_use_is_not_pulled() {
+    assert_eq!(model().references().into_iter().collect::<Vec<_>>(), [("acme-db", false), ("r/x:1", true)]);
+}
+
+#[test]
+fn what_does_not_decode_is_refused_without_quoting_it() {
+    let error = Model::parse(br#"{"services":{"web":{"image":5,"environment":{"P":"hunter2"}}}}"#, "/", "/").unwrap_err();
+    assert_eq!(error.to_string(), "services.web: is not as compose prints services");
+    let error = Model::parse(b"hunter2", "/", "/").unwrap_err().to_string();
+    assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
+}

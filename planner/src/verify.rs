@@ -1,0 +1,148 @@
+//! Whether a release runs (promise P10): a judge over samples, with time as an argument.
+//!
+//! A release is good when every service has been as expected, and every probe answered as said, for the whole stable
+//! window without a break. What can't come right by itself fails at once; the rest has until the timeout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tenantry_api::names::ServiceName;
+use tenantry_protocol::FailureCategory;
+
+use crate::compare::{Container, Expected, Problem, of_service, problem};
+
+/// So often may a service be restarted before it was ever healthy: some wait for others by ending.
+const RESTARTS_ALLOWED: u64 = 4;
+/// At most so many problems are named in one message.
+const NAMED_PROBLEMS: usize = 5;
+
+/// One look at everything that runs.
+#[derive(Clone, Debug)]
+pub struct Sample<'a> {
+    /// Milliseconds since any fixed moment.
+    pub at_ms: u64,
+    /// Every container of the project.
+    pub containers: &'a [Container],
+    /// What is wrong with HTTP probes, a sentence for each; empty when all were answered as said.
+    pub probe_problems: &'a [String],
+}
+
+/// What the judge says of the samples so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet good, for these reasons.
+    Waiting(Vec<String>),
+    /// Good since a while; this many milliseconds of the stable window are left.
+    Stabilising(u64),
+    /// Good for the whole window.
+    Good,
+    /// It won't become good.
+    Failed(FailureCategory, String),
+}
+
+/// Judges a release by samples.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    expected: BTreeMap<ServiceName, Expected>,
+    timeout_ms: u64,
+    stable_ms: u64,
+    began: Option<u64>,
+    good: Option<Good>,
+    restarts: BTreeMap<String, Restarts>,
+}
+
+#[derive(Clone, Debug)]
+struct Good {
+    since: u64,
+    containers: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Restarts {
+    first: u64,
+    last: u64,
+}
+
+impl Judge {
+    /// Services have `timeout_ms` to become as expected and must then stay so for `stable_ms`.
+    pub fn new(expected: BTreeMap<ServiceName, Expected>, timeout_ms: u64, stable_ms: u64) -> Self {
+        Self { expected, timeout_ms, stable_ms, began: None, good: None, restarts: BTreeMap::new() }
+    }
+
+    /// Takes one sample into account. Samples come in the order of time.
+    pub fn judge(&mut self, sample: &Sample<'_>) -> Verdict {
+        let began = *self.began.get_or_insert(sample.at_ms);
+        if let Some((category, text)) = self.restart_problem(sample.containers) {
+            return Verdict::Failed(category, text);
+        }
+        let mut pending = Vec::new();
+        for (name, expected) in &self.expected {
+            match problem(name.as_str(), expected, &of_service(sample.containers, name.as_str())) {
+                None => {}
+                Some(Problem::Pending(text)) => pending.push(text),
+                Some(Problem::Final(category, text)) => return Verdict::Failed(category, text),
+            }
+        }
+        let category =
+            if pending.is_empty() { FailureCategory::ProbeFailed } else { FailureCategory::Unhealthy };
+        if pending.is_empty() {
+            pending.extend_from_slice(sample.probe_problems);
+        }
+        if pending.is_empty() {
+            return self.good(sample);
+        }
+        self.good = None;
+        if sample.at_ms.saturating_sub(began) < self.timeout_ms {
+            return Verdict::Waiting(pending);
+        }
+        let seconds = self.timeout_ms.div_ceil(1_000);
+        Verdict::Failed(category, format!("not healthy within {seconds} s: {}", named(&pending)))
+    }
+
+    fn good(&mut self, sample: &Sample<'_>) -> Verdict {
+        let containers: BTreeSet<String> = sample.containers.iter().map(|container| container.id.clone()).collect();
+        let good = match self.good.take() {
+            Some(good) if good.containers == containers => good,
+            _ => Good { since: sample.at_ms, containers },
+        };
+        let stable_for = sample.at_ms.saturating_sub(good.since);
+        self.good = Some(good);
+        if stable_for >= self.stable_ms { Verdict::Good } else { Verdict::Stabilising(self.stable_ms - stable_for) }
+    }
+
+    fn restart_problem(&mut self, containers: &[Container]) -> Option<(FailureCategory, String)> {
+        let within_window = self.good.is_some();
+        for container in containers {
+            let now = container.restart_count;
+            let known = Restarts { first: now, last: now };
+            let counted = self.restarts.entry(container.id.clone()).or_insert(known);
+            let before = std::mem::replace(&mut counted.last, now);
+            let times = now.saturating_sub(counted.first);
+            if now <= before || !self.expected.keys().any(|name| name.as_str() == container.service) {
+                continue;
+            }
+            let (name, code) = (&container.service, container.exit_code);
+            let memory = if container.oom_killed { " (out of memory)" } else { "" };
+            if within_window {
+                let text = format!("{name} ended with code {code}{memory} after it had been healthy, and was restarted");
+                return Some((FailureCategory::Crashed, text));
+            }
+            if times > RESTARTS_ALLOWED {
+                let text = format!("{name} keeps ending: {times} restarts, last code {code}{memory}");
+                return Some((FailureCategory::Crashed, text));
+            }
+        }
+        None
+    }
+}
+
+/// Some problems in one line.
+pub fn named(problems: &[String]) -> String {
+    let mut text = problems.iter().take(NAMED_PROBLEMS).cloned().collect::<Vec<_>>().join("; ");
+    if problems.len() > NAMED_PROBLEMS {
+        text.push_str(&format!("; and {} more", problems.len() - NAMED_PROBLEMS));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use rstest::rstest;
+use tenantry_protocol::ServiceHealth;
+
+use super::*;
+use crate::compare::ContainerState;
+use crate::compare::tests::container;
+
+/// Two services and a one-shot, 10 s to become healthy, 3 s stable.
+fn judge() -> Judge {
+    let expected = |one_shot| Expected { one_shot, replicas: 1, image_id: Some("new".to_owned()) };
+    let services = [("web", false), ("worker", false), ("migrate", true)];
+    let named = services.map(|(name, one_shot)| (ServiceName::parse(name).unwrap(), expected(one_shot)));
+    Judge::new(BTreeMap::from(named), 10_000, 3_000)
+}
+
+fn all_good() -> Vec<Container> {
+    let mut migrate = container("migrate");
+    migrate.state = ContainerState::Exited;
+    migrate.health = ServiceHealth::None;
+    vec![container("web"), container("worker"), migrate]
+}
+
+type Step = (u64, How);
+
+#[derive(Clone, Copy)]
+enum How {
+    Fine,
+    Starting,
+    Unhealthy,
+    Restarted,
+    RestartedOften,
+    Recreated,
+    Ended,
+    MigrationFailed,
+}
+use How::*;
+
+fn change(containers: &mut [Container], how: How) {
+    match how {
+        Fine => {}
+        Starting => containers[0].health = ServiceHealth::Starting,
+        Unhealthy => containers[0].health = ServiceHealth::Unhealthy,
+        Restarted => containers[0].restart_count = 1,
+        RestartedOften => {
+            containers[0].restart_count = 5;
+            containers[0].state = ContainerState::Restarting;
+        }
+        Recreated => "other".clone_into(&mut containers[0].id),
+        Ended => containers[1].state = ContainerState::Exited,
+        MigrationFailed => containers[2].exit_code = 1,
+    }
+}
+
+fn run(steps: &[Step]) -> Verdict {
+    let mut judge = judge();
+    let mut verdict = Verdict::Waiting(Vec::new());
+    for (at_ms, how) in steps {
+        let mut containers = all_good();
+        change(&mut containers, *how);
+        verdict = judge.judge(&Sample { at_ms: *at_ms, containers: &containers, probe_problems: &[] });
+        if matches!(verdict, Verdict::Failed(..) | Verdict::Good) {
+            break;
+        }
+    }
+    verdict
+}
+
+#[rstest]
+#[case::is_good_after_the_whole_window(&[(0, Fine), (2_999, Fine), (3_000, Fine)], Verdict::Good)]
+#[case::is_not_good_before(&[(0, Fine), (2_999, Fine)], Verdict::Stabilising(1))]
+#[case::that_flaps_begins_its_window_anew(&[(0, Fine), (2_000, Unhealthy), (3_000, Fine), (5_900, Fine)], Verdict::Stabilising(100))]
+#[case::that_was_recreated_begins_its_window_anew(&[(0, Fine), (2_900, Recreated), (3_100, Recreated)], Verdict::Stabilising(2_800))]
+#[case::may_be_restarted_before_it_is_healthy(&[(0, Starting), (1_000, Restarted), (4_000, Restarted)], Verdict::Good)]
+fn p10_a_release(#[case] steps: &[Step], #[case] verdict: Verdict) {
+    assert_eq!(run(steps), verdict);
+}
+
+#[rstest]
+#[case::that_is_never_healthy_fails_at_the_timeout(&[(0, Unhealthy), (9_999, Unhealthy), (10_000, Unhealthy)], FailureCategory::Unhealthy, "not healthy within 10 s: web is unhealthy")]
+#[case::that_crashes_inside_the_window_fails_at_once(&[(0, Fine), (1_000, Restarted)], FailureCategory::Crashed, "web ended with code 0 after it had been healthy")]
+#[case::that_keeps_ending_fails_before_the_timeout(&[(0, Starting), (2_000, RestartedOften)], FailureCategory::Crashed, "web keeps ending: 5 restarts")]
+#[case::with_a_service_that_ended_fails_at_once(&[(0, Ended)], FailureCategory::Crashed, "worker ended with code 0")]
+#[case::with_a_failed_one_shot_fails_at_once(&[(0, MigrationFailed)], FailureCategory::Crashed, "migrate ended with code 1")]
+fn p10_a_bad_release(#[case] steps: &[Step], #[case] category: FailureCategory, #[case] says: &str) {
+    match run(steps) {
+        Verdict::Failed(found, text) => {
+            assert_eq!(found, category, "{text}");
+            assert!(text.contains(says), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn p10_a_probe_that_is_not_answered_keeps_a_healthy_release_from_being_good() {
+    let mut judge = judge();
+    let containers = all_good();
+    let problems = ["http://127.0.0.1:1/health: answered 503 instead of 200".to_owned()];
+    let at = |at_ms, probe_problems| Sample { at_ms, containers: &containers, probe_problems };
+    assert!(matches!(judge.judge(&at(0, &problems)), Verdict::Waiting(_)));
+    assert!(matches!(judge.judge(&at(1_000, &[])), Verdict::Stabilising(_)));
+    let late = judge.judge(&at(11_000, &problems));
+    assert!(matches!(late, Verdict::Failed(FailureCategory::ProbeFailed, ref text) if text.contains("503")), "{late:?}");
+}
+
+#[test]
+fn p15_a_message_names_a_bounded_number_of_problems() {
+    let many: Vec<String> = (0..40).map(|n| format!("s{n} is unhealthy")).collect();
+    assert!(named(&many).ends_with("s4 is unhealthy; and 35 more"));
+}
