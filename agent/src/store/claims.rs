@@ -81,18 +81,16 @@ impl Store {
     pub fn claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
         let mut claims = self.claims();
         let uid = &wanted.tenant.uid;
-        let held = claims.values().filter(|claim| claim.uid != *uid);
-        for claim in held {
-            if let Some(holds) = claim.holds(&wanted.place) {
-                let holds = holds.to_owned();
-                return Err(ClaimError::Held {
-                    owner: claim.owner(),
-                    uid: claim.uid.clone(),
-                    holds,
-                });
-            }
+        if let Some((claim, holds)) = claims.others_hold(uid, &wanted.place) {
+            let (owner, uid) = (claim.owner(), claim.uid.clone());
+            return Err(ClaimError::Held {
+                owner,
+                uid,
+                holds: holds.to_owned(),
+            });
         }
-        if let Some(own) = claims.get(uid) {
+        claims.refuse_doubt(uid)?;
+        if let Some(own) = claims.known.get(uid) {
             check_own(own, wanted)?;
         }
         let claim = Claim {
@@ -116,7 +114,10 @@ impl Store {
     /// Gives a claim back; also where there is none. Its epoch stays known.
     pub fn release(&self, uid: &TenantUid) -> Result<(), StoreError> {
         let mut claims = self.claims();
-        let Some(claim) = claims.get(uid).filter(|claim| !claim.released) else {
+        if let Some(damage) = claims.damaged.get(uid) {
+            return Err(damage.error());
+        }
+        let Some(claim) = claims.known.get(uid).filter(|claim| !claim.released) else {
             return Ok(());
         };
         let released = Claim {
