@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -16,6 +18,7 @@ const (
 	// neededBytes must be free at the start: the store's log is preallocated in
 	// two segments of walSegmentBytes, and its database needs room to grow.
 	neededBytes = 64 << 20
+	spaceEvery  = 30 * time.Second
 )
 
 // dataDir is the locked directory that holds all state. It is also the working
@@ -107,17 +110,47 @@ func holder(lock *os.File) string {
 
 func (d *dataDir) close() { d.lock.Close() }
 
-// checkSpace refuses to start where the store would fail at once.
+// checkSpace refuses to start where the store would fail soon.
 func (d *dataDir) checkSpace() error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(d.path, &fs); err != nil {
+	free, err := freeBytes(d.path)
+	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	free := fs.Bavail * uint64(fs.Bsize)
+	return enoughSpace(d.path, free)
+}
+
+func enoughSpace(path string, free uint64) error {
 	if free < neededBytes {
-		return fmt.Errorf("the disk that holds %s is full: %d MB are free and %d MB are needed. Free some space and start again", d.path, free>>20, neededBytes>>20)
+		return fmt.Errorf("the disk that holds %s is full: %d MB are free and %d MB are needed. Free some space and start again", path, free>>20, neededBytes>>20)
 	}
 	return nil
+}
+
+// watchSpace says once that the disk is getting full, and again after it was not.
+func (d *dataDir) watchSpace(ctx context.Context) {
+	tick := time.NewTicker(spaceEvery)
+	defer tick.Stop()
+	for said := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		free, err := freeBytes(d.path)
+		low := err == nil && free < neededBytes
+		if low && !said {
+			complain("The disk that holds %s is nearly full: %d MB are free. When it is full the control plane ends", d.path, free>>20)
+		}
+		said = low
+	}
+}
+
+func freeBytes(path string) (uint64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(path, &fs); err != nil {
+		return 0, err
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
 }
 
 // explainFull names a full disk as what it is.

@@ -3,22 +3,44 @@ package main
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// etcdLogger passes on warnings and errors. Where etcd would end the process
-// with a stack trace, one sentence says what happened.
+// ending is set when the store is told to end: what it logs then (listeners
+// that are closed) is no error.
+var ending atomic.Bool
+
+// etcdLogger passes on errors. Where etcd would end the process with a stack
+// trace, one sentence says what happened.
 func etcdLogger() *zap.Logger {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
 	levels := zap.LevelEnablerFunc(func(level zapcore.Level) bool {
-		return level >= zapcore.ErrorLevel && level < zapcore.DPanicLevel
+		return level >= zapcore.ErrorLevel && level < zapcore.DPanicLevel && !ending.Load()
 	})
 	core := zapcore.NewCore(zapcore.NewConsoleEncoder(encoding), zapcore.Lock(os.Stderr), levels)
-	return zap.New(core, zap.WithFatalHook(endOfStore{}), zap.WithPanicHook(endOfStore{}))
+	return zap.New(withoutDatabase{core}, zap.WithFatalHook(endOfStore{}), zap.WithPanicHook(endOfStore{}))
+}
+
+// withoutDatabase leaves out what the database file's own logger says: etcd
+// ends over every such error, and endOfStore then says it better.
+type withoutDatabase struct{ zapcore.Core }
+
+// Check is the core's, but for the database's logger.
+func (w withoutDatabase) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if entry.LoggerName == "bbolt" {
+		return checked
+	}
+	return w.Core.Check(entry, checked)
+}
+
+// With keeps the exception when fields are added.
+func (w withoutDatabase) With(fields []zapcore.Field) zapcore.Core {
+	return withoutDatabase{w.Core.With(fields)}
 }
 
 // endOfStore ends the process: the store cannot go on, and what was

@@ -22,12 +22,12 @@ func main() {
 		os.Exit(2)
 	}
 	quietLibraries(settings.verbose)
-	limitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if settings.exitOnStdinClose {
 		ctx = untilStdinCloses(ctx, os.Stdin)
 	}
+	go followLoad(ctx)
 	if err := run(ctx, settings); err != nil {
 		complain("%v", err)
 		os.Exit(1)

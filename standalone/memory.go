@@ -1,19 +1,62 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 )
 
-// gcPercent trades processor time for memory: the heap may grow by this part
-// of what is in use before it is collected (Go's own default is 100).
-const gcPercent = 50
+// The heap may grow by a part of what is in use before it is collected (Go's
+// own default is 100 percent). At rest memory counts; under load every write
+// allocates some megabytes, and collecting too often would slow writes down.
+const (
+	restPercent = 40
+	loadPercent = 70
+	lookEvery   = 5 * time.Second
+	// loadCollections in lookEvery mean load; at rest there is one in minutes.
+	loadCollections = 3
+)
 
-func limitMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// followLoad sets the collector to the load, and gives unused memory back to
+// the system when a load is over. Whoever sets GOGC decides for himself.
+func followLoad(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	debug.SetGCPercent(restPercent)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	loaded, before := true, collections()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := collections()
+		busy := now-before >= loadCollections
+		before = now
+		if busy == loaded {
+			continue
+		}
+		loaded = busy
+		if loaded {
+			debug.SetGCPercent(loadPercent)
+		} else {
+			debug.SetGCPercent(restPercent)
+			debug.FreeOSMemory()
+		}
 	}
 }
 
-// settleMemory gives back what only the start needed.
-func settleMemory() { debug.FreeOSMemory() }
+// collections counts the collections that the heap's growth caused.
+func collections() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 )
 
@@ -31,6 +32,7 @@ func run(ctx context.Context, s settings) error {
 	if err := dir.checkSpace(); err != nil {
 		return err
 	}
+	go dir.watchSpace(ctx)
 	credentials, err := ensurePKI(time.Now(), listener.IP())
 	if err != nil {
 		return err
@@ -49,7 +51,10 @@ func serve(ctx context.Context, listener *listener, ready readyLine) error {
 	if err != nil {
 		return ignoreAfterStop(ctx, err)
 	}
-	defer closeWithin(stopWithin, store.Close)
+	defer closeWithin(stopWithin/2, func() {
+		ending.Store(true)
+		store.Close()
+	})
 	api, err := newAPIServer(ctx, listener)
 	if err != nil {
 		return ignoreAfterStop(ctx, err)
@@ -92,8 +97,9 @@ func announce(ctx context.Context, api *apiServer, ready readyLine) error {
 		return err
 	}
 	logWarnings()
-	settleMemory()
 	ready.print(os.Stdout)
+	// A start uses more than what follows: give it back.
+	debug.FreeOSMemory()
 	return nil
 }
 
@@ -116,7 +122,7 @@ func closeWithin(limit time.Duration, end func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(limit / 2):
+	case <-time.After(limit):
 	}
 }
 
