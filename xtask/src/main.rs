@@ -1,6 +1,8 @@
 //! Every developer's command: `cargo xtask COMMAND`.
 
 mod codegen;
+mod host;
+mod quickstart;
 mod setup;
 mod shell;
 mod test;
@@ -17,6 +19,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Shows an upgrade and a rollback on real parts, each claim checked; installs what is missing
+    Quickstart {
+        /// Ends after the story, with status 0 only if each of its claims was checked
+        #[arg(long)]
+        exit: bool,
+        /// Does not ask before it installs something
+        #[arg(long)]
+        yes: bool,
+    },
     /// Format, clippy, generated files, and every test on real parts; installs what is missing
     Test {
         /// Only tests whose name contains this; skips the checks of format and style
@@ -38,6 +49,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Quickstart { exit, yes } => quickstart::run(exit, yes),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Codegen { check } => codegen::run(check),
         Command::Setup { yes } => setup::everything(setup::Consent::new(yes)).map(drop),
