@@ -1,1 +1,58 @@
-fn main() {}
+//! `tenantry`, also as `kubectl tenantry`: arguments, wiring, and errors as sentences.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tenantry_cli::{pki, status, up, watch};
+
+/// Releases for Docker Compose hosts, from Kubernetes resources.
+#[derive(Parser)]
+#[command(version, about, bin_name = name())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::Up),
+    Status(status::Status),
+    Watch(watch::Watch),
+    Pki(pki::Pki),
+}
+
+/// As a plugin of kubectl this program is called `kubectl-tenantry`; people type `kubectl tenantry`.
+fn name() -> &'static str {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let called = std::path::Path::new(&called).file_name().unwrap_or_default();
+    if called.to_string_lossy().starts_with("kubectl-tenantry") { "kubectl tenantry" } else { "tenantry" }
+}
+
+fn main() -> ExitCode {
+    // A second provider could come in with a dependency: say which one before anything asks.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("{}: {error:#}", name());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    if let Command::Pki(pki) = command {
+        return pki::run(pki).map(|()| ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Up(up) => up::run(up).await,
+            Command::Status(status) => status::run(&status).await,
+            Command::Watch(watch) => watch::run(&watch).await,
+            Command::Pki(_) => Ok(ExitCode::SUCCESS), // done above, without a runtime
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,8 @@
+//! The command line tool: what needs more than YAML and `kubectl`.
+
+pub mod access;
+pub mod pki;
+pub mod place;
+pub mod status;
+pub mod up;
+pub mod watch;

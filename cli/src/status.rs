@@ -1,0 +1,122 @@
+//! `tenantry status`: how tenants stand, in a table that fits a terminal.
+
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tenantry_api::{Tenant, conditions};
+
+use crate::access::{Access, Cluster};
+use table::Row;
+
+/// Show how tenants stand
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this one
+    tenant: Option<String>,
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "tenant"])]
+    all_namespaces: bool,
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// End with status 1 if one of them is not Ready
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// Runs `tenantry status`.
+pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
+    let cluster = status.access.connect().await?;
+    let tenants = match &status.tenant {
+        Some(name) => vec![find(&cluster, name).await?],
+        None => list(&cluster, status.all_namespaces).await?,
+    };
+    let rows: Vec<Row> = tenants.iter().map(Row::of).collect();
+    match status.output {
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&rows)?),
+        Output::Table if rows.is_empty() => {
+            let within = if status.all_namespaces { "any namespace" } else { &cluster.namespace };
+            anstream::println!("There are no tenants in {within}.");
+        }
+        Output::Table => {
+            anstream::print!("{}", table::shown(&rows, status.all_namespaces, Timestamp::now()));
+        }
+    }
+    let all_ready = rows.iter().all(|row| row.ready == "True");
+    Ok(if status.check && !all_ready { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn list(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<Vec<Tenant>> {
+    let api: Api<Tenant> = if all_namespaces {
+        Api::all(cluster.client.clone())
+    } else {
+        Api::namespaced(cluster.client.clone(), &cluster.namespace)
+    };
+    let list = api.list(&ListParams::default()).await.map_err(|error| cluster.explain("list tenants", error))?;
+    Ok(list.items)
+}
+
+/// The tenant of this name; if there is none, an error that names similar ones.
+pub async fn find(cluster: &Cluster, name: &str) -> anyhow::Result<Tenant> {
+    let api: Api<Tenant> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let found = api.get_opt(name).await.map_err(|error| cluster.explain("get tenants", error))?;
+    if let Some(tenant) = found {
+        return Ok(tenant);
+    }
+    // Also tells a cluster without our resources from one without this tenant.
+    let others = list(cluster, false).await?;
+    let names: Vec<String> = others.iter().map(ResourceExt::name_any).collect();
+    Err(anyhow::anyhow!("{}", no_such(name, &cluster.namespace, &names)))
+}
+
+fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
+    let mut near: Vec<(f64, &str)> =
+        names.iter().map(|other| (strsim::jaro_winkler(name, other), other.as_str())).collect();
+    near.retain(|(likeness, _)| *likeness > 0.7);
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<&str> = near.into_iter().take(3).map(|(_, name)| name).collect();
+    let hint = match (near.as_slice(), names.len()) {
+        ([], 0) => "there are no tenants in this namespace; -n names another one".to_owned(),
+        ([], count) => format!("there are {count} others; `tenantry status` lists them"),
+        (near, _) => format!("did you mean {}?", near.join(" or ")),
+    };
+    format!("there is no tenant {name} in namespace {namespace}: {hint}")
+}
+
+/// The Ready condition's status, reason and message.
+pub fn ready_of(tenant: &Tenant) -> (String, String, String) {
+    let conditions = tenant.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    match conditions::find(conditions, conditions::READY) {
+        Some(ready) => (ready.status.clone(), ready.reason.clone(), ready.message.clone()),
+        None => ("Unknown".to_owned(), String::new(), "No operator has looked at it yet.".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_is_answered_with_near_ones() {
+        let names = ["acme".to_owned(), "acne".to_owned(), "zebra".to_owned()];
+        assert_eq!(
+            no_such("acmee", "fleet", &names),
+            "there is no tenant acmee in namespace fleet: did you mean acme or acne?"
+        );
+        assert!(no_such("qqq", "fleet", &names).contains("3 others"));
+        assert!(no_such("qqq", "fleet", &[]).contains("-n names another"));
+    }
+}

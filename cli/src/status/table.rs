@@ -1,0 +1,128 @@
+//! Tenants as rows.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+use tenantry_api::Tenant;
+
+use super::ready_of;
+
+/// What a table or JSON says of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    pub namespace: String,
+    pub name: String,
+    pub host: String,
+    pub image_tag: String,
+    pub deployed: Option<String>,
+    pub phase: String,
+    /// `True`, `False` or `Unknown`.
+    pub ready: String,
+    pub reason: String,
+    pub message: String,
+    pub created: Option<Timestamp>,
+}
+
+impl Row {
+    /// What is to be said of `tenant`.
+    pub fn of(tenant: &Tenant) -> Self {
+        let (ready, reason, message) = ready_of(tenant);
+        let status = tenant.status.as_ref();
+        let phase = status.and_then(|status| status.phase).map_or("Pending", tenantry_api::Phase::as_str);
+        Self {
+            namespace: tenant.namespace().unwrap_or_default(),
+            name: tenant.name_any(),
+            host: tenant.spec.host.clone(),
+            image_tag: tenant.spec.image_tag.clone(),
+            deployed: status.and_then(|status| status.deployed.as_ref()).map(|deployed| deployed.image_tag.clone()),
+            phase: phase.to_owned(),
+            ready,
+            reason,
+            message,
+            created: tenant.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        }
+    }
+}
+
+/// A table, and below it a line for each tenant that is not Ready.
+pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut header = vec!["NAME", "HOST", "TAG", "DEPLOYED", "PHASE", "READY", "AGE"];
+    if with_namespace {
+        header.insert(0, "NAMESPACE");
+    }
+    table.set_header(header);
+    for row in rows {
+        let deployed = row.deployed.as_deref().unwrap_or("-");
+        let age = row.created.map_or_else(|| "-".to_owned(), |created| age(created, now));
+        let mut cells = vec![&row.name, &row.host, &row.image_tag, deployed, &row.phase, &row.ready, &age];
+        if with_namespace {
+            cells.insert(0, &row.namespace);
+        }
+        table.add_row(cells.into_iter().map(|cell| cell.to_owned()));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let unready: Vec<&Row> = rows.iter().filter(|row| row.ready != "True" && !row.message.is_empty()).collect();
+    if !unready.is_empty() {
+        text.push('\n');
+    }
+    for row in unready {
+        let name = if with_namespace { format!("{}/{}", row.namespace, row.name) } else { row.name.clone() };
+        text.push_str(&format!("{name}: {}\n", row.message));
+    }
+    text
+}
+
+/// As kubectl shows it: one or two units.
+fn age(created: Timestamp, now: Timestamp) -> String {
+    let seconds = (now.as_second() - created.as_second()).max(0);
+    let (minute, hour, day) = (60, 3_600, 86_400);
+    match seconds {
+        s if s < 2 * minute => format!("{s}s"),
+        s if s < 2 * hour => format!("{}m", s / minute),
+        s if s < 2 * day => format!("{}h", s / hour),
+        s => format!("{}d", s / day),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, phase: &str, ready: &str, message: &str) -> Row {
+        Row {
+            namespace: "fleet".into(),
+            name: name.into(),
+            host: "n5".into(),
+            image_tag: "v2.10.3".into(),
+            deployed: Some("v2.10.2".into()),
+            phase: phase.into(),
+            ready: ready.into(),
+            reason: phase.into(),
+            message: message.into(),
+            created: Some(Timestamp::from_second(1_000).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_row_each_and_a_line_for_what_is_not_ready() {
+        let now = Timestamp::from_second(1_000 + 7_200).unwrap();
+        let rows = [row("acme", "Ready", "True", "fine"), row("zebra", "AdoptionNeeded", "False", "It differs.")];
+        let text = shown(&rows, false, now);
+        let lines: Vec<&str> = text.lines().collect();
+        let words: Vec<&str> = lines[1].split_whitespace().collect();
+        assert_eq!(words, ["acme", "n5", "v2.10.3", "v2.10.2", "Ready", "True", "2h"]);
+        assert_eq!(*lines.last().unwrap(), "zebra: It differs.");
+        assert!(!text.contains("fine"));
+        assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
+        assert_eq!(lines[0].find("TAG"), lines[1].find("v2.10.3"), "columns are aligned:\n{text}");
+        assert!(shown(&rows, true, now).contains("fleet/zebra: It differs."));
+    }
+}

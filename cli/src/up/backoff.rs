@@ -1,0 +1,69 @@
+//! How long to wait before a program that ended is started again, and when to stop trying.
+
+use std::time::Duration;
+
+/// A program that ran this long counts as having worked.
+const WORKED: Duration = Duration::from_secs(60);
+/// Tries of a program that has never been ready: its settings are wrong, more of the same won't help.
+const FIRST_TRIES: u32 = 3;
+/// Failures in a row of a program that worked before.
+const TRIES: u32 = 12;
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Counts failures in a row.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    shortest: Duration,
+    failures: u32,
+    was_ready: bool,
+}
+
+impl Backoff {
+    /// Begins with `shortest` and doubles.
+    pub const fn new(shortest: Duration) -> Self {
+        Self { shortest, failures: 0, was_ready: false }
+    }
+
+    /// The program ended after `ran`, having been ready or not. `None`: it is not worth another try.
+    pub fn after(&mut self, ran: Duration, ready: bool) -> Option<Duration> {
+        self.was_ready |= ready;
+        if ready && ran >= WORKED {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        let limit = if self.was_ready { TRIES } else { FIRST_TRIES };
+        (self.failures < limit)
+            .then(|| self.shortest.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_program_that_was_never_ready_gets_three_tries() {
+        let mut backoff = Backoff::new(SECOND);
+        assert_eq!(backoff.after(SECOND, false), Some(SECOND));
+        assert_eq!(backoff.after(SECOND, false), Some(2 * SECOND));
+        assert_eq!(backoff.after(SECOND, false), None);
+    }
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute_and_end_after_a_dozen() {
+        let mut backoff = Backoff::new(SECOND);
+        let pauses: Vec<_> = std::iter::from_fn(|| backoff.after(SECOND, true)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30]);
+    }
+
+    #[test]
+    fn having_worked_for_a_minute_wipes_the_slate() {
+        let mut backoff = Backoff::new(SECOND);
+        for _ in 0..5 {
+            backoff.after(SECOND, true);
+        }
+        assert_eq!(backoff.after(WORKED, true), Some(SECOND));
+    }
+}

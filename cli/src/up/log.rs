@@ -1,0 +1,154 @@
+//! What a program says: all of it to a file, warnings to the terminal too.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A log file is put aside as `.1` when it reaches this size.
+const LARGEST: u64 = 16 * 1024 * 1024;
+/// Lines of one program on the terminal within a minute: more are in the file only.
+const LINES_A_MINUTE: u32 = 12;
+const MINUTE: Duration = Duration::from_secs(60);
+const KEPT: usize = 3;
+
+/// The log of one program.
+pub struct Log {
+    name: &'static str,
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: Option<File>,
+    size: u64,
+    last: VecDeque<String>,
+    window: Instant,
+    shown: u32,
+}
+
+impl Log {
+    /// Appends to `folder/name.log`.
+    pub fn open(folder: &Path, name: &'static str) -> std::io::Result<Self> {
+        let path = folder.join(format!("{}.log", name.replace(' ', "-")));
+        let (file, size) = append_to(&path)?;
+        let state = State { file: Some(file), size, last: VecDeque::new(), window: Instant::now(), shown: 0 };
+        Ok(Self { name, path, state: Mutex::new(state) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes a line of the program's.
+    pub fn line(&self, line: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.write(&self.path, line);
+        let (sentence, warns) = read(line);
+        if warns && state.may_show(Instant::now()) {
+            anstream::eprintln!("{}: {sentence}", self.name);
+            if state.shown == LINES_A_MINUTE {
+                anstream::eprintln!("{}: more of these are in {}", self.name, self.path.display());
+            }
+        }
+        if state.last.len() == KEPT {
+            state.last.pop_front();
+        }
+        state.last.push_back(sentence);
+    }
+
+    /// The last thing that the program said.
+    pub fn last_words(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.back().cloned()
+    }
+}
+
+impl State {
+    fn write(&mut self, path: &Path, line: &str) {
+        if self.size > LARGEST {
+            let _ = std::fs::rename(path, path.with_extension("log.1"));
+            self.file = None;
+        }
+        if self.file.is_none()
+            && let Ok((file, size)) = append_to(path)
+        {
+            (self.file, self.size) = (Some(file), size);
+        }
+        // A full disk must not end the programs that are being watched: the line is lost.
+        if let Some(file) = &mut self.file
+            && writeln!(file, "{line}").is_ok()
+        {
+            self.size += line.len() as u64 + 1;
+        }
+    }
+
+    fn may_show(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.window) > MINUTE {
+            (self.window, self.shown) = (now, 0);
+        }
+        self.shown += 1;
+        self.shown <= LINES_A_MINUTE
+    }
+}
+
+fn append_to(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// A line as a sentence, and whether it is a warning or worse. Our own programs log JSON; the Kubernetes libraries in
+/// the control plane begin a line with a letter and the date.
+fn read(line: &str) -> (String, bool) {
+    if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
+        let level = fields.get("level").and_then(Value::as_str).unwrap_or_default();
+        let warns = matches!(level, "WARN" | "ERROR");
+        let message = fields.get("message").and_then(Value::as_str).unwrap_or_default();
+        let noise = ["level", "message", "timestamp", "target"];
+        let rest = fields.iter().filter(|(key, _)| !noise.contains(&key.as_str()));
+        let rest: Vec<String> = rest.map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        let rest = if rest.is_empty() { String::new() } else { format!(" ({})", rest.join(" ")) };
+        return (format!("{message}{rest}"), warns);
+    }
+    let mut letters = line.chars();
+    let klog = letters.next().zip(letters.next()).filter(|(level, digit)| "IWEF".contains(*level) && digit.is_ascii_digit());
+    let sentence = line.strip_prefix("tenantry-standalone: ").unwrap_or(line);
+    (sentence.to_owned(), klog.is_none_or(|(level, _)| "EF".contains(level)))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_told_from_the_rest() {
+        let json = r#"{"timestamp":"t","level":"WARN","message":"no answer","tenant":"a/b","target":"x"}"#;
+        assert_eq!(read(json), ("no answer (tenant=a/b)".to_owned(), true));
+        assert!(!read(r#"{"level":"INFO","message":"listening"}"#).1);
+        assert!(!read("W1121 10:00:00.0 something usual").1);
+        assert!(!read("I1121 10:00:00.0 something").1);
+        assert!(read("E1121 10:00:00.0 something bad").1);
+        assert_eq!(read("tenantry-standalone: The port is taken."), ("The port is taken.".to_owned(), true));
+    }
+
+    #[test]
+    fn every_line_is_in_the_file_and_the_last_one_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), "control plane").unwrap();
+        for i in 0..20 {
+            log.line(&format!("tenantry-standalone: line {i}"));
+        }
+        assert_eq!(std::fs::read_to_string(folder.path().join("control-plane.log")).unwrap().lines().count(), 20);
+        assert_eq!(log.last_words().as_deref(), Some("line 19"));
+    }
+}

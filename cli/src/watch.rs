@@ -1,0 +1,146 @@
+//! `tenantry watch`: an upgrade's phases as they happen.
+
+mod story;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use futures::TryStreamExt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use tenantry_api::Tenant;
+
+use crate::access::{Access, Cluster};
+use crate::status::find;
+use story::{End, Story};
+
+/// The exit status when the time is over before the upgrade is.
+const TIMED_OUT: u8 = 2;
+
+/// Show a tenant's phases as they happen, until Ctrl-C
+///
+/// With --until-ended: ends with status 0 once the tenant is Ready at its spec, with 1 if the upgrade failed or a
+/// person is needed, with 2 if --timeout is over.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Which
+    tenant: String,
+    /// End when nothing more will happen by itself
+    #[arg(long)]
+    until_ended: bool,
+    /// How long to watch at most. Example: 90s, 10m
+    #[arg(long, value_parser = duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    access: Access,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "write it as 90s or 10m".to_owned())?;
+    Duration::try_from(span).ok().filter(|time| !time.is_zero()).ok_or_else(|| "must be above 0".to_owned())
+}
+
+/// Runs `tenantry watch`.
+pub async fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
+    let cluster = watch.access.connect().await?;
+    find(&cluster, &watch.tenant).await?;
+    let screen = Screen::new();
+    let follow = follow(&cluster, watch, &screen);
+    let ended = match watch.timeout {
+        None => follow.await,
+        Some(limit) => match tokio::time::timeout(limit, follow).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                screen.line(&format!("Not ended within {limit:?}; the upgrade goes on by itself."));
+                return Ok(ExitCode::from(TIMED_OUT));
+            }
+        },
+    };
+    screen.clear();
+    Ok(match ended? {
+        End::Good => ExitCode::SUCCESS,
+        End::Bad => ExitCode::FAILURE,
+    })
+}
+
+async fn follow(cluster: &Cluster, watch: &Watch, screen: &Screen) -> anyhow::Result<End> {
+    let api: Api<Tenant> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", watch.tenant));
+    let stream = watcher(api, config).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut story = Story::new(screen.is_terminal());
+    loop {
+        let event = match stream.try_next().await {
+            Ok(event) => event,
+            // The watcher goes on by itself, with growing pauses.
+            Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
+                screen.now(&format!("{:#}; trying again", cluster.explain("watch tenants", error)));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        match event {
+            None => bail!("the API server ended the watch"),
+            Some(watcher::Event::Delete(_)) => bail!("{} was deleted", watch.tenant),
+            Some(watcher::Event::Init | watcher::Event::InitDone) => {}
+            Some(watcher::Event::Apply(tenant) | watcher::Event::InitApply(tenant)) => {
+                let told = story.tell(&tenant);
+                told.lines.iter().for_each(|line| screen.line(line));
+                screen.now(told.now.as_deref().unwrap_or_default());
+                if let Some(end) = told.end.filter(|_| watch.until_ended) {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+}
+
+/// On a terminal a line that moves, with finished lines above it; elsewhere plain lines.
+struct Screen {
+    bar: Option<ProgressBar>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let terminal = console_is_terminal();
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar }
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| anstream::println!("{line}")),
+            None => anstream::println!("{line}"),
+        }
+    }
+
+    fn now(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn console_is_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+}
