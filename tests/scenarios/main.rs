@@ -11,6 +11,7 @@ mod bad_input;
 mod failures;
 mod first_contact;
 mod image_only;
+mod one_machine;
 mod release;
 mod resource_rules;
 mod sample;
