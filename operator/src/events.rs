@@ -1,0 +1,40 @@
+//! Kubernetes Events: what `kubectl describe` tells.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use tenantry_planner::decide::{Note, NoteKind};
+
+/// Publishes notes about objects.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events of the operator.
+    pub fn new(client: Client, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: tenantry_api::FIELD_MANAGER.to_owned(), instance };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Publishes notes in their order. An event that can't be written is logged: it is never worth a second try.
+    pub async fn publish<K: Resource<DynamicType = ()>>(&self, about: &K, action: &str, notes: &[Note]) {
+        let reference: ObjectReference = about.object_ref(&());
+        for note in notes {
+            let event = Event {
+                type_: match note.kind {
+                    NoteKind::Normal => EventType::Normal,
+                    NoteKind::Warning => EventType::Warning,
+                },
+                reason: note.reason.to_owned(),
+                note: Some(note.text.clone()),
+                action: action.to_owned(),
+                secondary: None,
+            };
+            if let Err(error) = self.recorder.publish(&event, &reference).await {
+                tracing::warn!(reason = note.reason, "an event could not be written: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Hosts: the way to each one's agent, and what the agent says of itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::runtime::reflector::Store;
+use tenantry_api::ComposeHost;
+use tenantry_api::names::Identity;
+use tenantry_planner::decide::Unreached;
+use tenantry_protocol::{ReleaseRequest, TenantRef};
+
+use crate::agents::{Agent, AgentError, Agents};
+use crate::key::Key;
+
+pub mod status;
+
+/// The most claims that are remembered for one host that does not answer.
+const OWED_LIMIT: usize = 1_000;
+
+/// The way to a host's agent.
+#[derive(Clone)]
+pub struct Route {
+    /// Who the agent must be.
+    pub identity: String,
+    /// Where it is.
+    pub address: String,
+    /// The agent, or why there can't be one.
+    pub agent: Result<Arc<dyn Agent>, AgentError>,
+}
+
+/// All hosts.
+pub struct Hosts {
+    store: Store<ComposeHost>,
+    agents: Arc<dyn Agents>,
+    known: Mutex<HashMap<Key, Route>>,
+    owed: Mutex<HashMap<Key, Vec<TenantRef>>>,
+}
+
+impl Hosts {
+    /// The hosts of a store, with agents from there.
+    pub fn new(store: Store<ComposeHost>, agents: Arc<dyn Agents>) -> Self {
+        Self { store, agents, known: Mutex::default(), owed: Mutex::default() }
+    }
+
+    /// The way to a host's agent; `None` where there is no such ComposeHost.
+    pub fn route(&self, key: &Key) -> Option<Route> {
+        let Some(host) = self.store.get(&key.reference()) else {
+            locked(&self.known).remove(key);
+            return None;
+        };
+        let (identity, address) = (&host.spec.identity, &host.spec.connection.dial.address);
+        let mut known = locked(&self.known);
+        if let Some(route) = known.get(key).filter(|route| route.identity == *identity && route.address == *address) {
+            return Some(route.clone());
+        }
+        let agent = Identity::parse(identity)
+            .map_err(|error| AgentError::Unreached {
+                why: Unreached::BadAnswer,
+                text: format!("ComposeHost {}: spec.identity: {error}", key.name),
+            })
+            .and_then(|identity| self.agents.at(&identity, address));
+        let route = Route { identity: identity.clone(), address: address.clone(), agent };
+        known.insert(key.clone(), route.clone());
+        Some(route)
+    }
+
+    /// The ComposeHost itself.
+    pub fn get(&self, key: &Key) -> Option<Arc<ComposeHost>> {
+        self.store.get(&key.reference())
+    }
+
+    /// Remembers a claim that is to be released when the host is next reached; tries it once at once.
+    pub async fn owe(&self, host: &Key, tenant: TenantRef) {
+        {
+            let mut owed = locked(&self.owed);
+            let claims = owed.entry(host.clone()).or_default();
+            if claims.len() < OWED_LIMIT && !claims.contains(&tenant) {
+                claims.push(tenant);
+            }
+        }
+        tracing::warn!(%host, "a Tenant goes without its host: its claim is released at the next contact");
+    }
+
+    /// Releases what is owed to a host that answers.
+    pub async fn settle(&self, host: &Key, agent: &Arc<dyn Agent>) {
+        let claims = locked(&self.owed).remove(host).unwrap_or_default();
+        for tenant in claims {
+            let name = format!("{}/{}", tenant.namespace, tenant.name);
+            match agent.release(&ReleaseRequest { tenant: tenant.clone() }).await {
+                Ok(()) => tracing::info!(%host, tenant = name, "released the claim of a Tenant that is gone"),
+                Err(AgentError::Refused(error)) => {
+                    tracing::warn!(%host, tenant = name, "the claim of a Tenant that is gone is not released: {error}");
+                }
+                Err(AgentError::Unreached { .. }) => {
+                    locked(&self.owed).entry(host.clone()).or_default().push(tenant);
+                }
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

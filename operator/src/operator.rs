@@ -1,0 +1,191 @@
+//! The operator's parts, wired together.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use kube::{Client, ResourceExt as _};
+use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::Agents;
+use crate::bundles::Bundles;
+use crate::bundles::status::BundleStatus;
+use crate::events::Events;
+use crate::hosts::Hosts;
+use crate::hosts::status::HostStatus;
+use crate::key::Key;
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::stores::{Scope, Stores, config, watch};
+use crate::tenants::Tenants;
+
+/// What an operator is started with.
+pub struct Setup {
+    /// The API server.
+    pub client: Client,
+    /// Which namespaces.
+    pub scope: Scope,
+    /// Where agents are had from.
+    pub agents: Arc<dyn Agents>,
+    /// Bundles of this machine.
+    pub bundle_directory: Option<PathBuf>,
+    /// How many Tenants are looked at at once.
+    pub concurrency: usize,
+    /// Who writes the events.
+    pub instance: Option<String>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// An operator that has its parts but does nothing yet.
+pub struct Operator {
+    stores: Stores,
+    watches: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    tenants: Arc<Tenants>,
+    hosts: Arc<HostStatus>,
+    bundles: Arc<BundleStatus>,
+    concurrency: usize,
+}
+
+impl Operator {
+    /// Puts the parts together.
+    pub fn new(setup: Setup) -> Self {
+        let queue: Arc<Queue<Key>> = Arc::default();
+        let host_queue: Arc<Queue<Key>> = Arc::default();
+        let bundle_queue: Arc<Queue<Key>> = Arc::default();
+        let (stores, watches) = stores(&setup, &queue, &host_queue, &bundle_queue);
+        let hosts = Arc::new(Hosts::new(stores.hosts.clone(), setup.agents.clone()));
+        let bundles =
+            Arc::new(Bundles::new(setup.client.clone(), stores.bundles.clone(), setup.bundle_directory.clone()));
+        let tenants = Arc::new(Tenants {
+            client: setup.client.clone(),
+            stores: stores.clone(),
+            hosts: hosts.clone(),
+            bundles: bundles.clone(),
+            queue: queue.clone(),
+            events: Events::new(setup.client.clone(), setup.instance.clone()),
+            metrics: setup.metrics.clone(),
+            memory: Mutex::default(),
+        });
+        let host_status = HostStatus {
+            client: setup.client.clone(),
+            hosts,
+            queue: host_queue,
+            metrics: setup.metrics.clone(),
+            recovered: Box::new(of_host(stores.clone(), queue.clone())),
+        };
+        let bundle_status = BundleStatus {
+            client: setup.client,
+            bundles,
+            queue: bundle_queue,
+            metrics: setup.metrics,
+            changed: Box::new(of_bundle(stores.clone(), queue)),
+            watched: Mutex::new(HashMap::new()),
+        };
+        Self {
+            stores,
+            watches,
+            tenants,
+            hosts: Arc::new(host_status),
+            bundles: Arc::new(bundle_status),
+            concurrency: setup.concurrency,
+        }
+    }
+
+    /// Works until the end. `ready` is called when everything has been listed once.
+    pub async fn run(self, ready: impl FnOnce(), end: CancellationToken) {
+        let mut watching = tokio::task::JoinSet::new();
+        for watch in self.watches {
+            let end = end.clone();
+            watching.spawn(async move {
+                tokio::select! {
+                    () = end.cancelled() => {}
+                    () = watch => {}
+                }
+            });
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            listed = self.stores.ready() => if !listed { return },
+        }
+        ready();
+        tokio::join!(
+            self.tenants.run(self.concurrency, end.clone()),
+            self.hosts.run(end.clone()),
+            self.bundles.run(end.clone()),
+        );
+        while watching.join_next().await.is_some() {}
+    }
+}
+
+type Watches = Vec<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+fn stores(
+    setup: &Setup,
+    queue: &Arc<Queue<Key>>,
+    host_queue: &Arc<Queue<Key>>,
+    bundle_queue: &Arc<Queue<Key>>,
+) -> (Stores, Watches) {
+    let to = queue.clone();
+    let (tenants, tenant_watch) =
+        watch(setup.scope.api::<Tenant>(&setup.client), config(), tenant_mark, move |key| to.now(key));
+    let (to, slot) = (host_queue.clone(), Arc::new(Mutex::new(None::<Box<dyn Fn(&Key) + Send>>)));
+    let told = slot.clone();
+    let (hosts, host_watch) = watch(
+        setup.scope.api::<ComposeHost>(&setup.client),
+        config(),
+        |host: &ComposeHost| (host.uid(), host.metadata.generation),
+        move |key| {
+            tell(&told, &key);
+            to.now(key);
+        },
+    );
+    let to = bundle_queue.clone();
+    let (bundles, bundle_watch) = watch(
+        setup.scope.api::<TemplateBundle>(&setup.client),
+        config(),
+        |bundle: &TemplateBundle| (bundle.uid(), bundle.metadata.generation),
+        move |key| to.now(key),
+    );
+    let stores = Stores { tenants, hosts, bundles };
+    let wake: Box<dyn Fn(&Key) + Send> = Box::new(of_host(stores.clone(), queue.clone()));
+    *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(wake);
+    (stores, vec![Box::pin(tenant_watch), Box::pin(host_watch), Box::pin(bundle_watch)])
+}
+
+fn tell(slot: &Mutex<Option<Box<dyn Fn(&Key) + Send>>>, key: &Key) {
+    if let Some(wake) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref() {
+        wake(key);
+    }
+}
+
+/// What of a Tenant is news: not its status, which we write ourselves.
+fn tenant_mark(tenant: &Tenant) -> impl PartialEq + Send + use<> {
+    (
+        tenant.uid(),
+        tenant.metadata.generation,
+        tenant.metadata.deletion_timestamp.is_some(),
+        tenant.annotations().clone(),
+        tenant.finalizers().to_vec(),
+    )
+}
+
+/// Wakes the Tenants of a host.
+fn of_host(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
+    move |host| {
+        let theirs = stores.tenants_where(&host.namespace, |tenant| tenant.spec.host == host.name);
+        theirs.into_iter().for_each(|key| queue.now(key));
+    }
+}
+
+/// Wakes the Tenants of a bundle.
+fn of_bundle(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
+    move |bundle| {
+        let theirs =
+            stores.tenants_where(&bundle.namespace, |tenant| tenant.spec.bundle.as_deref() == Some(&bundle.name));
+        theirs.into_iter().for_each(|key| queue.now(key));
+    }
+}

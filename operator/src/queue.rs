@@ -1,0 +1,178 @@
+//! What is to be looked at, and when: each key at most once at a time, the earliest request wins.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A queue of keys with due times.
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+struct State<K> {
+    entries: HashMap<K, Entry>,
+    due: BTreeSet<(Instant, u64, K)>,
+    counter: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// When it is due, and its place among those that are due then.
+    due: Option<(Instant, u64)>,
+    running: bool,
+    /// Asked for while it ran.
+    again: Option<Instant>,
+}
+
+impl<K: Clone + Ord + Hash + Eq> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State { entries: HashMap::new(), due: BTreeSet::new(), counter: 0 };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+}
+
+impl<K: Clone + Ord + Hash + Eq> Queue<K> {
+    /// Asks that a key be looked at now.
+    pub fn now(&self, key: K) {
+        self.at(key, Instant::now());
+    }
+
+    /// Asks that a key be looked at after a while, or earlier where that was asked for already.
+    pub fn after(&self, key: K, wait: Duration) {
+        self.at(key, Instant::now() + wait);
+    }
+
+    fn at(&self, key: K, when: Instant) {
+        self.locked().put(key, when);
+        self.changed.notify_one();
+    }
+
+    /// The next key that is due. It is not given out again before [`Queue::done`].
+    pub async fn next(&self) -> K {
+        loop {
+            let wait = {
+                let mut state = self.locked();
+                match state.take(Instant::now()) {
+                    Ok(key) => {
+                        if !state.due.is_empty() {
+                            self.changed.notify_one();
+                        }
+                        return key;
+                    }
+                    Err(next) => next,
+                }
+            };
+            match wait {
+                Some(when) => {
+                    let _ = tokio::time::timeout_at(when, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// A key has been looked at; `again` is when it is looked at next, `None` never by itself.
+    pub fn done(&self, key: &K, again: Option<Duration>) {
+        let mut state = self.locked();
+        let entry = state.entries.remove(key).unwrap_or_default();
+        let requested = again.map(|wait| Instant::now() + wait);
+        let when = entry.again.into_iter().chain(requested).min();
+        if let Some(when) = when {
+            state.put(key.clone(), when);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        self.locked().entries.len()
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State<K>> {
+        // Nothing that runs under this lock can leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Ord + Hash + Eq> State<K> {
+    fn put(&mut self, key: K, when: Instant) {
+        self.counter += 1;
+        let entry = self.entries.entry(key.clone()).or_default();
+        if entry.running {
+            entry.again = Some(entry.again.map_or(when, |earlier| earlier.min(when)));
+            return;
+        }
+        if let Some((earlier, place)) = entry.due {
+            if earlier <= when {
+                return;
+            }
+            self.due.remove(&(earlier, place, key.clone()));
+        }
+        entry.due = Some((when, self.counter));
+        self.due.insert((when, self.counter, key));
+    }
+
+    /// A key that is due, or when the next one will be.
+    fn take(&mut self, now: Instant) -> Result<K, Option<Instant>> {
+        let Some((when, place, key)) = self.due.first().cloned() else { return Err(None) };
+        if when > now {
+            return Err(Some(when));
+        }
+        self.due.remove(&(when, place, key.clone()));
+        let entry = self.entries.entry(key.clone()).or_default();
+        *entry = Entry { due: None, running: true, again: None };
+        Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_request_for_a_key_wins() {
+        let queue = Queue::default();
+        queue.after("a", Duration::from_secs(60));
+        queue.after("a", Duration::from_secs(5));
+        queue.after("a", Duration::from_secs(30));
+        let begun = Instant::now();
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        queue.done(&"a", None);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_never_given_out_twice_at_a_time() {
+        let queue = Queue::default();
+        queue.now("a");
+        assert_eq!(queue.next().await, "a");
+        queue.now("a");
+        let second = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
+        assert!(second.is_err(), "given out while it runs");
+        queue.done(&"a", Some(Duration::from_secs(60)));
+        let begun = Instant::now();
+        assert_eq!(queue.next().await, "a");
+        assert!(begun.elapsed() < Duration::from_secs(1), "what was asked for meanwhile was forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_come_in_the_order_in_which_they_are_due() {
+        let queue = Queue::default();
+        queue.after("late", Duration::from_secs(2));
+        queue.after("soon", Duration::from_secs(1));
+        assert_eq!(queue.next().await, "soon");
+        assert_eq!(queue.next().await, "late");
+    }
+}

@@ -1,0 +1,184 @@
+//! Carrying out a decision: the only place that changes something on a host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantry_api::names::TenantUid;
+use tenantry_api::tenant_status::Phase;
+use tenantry_planner::decide::{Decision, Effect, Finalizer, Submission};
+use tenantry_planner::target::{Desired, OperateWith, Refusal};
+use tenantry_protocol::{
+    ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest, ResolveRequest,
+    TenantRef,
+};
+
+use super::Tenants;
+use super::gather::Asked;
+use super::memory::News;
+use super::pass::{Ending, PassError, Turn};
+use crate::agents::{Agent, AgentError};
+
+/// Contents up to this size are all sent; of more only those that differ on the host.
+const SEND_ALL_BELOW: usize = 256 * 1024;
+
+impl Tenants {
+    /// Carries out a decision.
+    pub(super) async fn execute(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        decision: Decision,
+    ) -> Result<Ending, PassError> {
+        if let Some(ending) = self.before_writing(turn, &decision).await {
+            return Ok(ending);
+        }
+        if matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon) {
+            return self.let_go(turn, &decision).await;
+        }
+        let progress = self.record(turn, &decision).await?;
+        let requeue = progress.map_or(decision.requeue, |wait| wait.min(decision.requeue));
+        match &decision.effect {
+            Some(Effect::Submit(submission)) => Ok(self.submit(turn, submission, requeue).await),
+            Some(Effect::Follow { id, after }) => {
+                self.follow(turn, id.clone(), *after);
+                Ok(Ending::Done(requeue))
+            }
+            Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }) | None => {
+                self.settle_memory(turn, &decision);
+                Ok(Ending::Done(requeue))
+            }
+        }
+    }
+
+    /// What comes before the status that speaks of it. An answer that changes the decision ends this round.
+    async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
+        let agent = turn.wanted.route.as_ref().map(|route| route.agent.clone());
+        let result = match (&decision.effect, agent) {
+            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => self.claim(turn, &agent, *epoch).await,
+            (Some(Effect::Release), Some(Ok(agent))) => self.release(turn, &agent).await,
+            (Some(Effect::Resolve { references }), Some(Ok(agent))) => {
+                let request = ResolveRequest { references: references.clone() };
+                let answer = agent.resolve(&request).await;
+                self.count("resolve", &answer);
+                match answer {
+                    Ok(answer) => return Some(Ending::Resolved(answer)),
+                    Err(error) => Err(error),
+                }
+            }
+            (Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }), Some(Err(error))) => Err(error),
+            _ => Ok(()),
+        };
+        result.err().map(|error| Ending::Decide(error.into()))
+    }
+
+    async fn claim(&self, turn: &Turn, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
+        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
+        let request = ClaimRequest {
+            tenant: desired.intent.tenant.clone(),
+            place: desired.intent.place.clone(),
+            manifest: desired.manifest.clone(),
+            epoch,
+        };
+        let answer = agent.claim(&request).await;
+        self.count("claim", &answer);
+        tracing::info!(tenant = %turn.key, epoch, ok = answer.is_ok(), "claimed");
+        self.with_memory(&turn.key, |memory| memory.seen = None);
+        answer.map(|_| ())
+    }
+
+    async fn release(&self, turn: &Turn, agent: &Arc<dyn Agent>) -> Result<(), AgentError> {
+        let Some(tenant) = reference(turn) else { return Ok(()) };
+        let answer = agent.release(&ReleaseRequest { tenant }).await;
+        self.count("release", &answer);
+        tracing::info!(tenant = %turn.key, ok = answer.is_ok(), "released");
+        answer
+    }
+
+    /// Takes the finalizer off: the object goes.
+    async fn let_go(&self, turn: &mut Turn, decision: &Decision) -> Result<Ending, PassError> {
+        if decision.finalizer == Finalizer::Abandon
+            && let Some(tenant) = reference(turn)
+        {
+            self.hosts.owe(&turn.key.beside(&turn.subject.host), tenant).await;
+        }
+        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.notes).await;
+        self.remove_finalizer(turn).await?;
+        Ok(Ending::Gone)
+    }
+
+    async fn submit(self: &Arc<Self>, turn: &Turn, submission: &Submission, requeue: Duration) -> Ending {
+        let Ok(desired) = &turn.wanted.desired else { return Ending::Done(requeue) };
+        let agent = match turn.wanted.route.as_ref().map(|route| route.agent.clone()) {
+            Some(Ok(agent)) => agent,
+            Some(Err(error)) => return Ending::Decide(error.into()),
+            None => return Ending::Done(requeue),
+        };
+        let contents = match self.contents(turn).await {
+            Ok(contents) => self.to_send(turn, &contents),
+            Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
+        };
+        let with = OperateWith {
+            epoch: submission.epoch,
+            target_hash: submission.target_hash.clone(),
+            approach: submission.approach,
+            contents,
+            pinned: submission.pinned.clone(),
+        };
+        let request = Desired::operate_request(desired, with);
+        let answer = agent.operate(&submission.id, &request).await;
+        self.count("operate", &answer);
+        tracing::info!(
+            tenant = %turn.key, operation = %submission.id, epoch = submission.epoch, target = submission.target_hash,
+            again = submission.again, result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
+        );
+        match answer {
+            Ok(status) => {
+                let ended = matches!(status.state, OperationState::Ended { .. });
+                let seq = status.seq;
+                let news = News { id: submission.id.to_string(), status: Ok(Arc::new(status)) };
+                self.with_memory(&turn.key, |memory| {
+                    memory.news = Some(news);
+                    memory.progress.reset();
+                });
+                self.follow(turn, submission.id.clone(), seq);
+                Ending::Done(if ended { Duration::ZERO } else { requeue })
+            }
+            Err(AgentError::Refused(error)) => Ending::Decide(Asked::NotBegun(error)),
+            Err(error) => Ending::Decide(error.into()),
+        }
+    }
+
+    fn to_send(&self, turn: &Turn, contents: &[FileContent]) -> Vec<FileContent> {
+        let size: usize = contents.iter().map(|file| file.content.0.len()).sum();
+        if size <= SEND_ALL_BELOW {
+            return contents.to_vec();
+        }
+        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone());
+        let same = |path| {
+            seen.as_ref().is_some_and(|seen| {
+                seen.observation.files.iter().any(|file| &file.path == path && file.state == FileState::Same)
+            })
+        };
+        contents.iter().filter(|file| !same(&file.path)).cloned().collect()
+    }
+
+    /// Nothing is under way: what only an operation needs is let go.
+    fn settle_memory(&self, turn: &Turn, decision: &Decision) {
+        self.with_memory(&turn.key, |memory| {
+            memory.news = None;
+            memory.follower = None;
+            let rests = matches!(decision.status.phase, Some(Phase::Ready | Phase::Degraded | Phase::Suspended));
+            if let Some(prepared) = memory.prepared.as_mut().filter(|_| rests) {
+                prepared.contents = None;
+            }
+        });
+    }
+}
+
+fn unrendered(refusal: &Refusal) -> ApiError {
+    ApiError { code: ErrorCode::Invalid, field: None, message: refusal.message.clone() }
+}
+
+fn reference(turn: &Turn) -> Option<TenantRef> {
+    let uid = TenantUid::parse(turn.subject.uid.clone()).ok()?;
+    Some(TenantRef { uid, namespace: turn.key.namespace.clone(), name: turn.key.name.clone() })
+}

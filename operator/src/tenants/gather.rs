@@ -1,0 +1,290 @@
+//! Gathering: what is wanted, and what the agent says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use tenantry_api::names::OperationId;
+use tenantry_api::Tenant;
+use tenantry_planner::bundle::Bundle;
+use tenantry_planner::decide::{Answer, Unreached};
+use tenantry_planner::render::{TIME_LIMIT, render};
+use tenantry_planner::target::{Desired, Intent, Refusal, RefusalReason};
+use tenantry_protocol::{
+    ApiError, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse, OperationState, OperationStatus,
+};
+
+use super::Tenants;
+use super::memory::{News, Prepared, Seen};
+use super::pass::Turn;
+use crate::agents::{Agent, AgentError};
+use crate::hosts::Route;
+use crate::key::Key;
+
+/// What is wanted, and the agent that can bring it about.
+pub(super) struct Wanted {
+    pub desired: Result<Arc<Desired>, Refusal>,
+    pub contents: Option<Arc<Vec<FileContent>>>,
+    pub route: Option<Route>,
+}
+
+/// What the agent said.
+pub(super) enum Asked {
+    NotAsked,
+    Unreached(Unreached, String),
+    Refused(ApiError),
+    NotBegun(ApiError),
+    Seen(Arc<Observation>),
+    Unknown(Arc<Observation>),
+    Followed(Arc<OperationStatus>, Option<Arc<Observation>>),
+}
+
+impl Asked {
+    pub fn as_answer(&self) -> Answer<'_> {
+        match self {
+            Self::NotAsked => Answer::NotAsked,
+            Self::Unreached(why, text) => Answer::Unreached(*why, text),
+            Self::Refused(error) => Answer::Refused(error),
+            Self::NotBegun(error) => Answer::NotBegun(error),
+            Self::Seen(observation) => Answer::Seen(observation),
+            Self::Unknown(observation) => Answer::Unknown(observation),
+            Self::Followed(status, observation) => Answer::Followed(status, observation.as_deref()),
+        }
+    }
+}
+
+impl From<AgentError> for Asked {
+    fn from(error: AgentError) -> Self {
+        match error {
+            AgentError::Unreached { why, text } => Self::Unreached(why, text),
+            AgentError::Refused(error) => Self::Refused(error),
+        }
+    }
+}
+
+impl Tenants {
+    /// What is wanted of this Tenant's host. Rendered once for each generation and bundle.
+    pub(super) async fn want(&self, tenant: &Tenant) -> Wanted {
+        let key = Key::of(tenant);
+        let route = self.hosts.route(&key.beside(&tenant.spec.host));
+        let prepared = self.prepare(&key, tenant).await;
+        let desired = match &route {
+            None => Err(Refusal::new(
+                RefusalReason::HostMissing,
+                format!("spec.host: there is no ComposeHost {} in namespace {}.", tenant.spec.host, key.namespace),
+            )),
+            Some(route) => match self.duplicate(tenant, route) {
+                Some(refusal) => Err(refusal),
+                None => prepared.desired,
+            },
+        };
+        Wanted { desired, contents: prepared.contents, route }
+    }
+
+    async fn prepare(&self, key: &Key, tenant: &Tenant) -> Prepared {
+        let bundle = self.bundle(key, tenant).await;
+        let digest = match &bundle {
+            Some(Ok(bundle)) => Some(bundle.identity.digest.clone()),
+            Some(Err(refusal)) => Some(refusal.to_string()),
+            None => None,
+        };
+        let of = (tenant.uid().unwrap_or_default(), tenant.metadata.generation.unwrap_or(0), digest);
+        if let Some(known) = self.with_memory(key, |memory| memory.prepared.clone()).filter(|known| known.of == of) {
+            return known;
+        }
+        let (desired, contents) = match build(tenant, bundle).await {
+            Ok((desired, contents)) => (Ok(Arc::new(desired)), Some(Arc::new(contents))),
+            Err(refusal) => (Err(refusal), None),
+        };
+        let prepared = Prepared { of, desired, contents };
+        self.with_memory(key, |memory| memory.prepared = Some(prepared.clone()));
+        prepared
+    }
+
+    async fn bundle(&self, key: &Key, tenant: &Tenant) -> Option<Result<Arc<Bundle>, Refusal>> {
+        let name = tenant.spec.bundle.as_ref()?;
+        Some(self.bundles.get(&key.beside(name)).await)
+    }
+
+    /// The contents of the wanted files, rendered again where they were dropped.
+    pub(super) async fn contents(&self, turn: &Turn) -> Result<Arc<Vec<FileContent>>, Refusal> {
+        if let Some(contents) = &turn.wanted.contents {
+            return Ok(contents.clone());
+        }
+        let bundle = self.bundle(&turn.key, &turn.tenant).await;
+        let (_, contents) = build(&turn.tenant, bundle).await?;
+        Ok(Arc::new(contents))
+    }
+
+    /// Another Tenant with the same place on the same host; the older of the two wins.
+    fn duplicate(&self, tenant: &Tenant, route: &Route) -> Option<Refusal> {
+        if tenant.status.as_ref().is_some_and(|status| status.deployed.is_some()) {
+            return None;
+        }
+        let age = |one: &Tenant| (one.metadata.creation_timestamp.clone().map(|time| time.0), Key::of(one));
+        let (own, own_uid) = (age(tenant), tenant.uid());
+        let rival = self.stores.tenants.find(|other| {
+            let same_place = other.spec.project == tenant.spec.project || other.spec.directory == tenant.spec.directory;
+            same_place
+                && other.uid() != own_uid
+                && age(other) < own
+                && self
+                    .hosts
+                    .route(&Key::of(other).beside(&other.spec.host))
+                    .is_some_and(|theirs| theirs.identity == route.identity)
+        })?;
+        let what = if rival.spec.project == tenant.spec.project {
+            format!("spec.project {}", tenant.spec.project)
+        } else {
+            format!("spec.directory {}", tenant.spec.directory)
+        };
+        let message = format!(
+            "{what} on host {} belongs to the older Tenant {}; give this one another place, or delete one of them.",
+            tenant.spec.host,
+            Key::of(rival.as_ref())
+        );
+        Some(Refusal::new(RefusalReason::Duplicate, message))
+    }
+
+    /// Asks the agent what this pass has to know.
+    pub(super) async fn ask(&self, turn: &Turn) -> Asked {
+        let in_flight = turn
+            .tenant
+            .status
+            .as_ref()
+            .and_then(|status| status.upgrade.as_ref())
+            .filter(|upgrade| upgrade.outcome.is_none())
+            .map(|upgrade| upgrade.id.clone());
+        let Some(route) = &turn.wanted.route else {
+            if in_flight.is_none() && turn.subject.deleted_at.is_none() {
+                return Asked::NotAsked;
+            }
+            let text = format!("there is no ComposeHost {} any more", turn.subject.host);
+            return Asked::Unreached(Unreached::HostMissing, text);
+        };
+        let agent = match &route.agent {
+            Ok(agent) => agent.clone(),
+            Err(error) => return error.clone().into(),
+        };
+        match in_flight {
+            Some(id) => self.ask_about(turn, &agent, &id).await,
+            None if turn.subject.deleted_at.is_some() || turn.subject.suspend => Asked::NotAsked,
+            None => match &turn.wanted.desired {
+                Ok(desired) => match self.observe(turn, &agent, desired).await {
+                    Ok(observation) => Asked::Seen(observation),
+                    Err(error) => error.into(),
+                },
+                Err(_) => Asked::NotAsked,
+            },
+        }
+    }
+
+    /// How the operation in flight stands: from the one who follows it, else from the agent itself.
+    async fn ask_about(&self, turn: &Turn, agent: &Arc<dyn Agent>, id: &str) -> Asked {
+        let known = self.with_memory(&turn.key, |memory| memory.news.clone()).filter(|news| news.id == id);
+        let status = match known {
+            Some(News { status, .. }) => status,
+            None => match OperationId::parse(id) {
+                Ok(id) => {
+                    let answer = agent.operation(&id, 0, Duration::ZERO).await;
+                    self.count("operation", &answer);
+                    answer.map(Arc::new)
+                }
+                Err(_) => return Asked::NotAsked,
+            },
+        };
+        match status {
+            Ok(status) => {
+                let ended = matches!(status.state, OperationState::Ended { .. });
+                let observation = match (&turn.wanted.desired, ended && turn.subject.deleted_at.is_none()) {
+                    (Ok(desired), true) => self.observe(turn, agent, desired).await.ok(),
+                    _ => None,
+                };
+                Asked::Followed(status, observation)
+            }
+            Err(AgentError::Refused(error)) if error.code == ErrorCode::NotFound => match &turn.wanted.desired {
+                Ok(desired) => match self.observe(turn, agent, desired).await {
+                    Ok(observation) => Asked::Unknown(observation),
+                    Err(error) => error.into(),
+                },
+                Err(_) => Asked::NotBegun(error),
+            },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What is on the host; the agent says only that nothing changed where that is so.
+    async fn observe(
+        &self,
+        turn: &Turn,
+        agent: &Arc<dyn Agent>,
+        desired: &Desired,
+    ) -> Result<Arc<Observation>, AgentError> {
+        let identity = turn.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
+        let of = format!("{}@{identity}@{:?}", desired.base_hash, desired.intent.protect);
+        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone()).filter(|seen| seen.of == of);
+        let mut request = ObserveRequest {
+            tenant: desired.intent.tenant.clone(),
+            place: desired.intent.place.clone(),
+            manifest: desired.manifest.clone(),
+            known: seen.as_ref().map(|seen| seen.hash.clone()),
+        };
+        let mut answer = self.observed(agent, &request).await?;
+        if matches!(answer, ObserveResponse::Same) && seen.is_none() {
+            request.known = None;
+            answer = self.observed(agent, &request).await?;
+        }
+        match (answer, seen) {
+            (ObserveResponse::Same, Some(seen)) => Ok(seen.observation),
+            (ObserveResponse::Same, None) => Err(AgentError::Unreached {
+                why: Unreached::BadAnswer,
+                text: format!("agent {identity} says that nothing changed, though it was not asked before"),
+            }),
+            (ObserveResponse::Seen { hash, observation }, _) => {
+                let observation = Arc::new(*observation);
+                let seen = Seen { of, hash, observation: observation.clone() };
+                self.with_memory(&turn.key, |memory| memory.seen = Some(seen));
+                Ok(observation)
+            }
+        }
+    }
+
+    async fn observed(&self, agent: &Arc<dyn Agent>, request: &ObserveRequest) -> Result<ObserveResponse, AgentError> {
+        let answer = agent.observe(request).await;
+        self.count("observe", &answer);
+        answer
+    }
+
+    pub(super) fn count<T>(&self, call: &'static str, answer: &Result<T, AgentError>) {
+        self.metrics.called(call, answer.as_ref().map_or_else(AgentError::category, |_| "ok"));
+    }
+}
+
+/// Parses and renders. Rendering runs on a thread of its own, for templates take their time.
+async fn build(
+    tenant: &Tenant,
+    bundle: Option<Result<Arc<Bundle>, Refusal>>,
+) -> Result<(Desired, Vec<FileContent>), Refusal> {
+    let key = Key::of(tenant);
+    let intent = Intent::parse(&tenant.uid().unwrap_or_default(), &key.namespace, &key.name, &tenant.spec)?;
+    let Some(bundle) = bundle else {
+        return Ok((Desired::without_bundle(intent), Vec::new()));
+    };
+    let bundle = bundle?;
+    let values = tenant.spec.values.clone();
+    let (to_render, seen_by) = (bundle.clone(), intent.clone());
+    let rendering = tokio::task::spawn_blocking(move || {
+        render(&to_render, &seen_by, &values, Instant::now() + TIME_LIMIT)
+    });
+    let failed = |problem: &str| {
+        let message = format!("TemplateBundle {}: {problem}.", bundle.identity.name);
+        Refusal::new(RefusalReason::RenderFailed, message)
+    };
+    let rendered = match tokio::time::timeout(TIME_LIMIT * 2, rendering).await {
+        Ok(Ok(rendered)) => rendered?,
+        Ok(Err(_)) => return Err(failed("rendering broke off")),
+        Err(_) => return Err(failed("rendering took longer than it may")),
+    };
+    let desired = Desired::with_bundle(intent, &bundle, rendered.files)?;
+    Ok((desired, rendered.contents))
+}

@@ -1,0 +1,129 @@
+//! What is remembered of a Tenant between two looks, to save work. All of it can be lost at any time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tenantry_api::Tenant;
+use tenantry_planner::target::{Desired, Refusal};
+use tenantry_protocol::{FileContent, Observation, OperationStatus};
+use tokio::task::AbortHandle;
+
+use crate::agents::AgentError;
+
+/// What is remembered of one Tenant.
+#[derive(Default)]
+pub struct Memory {
+    /// The object as the last write left it: newer than the watch until the watch has caught up.
+    pub written: Option<Arc<Tenant>>,
+    /// What was last parsed and rendered.
+    pub prepared: Option<Prepared>,
+    /// What the agent last saw.
+    pub seen: Option<Seen>,
+    /// News of the operation in flight.
+    pub news: Option<News>,
+    /// The task that waits for news.
+    pub follower: Option<Follower>,
+    /// When progress alone may be written again.
+    pub progress: Progress,
+    /// How often in a row a look failed.
+    pub failures: u32,
+    /// The phase that the metrics count it under.
+    pub phase: Option<&'static str>,
+}
+
+/// What a spec and a bundle were parsed and rendered to.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The Tenant's UID and generation, and the bundle's digest.
+    pub of: (String, i64, Option<String>),
+    /// The target, or why there is none.
+    pub desired: Result<Arc<Desired>, Refusal>,
+    /// Contents of its files; dropped once they are on the host, and rendered again when needed.
+    pub contents: Option<Arc<Vec<FileContent>>>,
+}
+
+/// What the agent saw, and which question it answered.
+#[derive(Clone)]
+pub struct Seen {
+    /// The target's hash, UID and host.
+    pub of: String,
+    /// The observation's hash.
+    pub hash: String,
+    /// The observation.
+    pub observation: Arc<Observation>,
+}
+
+/// News of an operation.
+#[derive(Clone)]
+pub struct News {
+    /// Its id.
+    pub id: String,
+    /// How it stands, or why that is not known.
+    pub status: Result<Arc<OperationStatus>, AgentError>,
+}
+
+/// A task that waits for news of an operation.
+pub struct Follower {
+    /// The operation and the agent's address.
+    pub of: (String, String),
+    /// Ends it.
+    pub task: AbortHandle,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How often progress alone is written: after 2, 4, 8, 16 and then every 30 seconds.
+#[derive(Debug, Default)]
+pub struct Progress {
+    next: Option<Instant>,
+    interval: Duration,
+}
+
+impl Progress {
+    const FIRST: Duration = Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// Whether progress alone may be written now; else how long to wait.
+    pub fn may_write(&mut self, now: Instant) -> Result<(), Duration> {
+        match self.next {
+            None => {
+                self.interval = Self::FIRST;
+                self.next = Some(now + self.interval);
+                Err(self.interval)
+            }
+            Some(next) if now < next => Err(next - now),
+            Some(_) => {
+                self.interval = (self.interval * 2).min(Self::LONGEST);
+                self.next = Some(now + self.interval);
+                Ok(())
+            }
+        }
+    }
+
+    /// Something else than progress was written.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p15_progress_alone_is_written_ever_more_seldom() {
+        let begun = Instant::now();
+        let mut progress = Progress::default();
+        let mut written = Vec::new();
+        for second in 0..120 {
+            if progress.may_write(begun + Duration::from_secs(second)).is_ok() {
+                written.push(second);
+            }
+        }
+        assert_eq!(written, [2, 6, 14, 30, 60, 90]);
+    }
+}

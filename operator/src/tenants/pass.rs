@@ -1,0 +1,206 @@
+//! One pass: gather what is known, decide, and carry the decision out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Api, ResourceExt};
+use tenantry_api::Tenant;
+use tenantry_api::annotations::{ORPHAN, RECONCILE, RETRY};
+use tenantry_api::tenant_status::TenantStatus;
+use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, decide};
+use tenantry_protocol::ResolveResponse;
+
+use super::gather::{Asked, Wanted};
+use super::{Tenants, now};
+use crate::key::Key;
+
+/// How often a pass begins anew because something moved under it.
+const TURNS: usize = 5;
+
+/// Why a pass came to nothing. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The API server refused or did not answer.
+    #[error("the API server: {0}")]
+    Api(#[source] Box<kube::Error>),
+    /// Somebody else wrote the object at the same time, again and again.
+    #[error("the object changes faster than it can be looked at")]
+    Contended,
+}
+
+impl PassError {
+    /// A word of a bounded set, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "api_error",
+            Self::Contended => "conflict",
+        }
+    }
+
+    /// Whether somebody else wrote the object in between.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(error) if matches!(error.as_ref(), kube::Error::Api(status) if status.code == 409))
+    }
+}
+
+impl From<kube::Error> for PassError {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
+}
+
+/// A Tenant in the middle of a pass.
+pub(super) struct Turn {
+    pub key: Key,
+    pub tenant: Arc<Tenant>,
+    /// Whether it was read from the API server itself in this pass.
+    pub fresh: bool,
+    pub subject: Subject,
+    pub wanted: Wanted,
+}
+
+/// How a turn ended.
+pub(super) enum Ending {
+    /// Look again after this.
+    Done(Duration),
+    /// The Tenant is gone.
+    Gone,
+    /// Something was learnt that changes the decision.
+    Decide(Asked),
+    /// A registry answered.
+    Resolved(ResolveResponse),
+}
+
+impl Tenants {
+    /// Looks at a Tenant. `None`: there is none any more.
+    pub(super) async fn pass(self: &Arc<Self>, key: &Key) -> Result<Option<Duration>, PassError> {
+        let mut tenant = self.latest(key);
+        let mut fresh = false;
+        for _ in 0..TURNS {
+            let Some(present) = tenant.take() else {
+                self.forget(key);
+                return Ok(None);
+            };
+            match self.turn(key, present, fresh).await {
+                Ok(TurnEnd::Done(wait)) => return Ok(Some(wait)),
+                Ok(TurnEnd::Gone) => {
+                    self.forget(key);
+                    return Ok(None);
+                }
+                Ok(TurnEnd::Anew(newer)) => tenant = Some(newer),
+                Err(error) if error.is_conflict() => tenant = self.fetch(key).await?,
+                Err(error) => return Err(error),
+            }
+            fresh = true;
+        }
+        Err(PassError::Contended)
+    }
+
+    async fn turn(self: &Arc<Self>, key: &Key, tenant: Arc<Tenant>, fresh: bool) -> Result<TurnEnd, PassError> {
+        let wanted = self.want(&tenant).await;
+        let subject = subject(&tenant);
+        let mut turn = Turn { key: key.clone(), tenant, fresh, subject, wanted };
+        self.welcome(&mut turn).await?;
+        let mut asked = self.ask(&turn).await;
+        let mut resolved = None;
+        for _ in 0..TURNS {
+            let decision = decided(&turn, &asked, resolved.as_ref());
+            if needs_fresh(&decision) && !turn.fresh {
+                let Some(newest) = self.fetch(key).await? else { return Ok(TurnEnd::Gone) };
+                if newest.resource_version() != turn.tenant.resource_version() {
+                    return Ok(TurnEnd::Anew(newest));
+                }
+                turn.fresh = true;
+            }
+            match self.execute(&mut turn, decision).await? {
+                Ending::Done(wait) => return Ok(TurnEnd::Done(wait)),
+                Ending::Gone => return Ok(TurnEnd::Gone),
+                Ending::Decide(answer) => asked = answer,
+                Ending::Resolved(answer) => resolved = Some(answer),
+            }
+        }
+        Err(PassError::Contended)
+    }
+
+    /// Gives a new Tenant its conditions and our finalizer before the host is asked, for that can take its time.
+    async fn welcome(self: &Arc<Self>, turn: &mut Turn) -> Result<(), PassError> {
+        let known = turn.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
+        if known || turn.subject.deleted_at.is_some() || turn.wanted.desired.is_err() {
+            return Ok(());
+        }
+        let decision = decided(turn, &Asked::NotAsked, None);
+        self.record(turn, &decision).await.map(|_| ())
+    }
+
+    /// The newest version that is known without asking.
+    fn latest(&self, key: &Key) -> Option<Arc<Tenant>> {
+        let watched = self.stores.tenants.get(&key.reference());
+        let written = self.with_memory(key, |memory| memory.written.clone());
+        match (watched, written) {
+            (Some(watched), Some(written)) if watched.uid() == written.uid() && version(&written) > version(&watched) => {
+                Some(written)
+            }
+            (watched, _) => {
+                self.with_memory(key, |memory| memory.written = None);
+                watched
+            }
+        }
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Tenant>>, PassError> {
+        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &key.namespace);
+        Ok(api.get_opt(&key.name).await?.map(Arc::new))
+    }
+
+    fn forget(&self, key: &Key) {
+        if let Some(memory) = self.locked().remove(key) {
+            self.metrics.moved(memory.phase, None);
+        }
+    }
+}
+
+enum TurnEnd {
+    Done(Duration),
+    Gone,
+    /// Begin again with this newer version.
+    Anew(Arc<Tenant>),
+}
+
+fn decided(turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> Decision {
+    let empty = TenantStatus::default();
+    decide(&Facts {
+        subject: &turn.subject,
+        desired: turn.wanted.desired.as_deref(),
+        answer: asked.as_answer(),
+        resolved,
+        status: turn.tenant.status.as_ref().unwrap_or(&empty),
+        now: now(),
+    })
+}
+
+/// Whatever changes something on a host, or lets go of it, is done only on what was read just now (P5).
+fn needs_fresh(decision: &Decision) -> bool {
+    let lets_go = matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon);
+    lets_go || matches!(decision.effect, Some(Effect::Submit(_) | Effect::Claim { .. } | Effect::Release))
+}
+
+/// Versions of one object can be compared as numbers (Kubernetes 1.34 and later say so; earlier ones do it, too).
+fn version(tenant: &Tenant) -> u128 {
+    tenant.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn subject(tenant: &Tenant) -> Subject {
+    let annotation = |name: &str| tenant.annotations().get(name).filter(|value| !value.is_empty()).cloned();
+    Subject {
+        uid: tenant.uid().unwrap_or_default(),
+        generation: tenant.metadata.generation.unwrap_or(0),
+        deleted_at: tenant.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        finalizer: tenant.finalizers().iter().any(|name| name == tenantry_api::FINALIZER),
+        suspend: tenant.spec.suspend,
+        host: tenant.spec.host.clone(),
+        image_tag: tenant.spec.image_tag.clone(),
+        reconcile: annotation(RECONCILE),
+        retry: annotation(RETRY),
+        orphan: tenant.annotations().contains_key(ORPHAN),
+    }
+}
