@@ -68,10 +68,6 @@ impl Calls {
 
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Calls(hooked)"
-        } else {
-            "Calls"
-        })
+        f.write_str(if self.0.is_some() { "Calls(hooked)" } else { "Calls" })
     }
 }

@@ -75,38 +75,25 @@ impl FilesError {
             }
             Self::Moved { .. } => FailureCategory::HandEdited,
             Self::NoRestorePoint(_) | Self::Damaged { .. } => FailureCategory::AgentFault,
-            Self::NoDirectory(_) => FailureCategory::WriteFailed,
             Self::Io { source, .. } if is_full(source) => FailureCategory::DiskFull,
-            Self::Io { .. } => FailureCategory::WriteFailed,
+            Self::NoDirectory(_) | Self::Io { .. } => FailureCategory::WriteFailed,
         }
     }
 
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
-        Self::Io {
-            doing,
-            path: path.into(),
-            source: source.into(),
-        }
+        Self::Io { doing, path: path.into(), source: source.into() }
     }
 
     pub(crate) fn damaged(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self::Damaged {
-            path: path.into(),
-            problem: problem.into(),
-        }
+        Self::Damaged { path: path.into(), problem: problem.into() }
     }
 
     pub(crate) fn refused(path: impl Into<String>, found: impl Into<String>) -> Self {
-        Self::Refused {
-            path: path.into(),
-            found: found.into(),
-        }
+        Self::Refused { path: path.into(), found: found.into() }
     }
 }
 
 /// Whether an error says that there is no space.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    [Errno::NOSPC, Errno::DQUOT]
-        .iter()
-        .any(|full| error.raw_os_error() == Some(full.raw_os_error()))
+    [Errno::NOSPC, Errno::DQUOT].iter().any(|full| error.raw_os_error() == Some(full.raw_os_error()))
 }

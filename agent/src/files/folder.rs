@@ -5,63 +5,20 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, Uid,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::calls::{Calls, Effect};
 use super::error::FilesError;
+use super::look::{Look, Placed, Stamp, placed, stat};
+use super::new_file::NewFile;
 
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-/// A file's attributes that change whenever its content does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Stamp {
-    /// Length in bytes.
-    pub size: u64,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// The device that holds it.
-    pub device: u64,
-    /// Its inode there.
-    pub inode: u64,
-    /// How many names it has.
-    pub links: u64,
-    /// When its content changed, in nanoseconds since 1970.
-    pub mtime_ns: i128,
-    /// When its content or attributes changed, in nanoseconds since 1970.
-    pub ctime_ns: i128,
-}
-
-/// What is at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Nothing.
-    Missing,
-    /// A regular file.
-    File(Stamp),
-    /// A folder.
-    Folder(Stamp),
-    /// Something else, or something else on the way to it; in a few words.
-    Other(String),
-}
-
-/// What is at a path, and on which mount.
-pub(super) struct Placed {
-    pub look: Look,
-    pub mount: u64,
-}
 
 /// An open folder.
 #[derive(Debug)]
@@ -79,9 +36,8 @@ impl Folder {
         if relative.as_os_str().is_empty() {
             return Err(FilesError::refused("/", "this is the root of the file system"));
         }
-        let relative = relative
-            .to_str()
-            .ok_or_else(|| FilesError::refused("directory", "its name is not UTF-8"))?;
+        let relative =
+            relative.to_str().ok_or_else(|| FilesError::refused("directory", "its name is not UTF-8"))?;
         match root.below(relative) {
             Err(FilesError::Io { source, .. }) if is(&source, Errno::NOENT) => {
                 Err(FilesError::NoDirectory(path.to_owned()))
@@ -94,11 +50,7 @@ impl Folder {
     pub fn root(calls: Calls) -> Result<Self, FilesError> {
         let fd = rustix::fs::openat(CWD, "/", FOLDER, Mode::empty())
             .map_err(|error| FilesError::io("open", "/", error))?;
-        Ok(Self {
-            fd,
-            path: PathBuf::from("/"),
-            calls,
-        })
+        Ok(Self { fd, path: PathBuf::from("/"), calls })
     }
 
     /// Its absolute path, for messages.
@@ -111,11 +63,7 @@ impl Folder {
         let fd = self
             .open_at(relative, FOLDER)
             .map_err(|error| self.explain("open the folder", relative, error))?;
-        Ok(Self {
-            fd,
-            path: self.path.join(relative),
-            calls: self.calls.clone(),
-        })
+        Ok(Self { fd, path: self.path.join(relative), calls: self.calls.clone() })
     }
 
     /// The same folder once more.
@@ -134,15 +82,9 @@ impl Folder {
             Ok(fd) => stat(&fd)
                 .map(placed)
                 .map_err(|error| FilesError::io("look at", self.path.join(relative), error)),
-            Err(Errno::NOENT) => Ok(Placed {
-                look: Look::Missing,
-                mount: 0,
-            }),
+            Err(Errno::NOENT) => Ok(Placed { look: Look::Missing, mount: 0 }),
             Err(error) => match self.explain("look at", relative, error) {
-                FilesError::Refused { found, .. } => Ok(Placed {
-                    look: Look::Other(found),
-                    mount: 0,
-                }),
+                FilesError::Refused { found, .. } => Ok(Placed { look: Look::Other(found), mount: 0 }),
                 other => Err(other),
             },
         }
@@ -182,10 +124,7 @@ impl Folder {
             .read_to_end(&mut content)
             .map_err(|error| FilesError::io("read", self.path.join(relative), error))?;
         if content.len() as u64 > limit {
-            return Err(FilesError::refused(
-                relative,
-                format!("the file is longer than {limit} bytes"),
-            ));
+            return Err(FilesError::refused(relative, format!("the file is longer than {limit} bytes")));
         }
         Ok(Some((content, stamp)))
     }
@@ -208,10 +147,10 @@ impl Folder {
     /// Makes a folder; false where there is one already.
     pub fn make(&self, name: &str, mode: u32) -> Result<bool, FilesError> {
         let path = self.path.join(name);
-        let made = self.calls.perform(&path, Effect::MakeFolder, || {
+        let result = self.calls.perform(&path, Effect::MakeFolder, || {
             rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
         });
-        match made {
+        match result {
             Ok(()) => {
                 // The process's umask may have taken bits away.
                 let folder = self.below(name)?;
@@ -235,11 +174,7 @@ impl Folder {
                 rustix::fs::openat2(&self.fd, name, flags, Mode::from_raw_mode(0o600), BENEATH)
             })
             .map_err(|error| FilesError::io("create", &path, error))?;
-        Ok(NewFile {
-            file: File::from(fd),
-            path,
-            calls: self.calls.clone(),
-        })
+        Ok(NewFile { file: File::from(fd), path, calls: self.calls.clone() })
     }
 
     /// Opens one of our own files, made if need be, for appending and locking.
@@ -247,11 +182,7 @@ impl Folder {
         let path = self.path.join(name);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), BENEATH) {
-            Ok(fd) => Ok(NewFile {
-                file: File::from(fd),
-                path,
-                calls: self.calls.clone(),
-            }),
+            Ok(fd) => Ok(NewFile { file: File::from(fd), path, calls: self.calls.clone() }),
             Err(Errno::NOENT) => {
                 drop(self.create(name)?);
                 self.open_own(name)
@@ -264,18 +195,16 @@ impl Folder {
     pub fn rename(&self, from: &str, to: &Self, name: &str) -> Result<(), FilesError> {
         let (path, target) = (self.path.join(from), to.path.join(name));
         self.calls
-            .perform(&path, Effect::Rename(&target), || {
-                rustix::fs::renameat(&self.fd, from, &to.fd, name)
-            })
+            .perform(&path, Effect::Rename(&target), || rustix::fs::renameat(&self.fd, from, &to.fd, name))
             .map_err(|error| FilesError::io("put in place", target, error))
     }
 
     /// Removes a file; false where there is none.
     pub fn remove(&self, name: &str) -> Result<bool, FilesError> {
         let path = self.path.join(name);
-        let removed = self.calls.perform(&path, Effect::Remove, || {
-            rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
-        });
+        let removed = self
+            .calls
+            .perform(&path, Effect::Remove, || rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()));
         match removed {
             Ok(()) => Ok(true),
             Err(error) if is(&error, Errno::NOENT) => Ok(false),
@@ -289,13 +218,7 @@ impl Folder {
         let removed = self.calls.perform(&path, Effect::RemoveFolder, || {
             rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
         });
-        let there = [
-            Errno::NOENT,
-            Errno::NOTEMPTY,
-            Errno::EXIST,
-            Errno::BUSY,
-            Errno::NOTDIR,
-        ];
+        let there = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST, Errno::BUSY, Errno::NOTDIR];
         match removed {
             Ok(()) => Ok(true),
             Err(error) if there.iter().any(|errno| is(&error, *errno)) => Ok(false),
@@ -361,10 +284,7 @@ impl Folder {
         if !in_the_way {
             return FilesError::io(doing, self.path.join(relative), error);
         }
-        let ends = relative
-            .match_indices('/')
-            .map(|(at, _)| at)
-            .chain([relative.len()]);
+        let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for part in ends.map(|end| &relative[..end]) {
             let Some(found) = self.open_at(part, flags).ok().and_then(|fd| stat(&fd).ok()) else {
@@ -382,129 +302,11 @@ impl Folder {
                 _ => {}
             }
         }
-        FilesError::refused(
-            relative,
-            "there is something other than a folder or file on the way to it",
-        )
-    }
-}
-
-/// A file of ours that is being written.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    pub file: File,
-    path: PathBuf,
-    calls: Calls,
-}
-
-impl NewFile {
-    /// Its absolute path, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Adds bytes at the end.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
-        let mut rest = bytes;
-        self.calls
-            .perform(&self.path, Effect::Append(bytes), || {
-                while !rest.is_empty() {
-                    match rustix::io::write(&self.file, rest) {
-                        Ok(0) => return Err(Errno::IO),
-                        Ok(written) => rest = &rest[written..],
-                        Err(Errno::INTR) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(())
-            })
-            .map_err(|error| FilesError::io("write", &self.path, error))
-    }
-
-    /// Cuts the file.
-    pub fn truncate(&self, length: u64) -> Result<(), FilesError> {
-        self.calls
-            .perform(&self.path, Effect::Truncate(length), || {
-                rustix::fs::ftruncate(&self.file, length)
-            })
-            .map_err(|error| FilesError::io("cut", &self.path, error))
-    }
-
-    /// Sets owner and permission bits, in this order, for a change of owner takes bits away.
-    pub fn set_attributes(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<(), FilesError> {
-        if let Some((uid, gid)) = owner {
-            self.calls
-                .perform(&self.path, Effect::SetOwner(uid, gid), || {
-                    rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                })
-                .map_err(|error| FilesError::io("set the owner of", &self.path, error))?;
-        }
-        self.calls
-            .perform(&self.path, Effect::SetMode(mode), || {
-                rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))
-            })
-            .map_err(|error| FilesError::io("set the mode of", &self.path, error))
-    }
-
-    /// Makes content durable, and of the attributes only what reading it needs.
-    pub fn sync_data(&self) -> Result<(), FilesError> {
-        self.calls
-            .perform(&self.path, Effect::SyncFile, || rustix::fs::fdatasync(&self.file))
-            .map_err(|error| FilesError::io("make durable", &self.path, error))
-    }
-
-    /// Makes content and attributes durable.
-    pub fn sync(&self) -> Result<(), FilesError> {
-        self.calls
-            .perform(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
-            .map_err(|error| FilesError::io("make durable", &self.path, error))
+        FilesError::refused(relative, "there is something other than a folder or file on the way to it")
     }
 }
 
 /// Whether an error is this one of the system's.
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
-}
-
-fn stat(fd: impl AsFd) -> Result<Statx, Errno> {
-    rustix::fs::statx(
-        fd,
-        "",
-        AtFlags::EMPTY_PATH,
-        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
-    )
-}
-
-fn placed(found: Statx) -> Placed {
-    let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
-    let stamp = Stamp {
-        size: found.stx_size,
-        mode: u32::from(found.stx_mode) & 0o7777,
-        uid: found.stx_uid,
-        gid: found.stx_gid,
-        device,
-        inode: found.stx_ino,
-        links: u64::from(found.stx_nlink),
-        mtime_ns: nanoseconds(found.stx_mtime),
-        ctime_ns: nanoseconds(found.stx_ctime),
-    };
-    let look = match FileType::from_raw_mode(u32::from(found.stx_mode)) {
-        FileType::RegularFile => Look::File(stamp),
-        FileType::Directory => Look::Folder(stamp),
-        FileType::Symlink => Look::Other("there is a symlink".to_owned()),
-        FileType::Fifo => Look::Other("there is a FIFO".to_owned()),
-        FileType::Socket => Look::Other("there is a socket".to_owned()),
-        FileType::CharacterDevice | FileType::BlockDevice => Look::Other("there is a device".to_owned()),
-        FileType::Unknown => Look::Other("there is something of an unknown kind".to_owned()),
-    };
-    // Kernels before 5.8 do not tell the mount; the device is the next best thing.
-    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    Placed {
-        look,
-        mount: if told { found.stx_mnt_id } else { device },
-    }
-}
-
-fn nanoseconds(time: StatxTimestamp) -> i128 {
-    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }

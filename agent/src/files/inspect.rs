@@ -11,7 +11,7 @@ use tenantry_api::names::{RelativePath, Sha256};
 
 use super::FILE_LIMIT;
 use super::error::FilesError;
-use super::folder::{Look, Stamp};
+use super::look::{Look, Stamp};
 use super::tree::Tree;
 
 /// How old a file's last change must be for its hash to be remembered: two changes within one tick of the kernel's
@@ -47,7 +47,7 @@ pub struct Seen {
 pub struct HashCache(Mutex<HashMap<RelativePath, Seen>>);
 
 impl HashCache {
-    fn get(&self, path: &RelativePath, stamp: &Stamp) -> Option<Seen> {
+    pub(super) fn get(&self, path: &RelativePath, stamp: &Stamp) -> Option<Seen> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(path).filter(|seen| seen.stamp == *stamp).cloned()
     }
@@ -89,9 +89,7 @@ impl Tree {
                 return Ok(Found::Missing);
             };
             if stamp.size > FILE_LIMIT {
-                return Ok(Found::Blocked(format!(
-                    "the file is longer than {FILE_LIMIT} bytes"
-                )));
+                return Ok(Found::Blocked(format!("the file is longer than {FILE_LIMIT} bytes")));
             }
             let sha256 = hash(&mut file)
                 .map_err(|error| FilesError::io("read", self.directory().join(path.as_str()), error))?;

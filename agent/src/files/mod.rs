@@ -5,26 +5,31 @@
 //! set of files wholly old or wholly new. Assumption: the tenant's file system keeps what was fsynced, and renames
 //! within it are atomic. Caveat: extended attributes and ACLs of a replaced file are not carried over.
 
+mod apply;
 mod calls;
 mod error;
 mod folder;
 mod inspect;
+mod look;
+mod new_file;
 mod prepare;
 mod record;
 mod stage;
+mod survey;
 mod transaction;
 mod tree;
 
 pub use calls::{Calls, Effect, Hook};
 pub use error::FilesError;
-pub use folder::{Look, Stamp};
 pub use inspect::{Found, HashCache, Seen};
+pub use look::{Look, Stamp};
 pub use record::{RestorePoint, Was};
 pub use stage::Stage;
 pub use transaction::{Before, Change, FileSet, TransactionState, Transactions};
 pub use tree::Tree;
 
-pub(crate) use folder::{Folder, NewFile};
+pub(crate) use folder::Folder;
+pub(crate) use new_file::NewFile;
 pub(crate) use record::{read_record, write_record};
 
 /// The longest managed file that is read, in bytes: as long as the longest request that could bring one.

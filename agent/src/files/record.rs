@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, RelativePath, Sha256};
 
 use super::error::FilesError;
-use super::folder::{Folder, NewFile, Stamp};
+use super::folder::Folder;
+use super::look::Stamp;
+use super::new_file::NewFile;
 use super::sha256;
 
 /// The longest record that is read, in bytes: several thousand files.
@@ -114,7 +116,5 @@ pub(crate) fn read_record<T: DeserializeOwned>(folder: &Folder, name: &str) -> R
     if sum != sha256(json.as_bytes()).as_str() {
         return Err(damaged("its content does not match its checksum"));
     }
-    serde_json::from_str(json)
-        .map(Some)
-        .map_err(|error| damaged(&format!("it does not decode: {error}")))
+    serde_json::from_str(json).map(Some).map_err(|error| damaged(&format!("it does not decode: {error}")))
 }

@@ -6,7 +6,8 @@ use tenantry_api::names::{OperationId, RelativePath};
 
 use super::FILE_LIMIT;
 use super::error::FilesError;
-use super::folder::{Folder, Look};
+use super::folder::Folder;
+use super::look::Look;
 use super::tree::Tree;
 
 const STAGE: &str = "stage";
@@ -20,34 +21,24 @@ pub struct Stage {
 impl Stage {
     /// Makes the tree afresh.
     pub fn create(tree: &Tree, operation: &OperationId) -> Result<Self, FilesError> {
-        let name = tree
-            .directory()
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("stage");
+        let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
         let stage = tree.make_own(STAGE)?;
         stage.remove_all(operation.as_str())?;
         stage.make(operation.as_str(), 0o700)?;
         let own = stage.below(operation.as_str())?;
         own.make(name, 0o700)?;
-        Ok(Self {
-            root: own.below(name)?,
-        })
+        Ok(Self { root: own.below(name)? })
     }
 
     /// Removes the tree of an operation.
     pub fn remove(tree: &Tree, operation: &OperationId) -> Result<(), FilesError> {
-        tree.own(STAGE)?
-            .map_or(Ok(()), |stage| stage.remove_all(operation.as_str()))
+        tree.own(STAGE)?.map_or(Ok(()), |stage| stage.remove_all(operation.as_str()))
     }
 
     /// Operations that have a tree.
     pub fn all(tree: &Tree) -> Result<Vec<OperationId>, FilesError> {
         let names = tree.own(STAGE)?.map_or(Ok(Vec::new()), |stage| stage.names())?;
-        Ok(names
-            .into_iter()
-            .filter_map(|name| OperationId::parse(name).ok())
-            .collect())
+        Ok(names.into_iter().filter_map(|name| OperationId::parse(name).ok()).collect())
     }
 
     /// The tree's absolute path.
@@ -61,11 +52,7 @@ impl Stage {
         let folder = match &above {
             None => self.root.again()?,
             Some(parent) => {
-                for (at, _) in parent
-                    .as_str()
-                    .match_indices('/')
-                    .chain([(parent.as_str().len(), "")])
-                {
+                for (at, _) in parent.as_str().match_indices('/').chain([(parent.as_str().len(), "")]) {
                     self.root.make(&parent.as_str()[..at], 0o700)?;
                 }
                 self.root.below(parent.as_str())?

@@ -18,18 +18,20 @@ use tenantry_api::names::{OperationId, ProtectedPath, RelativePath, Sha256};
 use tenantry_protocol::Owner;
 
 use super::error::FilesError;
-use super::folder::{Folder, Look};
+use super::folder::Folder;
+use super::look::Look;
 use super::prepare;
-use super::record::{Plan, RestorePoint, Staged, Step, read_record};
+use super::record::{Plan, RestorePoint, read_record};
 use super::stage::Stage;
+use super::survey;
 use super::tree::Tree;
 
 pub(super) const RESTORE: &str = "restore";
 pub(super) const INDEX: &str = "index";
 pub(super) const PLAN: &str = "plan";
 pub(super) const BESIDE: &str = "beside";
-const COMMIT: &str = "COMMIT";
-const DONE: &str = "DONE";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const DONE: &str = "DONE";
 const TX: &str = "tx";
 
 /// Changes that happen together.
@@ -67,9 +69,9 @@ pub enum Change {
 impl std::fmt::Debug for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Write {
-                path, content, mode, ..
-            } => write!(f, "Write({path}, {} bytes, {mode:?})", content.len()),
+            Self::Write { path, content, mode, .. } => {
+                write!(f, "Write({path}, {} bytes, {mode:?})", content.len())
+            }
             Self::Delete { path, .. } => write!(f, "Delete({path})"),
         }
     }
@@ -120,7 +122,7 @@ pub enum TransactionState {
 }
 
 /// The transactions of one tenant's directory. The caller holds the tenant's lock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Transactions<'a> {
     pub(super) tree: &'a Tree,
 }
@@ -139,13 +141,10 @@ impl<'a> Transactions<'a> {
         set: &FileSet,
         protect: &[ProtectedPath],
     ) -> Result<(), FilesError> {
-        if !matches!(
-            self.state(operation)?,
-            TransactionState::None | TransactionState::Prepared
-        ) {
+        if !matches!(self.state(operation)?, TransactionState::None | TransactionState::Prepared) {
             return Err(wrong(operation, "its files were committed already"));
         }
-        let targets = prepare::survey(self.tree, set, protect)?;
+        let targets = survey::survey(self.tree, set, protect)?;
         self.discard(operation)?;
         prepare::write(self.tree, operation, &targets).inspect_err(|_| {
             // The error that is given out says more than one of the cleaning.
@@ -166,16 +165,14 @@ impl<'a> Transactions<'a> {
             }
         }
         let folder = self.folder(&new(operation))?;
-        let plan: Plan = self.plan(&folder, PLAN)?;
+        let plan: Plan = read_plan(&folder, PLAN)?;
         for step in &plan.steps {
             let expected = step.expect.map_or(Look::Missing, Look::File);
             if self.tree.look(&step.path)? != expected {
-                return Err(FilesError::Moved {
-                    path: step.path.to_string(),
-                });
+                return Err(FilesError::Moved { path: step.path.to_string() });
             }
         }
-        self.commit_plan(&folder)?;
+        commit(&folder)?;
         self.apply(&folder, &plan)
     }
 
@@ -222,14 +219,13 @@ impl<'a> Transactions<'a> {
         if self.state(operation)? == TransactionState::Restoring {
             return self.roll_forward(&undo(operation));
         }
-        let point = self
-            .restore_point(operation)?
-            .ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
+        let point =
+            self.restore_point(operation)?.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
         self.remove_transaction(&undo(operation))?;
         prepare::write_restore(self.tree, operation, &point)?;
         let folder = self.folder(&undo(operation))?;
-        let plan: Plan = self.plan(&folder, PLAN)?;
-        self.commit_plan(&folder)?;
+        let plan: Plan = read_plan(&folder, PLAN)?;
+        commit(&folder)?;
         self.apply(&folder, &plan)
     }
 
@@ -244,10 +240,9 @@ impl<'a> Transactions<'a> {
         let folder = all.below(operation.as_str())?;
         let point: Option<RestorePoint> = read_record(&folder, INDEX)?;
         match point {
-            Some(point) if point.operation != *operation => Err(FilesError::damaged(
-                folder.path().join(INDEX),
-                "it is another operation's",
-            )),
+            Some(point) if point.operation != *operation => {
+                Err(FilesError::damaged(folder.path().join(INDEX), "it is another operation's"))
+            }
             other => Ok(other),
         }
     }
@@ -274,15 +269,8 @@ impl<'a> Transactions<'a> {
     /// Operations that have something staged.
     pub fn pending(&self) -> Result<Vec<OperationId>, FilesError> {
         let mut all: BTreeSet<OperationId> = Stage::all(self.tree)?.into_iter().collect();
-        let names = self
-            .tree
-            .own(TX)?
-            .map_or(Ok(Vec::new()), |folder| folder.names())?;
-        all.extend(
-            names
-                .iter()
-                .filter_map(|name| OperationId::parse(name.rsplit_once('.')?.0).ok()),
-        );
+        let names = self.tree.own(TX)?.map_or(Ok(Vec::new()), |folder| folder.names())?;
+        all.extend(names.iter().filter_map(|name| OperationId::parse(name.rsplit_once('.')?.0).ok()));
         Ok(all.into_iter().collect())
     }
 
@@ -302,9 +290,7 @@ impl<'a> Transactions<'a> {
     fn discard(&self, operation: &OperationId) -> Result<(), FilesError> {
         self.remove_transaction(&undo(operation))?;
         self.remove_transaction(&new(operation))?;
-        self.tree
-            .own(RESTORE)?
-            .map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
+        self.tree.own(RESTORE)?.map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
     }
 
     /// Removes a transaction's folder, its records first: without its plan nobody takes it for a whole one.
@@ -333,102 +319,25 @@ impl<'a> Transactions<'a> {
         self.tree.make_own(TX)?.below(name)
     }
 
-    fn plan(&self, folder: &Folder, record: &str) -> Result<Plan, FilesError> {
-        read_record(folder, record)?
-            .ok_or_else(|| FilesError::damaged(folder.path().join(record), "it is missing"))
-    }
-
-    /// The moment: from here on the change happens.
-    fn commit_plan(&self, folder: &Folder) -> Result<(), FilesError> {
-        folder.rename(PLAN, folder, COMMIT)?;
-        folder.sync().inspect_err(|_| {
-            // Not known to be durable, so it must not count. If this fails too, the state stays committed.
-            let _ = folder.rename(COMMIT, folder, PLAN);
-        })
-    }
-
     fn roll_forward(&self, name: &str) -> Result<(), FilesError> {
         let folder = self.folder(name)?;
-        let plan = self.plan(&folder, COMMIT)?;
+        let plan = read_plan(&folder, COMMIT)?;
         self.apply(&folder, &plan)
     }
+}
 
-    /// Carries out a committed plan; each part can be done again.
-    fn apply(&self, folder: &Folder, plan: &Plan) -> Result<(), FilesError> {
-        let mut touched: BTreeSet<Option<RelativePath>> = BTreeSet::new();
-        for step in plan.steps.iter().filter(|step| step.put.is_none()) {
-            if let Some(parent) = self.parent(&step.path)? {
-                parent.remove(step.path.file_name())?;
-                touched.insert(step.path.parent());
-            }
-        }
-        for path in &plan.make {
-            let parent = self.existing_parent(path)?;
-            parent.make(path.file_name(), 0o755)?;
-            touched.insert(path.parent());
-        }
-        for step in &plan.steps {
-            if let Some(staged) = &step.put {
-                self.put(folder, staged, step)?;
-                touched.insert(step.path.parent());
-            }
-        }
-        self.sync(&touched)?;
-        let mut emptied = BTreeSet::new();
-        for path in &plan.remove {
-            if let Some(parent) = self.parent(path)? {
-                parent.remove_folder(path.file_name())?;
-                emptied.insert(path.parent());
-            }
-        }
-        self.sync(&emptied)?;
-        folder.rename(COMMIT, folder, DONE)
-    }
+fn read_plan(folder: &Folder, record: &str) -> Result<Plan, FilesError> {
+    read_record(folder, record)?
+        .ok_or_else(|| FilesError::damaged(folder.path().join(record), "it is missing"))
+}
 
-    fn put(&self, folder: &Folder, staged: &Staged, step: &Step) -> Result<(), FilesError> {
-        let (source, name) = match staged {
-            Staged::Here(name) => (folder.again()?, name.as_str()),
-            Staged::Beside(path) => (self.existing_parent(path)?, path.file_name()),
-        };
-        let target = self.existing_parent(&step.path)?;
-        if source.look(name)? != Look::Missing {
-            return source.rename(name, &target, step.path.file_name());
-        }
-        // It was put in place before the crash.
-        match target.look(step.path.file_name())? {
-            Look::File(_) => Ok(()),
-            _ => Err(FilesError::damaged(
-                source.path().join(name),
-                format!("the new content of {} is gone", step.path),
-            )),
-        }
-    }
-
-    fn sync(&self, folders: &BTreeSet<Option<RelativePath>>) -> Result<(), FilesError> {
-        for path in folders {
-            match path {
-                None => self.tree.root.sync()?,
-                Some(path) if self.tree.look(path)? == Look::Missing => {}
-                Some(path) => self.tree.root.below(path.as_str())?.sync()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn parent(&self, path: &RelativePath) -> Result<Option<Folder>, FilesError> {
-        match path.parent() {
-            None => self.tree.root.again().map(Some),
-            Some(parent) if self.tree.look(&parent)? == Look::Missing => Ok(None),
-            Some(parent) => self.tree.root.below(parent.as_str()).map(Some),
-        }
-    }
-
-    fn existing_parent(&self, path: &RelativePath) -> Result<Folder, FilesError> {
-        path.parent().map_or_else(
-            || self.tree.root.again(),
-            |parent| self.tree.root.below(parent.as_str()),
-        )
-    }
+/// The moment: from here on the change happens.
+fn commit(folder: &Folder) -> Result<(), FilesError> {
+    folder.rename(PLAN, folder, COMMIT)?;
+    folder.sync().inspect_err(|_| {
+        // Not known to be durable, so it must not count. If this fails too, the state stays committed.
+        let _ = folder.rename(COMMIT, folder, PLAN);
+    })
 }
 
 pub(super) fn make_transaction(tree: &Tree, name: &str) -> Result<(Folder, Folder), FilesError> {
@@ -447,8 +356,5 @@ pub(super) fn undo(operation: &OperationId) -> String {
 }
 
 fn wrong(operation: &OperationId, problem: &str) -> FilesError {
-    FilesError::Invalid {
-        path: format!("operation {operation}"),
-        problem: problem.to_owned(),
-    }
+    FilesError::Invalid { path: format!("operation {operation}"), problem: problem.to_owned() }
 }

@@ -6,7 +6,8 @@ use tenantry_api::names::{AGENT_FOLDER, RelativePath};
 
 use super::calls::Calls;
 use super::error::FilesError;
-use super::folder::{Folder, Look};
+use super::folder::Folder;
+use super::look::Look;
 
 /// The tenant's directory as a capability: whoever has it can look and write beneath it and nowhere else.
 #[derive(Debug)]
@@ -18,9 +19,7 @@ impl Tree {
     /// Opens a directory. No component of its path may be a symlink: the local policy allows paths, and a symlink
     /// would make them mean something else.
     pub fn open(directory: &Path, calls: Calls) -> Result<Self, FilesError> {
-        Ok(Self {
-            root: Folder::open(directory, calls)?,
-        })
+        Ok(Self { root: Folder::open(directory, calls)? })
     }
 
     /// Opens a directory; what is missing of it is made first (0755).
@@ -29,10 +28,9 @@ impl Tree {
             Err(FilesError::NoDirectory(_)) => {}
             other => return other,
         }
-        let (Some(parent), Some(name)) = (
-            directory.parent(),
-            directory.file_name().and_then(|name| name.to_str()),
-        ) else {
+        let (Some(parent), Some(name)) =
+            (directory.parent(), directory.file_name().and_then(|name| name.to_str()))
+        else {
             return Err(FilesError::NoDirectory(directory.to_owned()));
         };
         let parent = if parent == Path::new("/") {
@@ -87,13 +85,12 @@ impl Tree {
 
     /// Our own folder in it, for our eyes only and invisible to git.
     pub(super) fn make_own_folder(&self) -> Result<Folder, FilesError> {
-        let folder = match self.own_folder()? {
-            Some(folder) => folder,
-            None => {
-                self.root.make(AGENT_FOLDER, 0o700)?;
-                self.root.sync()?;
-                self.root.below(AGENT_FOLDER)?
-            }
+        let folder = if let Some(folder) = self.own_folder()? {
+            folder
+        } else {
+            self.root.make(AGENT_FOLDER, 0o700)?;
+            self.root.sync()?;
+            self.root.below(AGENT_FOLDER)?
         };
         // A power cut may have left it empty.
         if !matches!(folder.look(".gitignore")?, Look::File(stamp) if stamp.size == 2) {

@@ -83,11 +83,7 @@ impl Store {
         let uid = &wanted.tenant.uid;
         if let Some((claim, holds)) = claims.others_hold(uid, &wanted.place) {
             let (owner, uid) = (claim.owner(), claim.uid.clone());
-            return Err(ClaimError::Held {
-                owner,
-                uid,
-                holds: holds.to_owned(),
-            });
+            return Err(ClaimError::Held { owner, uid, holds: holds.to_owned() });
         }
         claims.refuse_doubt(uid)?;
         if let Some(own) = claims.known.get(uid) {
@@ -120,10 +116,7 @@ impl Store {
         let Some(claim) = claims.known.get(uid).filter(|claim| !claim.released) else {
             return Ok(());
         };
-        let released = Claim {
-            released: true,
-            ..claim.clone()
-        };
+        let released = Claim { released: true, ..claim.clone() };
         save(&self.tenant(uid)?, CLAIM, &released)?;
         claims.known.insert(uid.clone(), released);
         Ok(())
@@ -144,11 +137,7 @@ impl Store {
         let claims = self.claims();
         if let Some((claim, holds)) = claims.others_hold(uid, place) {
             let (owner, uid) = (claim.owner(), claim.uid.clone());
-            return Ok(ClaimState::Other {
-                owner,
-                uid,
-                holds: holds.to_owned(),
-            });
+            return Ok(ClaimState::Other { owner, uid, holds: holds.to_owned() });
         }
         claims.refuse_doubt(uid)?;
         match claims.known.get(uid).filter(|claim| !claim.released) {
@@ -171,10 +160,7 @@ fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
     if wanted.epoch > own.epoch || again {
         return Ok(());
     }
-    Err(ClaimError::Stale {
-        wanted: wanted.epoch,
-        seen: own.epoch,
-    })
+    Err(ClaimError::Stale { wanted: wanted.epoch, seen: own.epoch })
 }
 
 /// The claims that are known, and those whose record is damaged.
@@ -192,10 +178,7 @@ struct Damage {
 
 impl Damage {
     fn error(&self) -> StoreError {
-        StoreError::Damaged {
-            path: self.path.clone(),
-            problem: self.problem.clone(),
-        }
+        StoreError::Damaged { path: self.path.clone(), problem: self.problem.clone() }
     }
 }
 
@@ -213,13 +196,7 @@ impl Claims {
                 }
                 Ok(Some(_)) => {
                     let problem = "it is another Tenant's".to_owned();
-                    claims.damaged.insert(
-                        uid,
-                        Damage {
-                            path: folder.path().join(CLAIM),
-                            problem,
-                        },
-                    );
+                    claims.damaged.insert(uid, Damage { path: folder.path().join(CLAIM), problem });
                 }
                 Err(FilesError::Damaged { path, problem }) => {
                     claims.damaged.insert(uid, Damage { path, problem });
@@ -233,18 +210,12 @@ impl Claims {
     /// Nobody knows what a damaged claim holds: its Tenant is refused, and so is every place that is not held yet.
     fn refuse_doubt(&self, uid: &TenantUid) -> Result<(), StoreError> {
         let holds = self.known.get(uid).is_some_and(|claim| !claim.released);
-        let doubt = if holds {
-            self.damaged.get(uid)
-        } else {
-            self.damaged.values().next()
-        };
+        let doubt = if holds { self.damaged.get(uid) } else { self.damaged.values().next() };
         doubt.map_or(Ok(()), |damage| Err(damage.error()))
     }
 
-    fn others_hold<'a>(&'a self, uid: &'a TenantUid, place: &'a Place) -> Option<(&'a Claim, &'static str)> {
-        let others = self.known.values().filter(move |claim| claim.uid != *uid);
-        others
-            .filter_map(|claim| claim.holds(place).map(|holds| (claim, holds)))
-            .next()
+    fn others_hold(&self, uid: &TenantUid, place: &Place) -> Option<(&Claim, &'static str)> {
+        let mut others = self.known.values().filter(|claim| claim.uid != *uid);
+        others.find_map(|claim| claim.holds(place).map(|holds| (claim, holds)))
     }
 }

@@ -61,9 +61,7 @@ impl Store {
         let journals = self.folder(uid, JOURNAL)?;
         if journals.look(operation.as_str())? != Look::Missing {
             if head(&journals, operation)?.is_some() {
-                return Err(StoreError::Exists {
-                    operation: operation.clone(),
-                });
+                return Err(StoreError::Exists { operation: operation.clone() });
             }
             // Not even its first line became durable, so it was never begun.
             journals.remove(operation.as_str())?;
@@ -115,11 +113,7 @@ impl Store {
         let mut records = Vec::with_capacity(read.lines.len());
         for (at, line) in read.lines.iter().enumerate() {
             let record = serde_json::from_str(line).map_err(|error| {
-                damaged(
-                    &journals,
-                    operation,
-                    &format!("record {} does not decode: {error}", at + 1),
-                )
+                damaged(&journals, operation, &format!("record {} does not decode: {error}", at + 1))
             })?;
             records.push(record);
         }
@@ -128,20 +122,8 @@ impl Store {
             file.truncate(read.length as u64)?;
             file.sync()?;
         }
-        let Read {
-            head, sum, length, ..
-        } = read;
-        Ok(Some((
-            Journal {
-                file,
-                head,
-                sum,
-                length,
-                broken: false,
-                records: PhantomData,
-            },
-            records,
-        )))
+        let Read { head, sum, length, .. } = read;
+        Ok(Some((Journal { file, head, sum, length, broken: false, records: PhantomData }, records)))
     }
 
     /// What was asked, while it is kept.
@@ -153,11 +135,9 @@ impl Store {
         };
         let journals = self.folder(uid, JOURNAL)?;
         match head(&journals, operation)? {
-            Some(head) if head.request_sha256 != sha256(&request) => Err(damaged(
-                &folder,
-                operation,
-                "it is not the request that the journal was begun with",
-            )),
+            Some(head) if head.request_sha256 != sha256(&request) => {
+                Err(damaged(&folder, operation, "it is not the request that the journal was begun with"))
+            }
             _ => Ok(Some(request)),
         }
     }
@@ -171,11 +151,7 @@ impl Store {
     /// A tenant's operations in the order in which they were begun.
     pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
-        Ok(self
-            .numbered(&journals)?
-            .into_iter()
-            .map(|(_, operation)| operation)
-            .collect())
+        Ok(self.numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
     }
 
     /// Removes old journals: the youngest ten stay, and these.
@@ -231,19 +207,13 @@ impl<T> Journal<T> {
         if self.broken {
             return Err(StoreError::Broken { path: path() });
         }
-        let json = serde_json::to_string(record).map_err(|error| StoreError::Damaged {
-            path: path(),
-            problem: error.to_string(),
-        })?;
+        let json = serde_json::to_string(record)
+            .map_err(|error| StoreError::Damaged { path: path(), problem: error.to_string() })?;
         let sum = chained(&self.sum, &json);
         let line = format!("{} {sum} {json}\n", json.len());
         let size = self.length + line.len();
         if size > LIMIT {
-            return Err(StoreError::TooLarge {
-                path: path(),
-                size,
-                limit: LIMIT,
-            });
+            return Err(StoreError::TooLarge { path: path(), size, limit: LIMIT });
         }
         self.broken = true;
         self.file.append(line.as_bytes())?;
@@ -277,21 +247,13 @@ fn read(journals: &Folder, operation: &OperationId) -> Result<Option<Read>, Stor
     let Some((bytes, _)) = journals.read(operation.as_str(), LIMIT as u64)? else {
         return Ok(None);
     };
-    let Decoded {
-        mut lines,
-        sum,
-        length,
-    } = decode(&bytes).map_err(|problem| damaged(journals, operation, &problem))?;
+    let Decoded { mut lines, sum, length } =
+        decode(&bytes).map_err(|problem| damaged(journals, operation, &problem))?;
     if lines.is_empty() {
         return Ok(None);
     }
-    let head: Head = serde_json::from_str(&lines.remove(0)).map_err(|error| {
-        damaged(
-            journals,
-            operation,
-            &format!("its first line does not decode: {error}"),
-        )
-    })?;
+    let head: Head = serde_json::from_str(&lines.remove(0))
+        .map_err(|error| damaged(journals, operation, &format!("its first line does not decode: {error}")))?;
     if head.operation != *operation {
         return Err(damaged(journals, operation, "it is another operation's"));
     }
@@ -302,13 +264,7 @@ fn read(journals: &Folder, operation: &OperationId) -> Result<Option<Read>, Stor
             &format!("it has version {}; this agent knows 1", head.version),
         ));
     }
-    Ok(Some(Read {
-        head,
-        lines,
-        sum,
-        length,
-        dropped: length < bytes.len(),
-    }))
+    Ok(Some(Read { head, lines, sum, length, dropped: length < bytes.len() }))
 }
 
 fn head(journals: &Folder, operation: &OperationId) -> Result<Option<Head>, StoreError> {
@@ -325,11 +281,7 @@ pub(super) struct Decoded {
 
 /// Takes a journal's bytes apart. Pure, and total over any bytes.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
-    let mut decoded = Decoded {
-        lines: Vec::new(),
-        sum: String::new(),
-        length: 0,
-    };
+    let mut decoded = Decoded { lines: Vec::new(), sum: String::new(), length: 0 };
     while decoded.length < bytes.len() {
         let rest = &bytes[decoded.length..];
         let number = decoded.lines.len() + 1;
@@ -360,9 +312,7 @@ fn line(bytes: &[u8], before: &str) -> Result<Option<(String, String, usize)>, &
     }
     let text =
         |range: std::ops::Range<usize>| bytes.get(range).and_then(|part| std::str::from_utf8(part).ok());
-    let size: usize = text(0..digits)
-        .and_then(|text| text.parse().ok())
-        .ok_or(FOREIGN)?;
+    let size: usize = text(0..digits).and_then(|text| text.parse().ok()).ok_or(FOREIGN)?;
     let json_at = digits + 1 + SUM + 1;
     let end = json_at + size;
     if bytes.len() <= end {
@@ -393,8 +343,5 @@ pub(super) fn chained(before: &str, json: &str) -> String {
 }
 
 fn damaged(folder: &Folder, operation: &OperationId, problem: &str) -> StoreError {
-    StoreError::Damaged {
-        path: folder.path().join(operation.as_str()),
-        problem: problem.to_owned(),
-    }
+    StoreError::Damaged { path: folder.path().join(operation.as_str()), problem: problem.to_owned() }
 }

@@ -57,26 +57,19 @@ impl Store {
     pub fn open(state_dir: &Path, calls: Calls) -> Result<Self, StoreError> {
         let root = Tree::create(state_dir, calls)?.root;
         root.set_mode(0o700)?;
-        let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse {
-            path: state_dir.to_owned(),
-        })?;
+        let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse { path: state_dir.to_owned() })?;
         if root.make(TENANTS, 0o700)? {
             root.sync()?;
         }
         let tenants = root.below(TENANTS)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
-        Ok(Self {
-            tenants,
-            claims,
-            _lock: lock,
-        })
+        Ok(Self { tenants, claims, _lock: lock })
     }
 
     /// Takes the tenant's lock, without waiting.
     pub fn lock(&self, uid: &TenantUid) -> Result<TenantLock, StoreError> {
         let file = lock(&self.tenant(uid)?, LOCK)?;
-        file.map(|file| TenantLock { _file: file })
-            .ok_or_else(|| StoreError::Busy { uid: uid.clone() })
+        file.map(|file| TenantLock { _file: file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
     }
 
     /// Where compose's output goes: a file in a folder that is there.
@@ -87,10 +80,7 @@ impl Store {
     /// Tenants that have records here.
     pub fn tenants(&self) -> Result<Vec<TenantUid>, StoreError> {
         let names = self.tenants.names()?;
-        Ok(names
-            .into_iter()
-            .filter_map(|name| TenantUid::parse(name).ok())
-            .collect())
+        Ok(names.into_iter().filter_map(|name| TenantUid::parse(name).ok()).collect())
     }
 
     /// A tenant's folder, made if need be.

@@ -37,11 +37,7 @@ fn place(project: &str, directory: &str) -> Place {
 
 fn wanted(owner: &str, project: &str, directory: &str, epoch: u64, operation: &str) -> ClaimWanted {
     ClaimWanted {
-        tenant: TenantRef {
-            uid: uid(owner),
-            namespace: "fleet".to_owned(),
-            name: format!("t-{owner}"),
-        },
+        tenant: TenantRef { uid: uid(owner), namespace: "fleet".to_owned(), name: format!("t-{owner}") },
         operator: "main".to_owned(),
         place: place(project, directory),
         epoch,
@@ -56,28 +52,12 @@ fn opened(directory: &Path) -> Store {
 #[test]
 fn a_claim_outlives_the_agent() {
     let directory = tempfile::tempdir().unwrap();
-    let claim = opened(directory.path())
-        .claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1"))
-        .unwrap();
+    let claim = opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
     let store = opened(directory.path());
     assert_eq!(store.claim_of(&uid("a1")), Some(claim));
-    assert_eq!(
-        store
-            .claim_state(&uid("a1"), &place("shop", "/srv/shop"))
-            .unwrap(),
-        ClaimState::Ours
-    );
+    assert_eq!(store.claim_state(&uid("a1"), &place("shop", "/srv/shop")).unwrap(), ClaimState::Ours);
     assert_eq!(directory.path().metadata().unwrap().mode() & 0o7777, 0o700);
-    assert_eq!(
-        directory
-            .path()
-            .join("tenants/a1/claim")
-            .metadata()
-            .unwrap()
-            .mode()
-            & 0o7777,
-        0o600
-    );
+    assert_eq!(directory.path().join("tenants/a1/claim").metadata().unwrap().mode() & 0o7777, 0o600);
 }
 
 #[test]
@@ -89,47 +69,27 @@ fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
     claim(5, "op-1").unwrap();
     for (epoch, operation) in [(4, "op-1"), (4, "op-2"), (5, "op-2")] {
         let error = claim(epoch, operation).unwrap_err();
-        assert!(
-            matches!(error, ClaimError::Stale { seen: 5, .. }),
-            "{epoch} {operation}: {error}"
-        );
+        assert!(matches!(error, ClaimError::Stale { seen: 5, .. }), "{epoch} {operation}: {error}");
     }
-    let other_operator = ClaimWanted {
-        operator: "other".to_owned(),
-        ..wanted("a1", "shop", "/srv/shop", 5, "op-1")
-    };
-    assert!(matches!(
-        store.claim(&other_operator),
-        Err(ClaimError::Stale { .. })
-    ));
+    let other_operator =
+        ClaimWanted { operator: "other".to_owned(), ..wanted("a1", "shop", "/srv/shop", 5, "op-1") };
+    assert!(matches!(store.claim(&other_operator), Err(ClaimError::Stale { .. })));
     claim(6, "op-2").unwrap();
     assert!(matches!(claim(5, "op-1"), Err(ClaimError::Stale { seen: 6, .. })));
     // Also by an agent that was started anew, and after the claim was given back.
     drop(store);
     let store = opened(directory.path());
-    assert!(
-        store
-            .claim(&wanted("a1", "shop", "/srv/shop", 5, "op-9"))
-            .is_err()
-    );
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 5, "op-9")).is_err());
     store.release(&uid("a1")).unwrap();
-    assert!(
-        store
-            .claim(&wanted("a1", "shop", "/srv/shop", 6, "op-2"))
-            .is_err()
-    );
-    store
-        .claim(&wanted("a1", "shop", "/srv/shop", 7, "op-3"))
-        .unwrap();
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 6, "op-2")).is_err());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-3")).unwrap();
 }
 
 #[test]
 fn one_owner_for_each_directory_and_each_project() {
     let directory = tempfile::tempdir().unwrap();
     let store = opened(directory.path());
-    store
-        .claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1"))
-        .unwrap();
+    store.claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
     let cases = [
         ("shop", "/srv/shop", "directory and project"),
         ("shop", "/srv/elsewhere", "project"),
@@ -139,29 +99,14 @@ fn one_owner_for_each_directory_and_each_project() {
     ];
     for (project, at, what) in cases {
         let error = store.claim(&wanted("b2", project, at, 9, "op-1")).unwrap_err();
-        assert!(
-            matches!(&error, ClaimError::Held { holds, .. } if holds == what),
-            "{project} {at}: {error}"
-        );
+        assert!(matches!(&error, ClaimError::Held { holds, .. } if holds == what), "{project} {at}: {error}");
         assert!(error.to_string().contains("fleet/t-a1"), "{error}");
         let state = store.claim_state(&uid("b2"), &place(project, at)).unwrap();
-        assert!(
-            matches!(state, ClaimState::Other { holds, .. } if holds == what),
-            "{project} {at}"
-        );
+        assert!(matches!(state, ClaimState::Other { holds, .. } if holds == what), "{project} {at}");
     }
-    assert_eq!(
-        store
-            .claim_state(&uid("b2"), &place("blog", "/srv/shop2"))
-            .unwrap(),
-        ClaimState::Free
-    );
-    store
-        .claim(&wanted("b2", "blog", "/srv/shop2", 1, "op-1"))
-        .unwrap();
-    let error = store
-        .claim(&wanted("b2", "blog2", "/srv/shop3", 2, "op-2"))
-        .unwrap_err();
+    assert_eq!(store.claim_state(&uid("b2"), &place("blog", "/srv/shop2")).unwrap(), ClaimState::Free);
+    store.claim(&wanted("b2", "blog", "/srv/shop2", 1, "op-1")).unwrap();
+    let error = store.claim(&wanted("b2", "blog2", "/srv/shop3", 2, "op-2")).unwrap_err();
     assert!(matches!(error, ClaimError::Moved { .. }), "{error}");
 }
 
@@ -169,25 +114,13 @@ fn one_owner_for_each_directory_and_each_project() {
 fn another_uid_takes_over_only_what_was_given_back() {
     let directory = tempfile::tempdir().unwrap();
     let store = opened(directory.path());
-    store
-        .claim(&wanted("a1", "shop", "/srv/shop", 7, "op-1"))
-        .unwrap();
-    assert!(
-        store
-            .claim(&wanted("b2", "shop", "/srv/shop", 8, "op-2"))
-            .is_err()
-    );
+    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-1")).unwrap();
+    assert!(store.claim(&wanted("b2", "shop", "/srv/shop", 8, "op-2")).is_err());
     store.release(&uid("a1")).unwrap();
     store.release(&uid("a1")).unwrap();
     store.release(&uid("c3")).unwrap();
-    store
-        .claim(&wanted("b2", "shop", "/srv/shop", 1, "op-2"))
-        .unwrap();
-    assert!(
-        store
-            .claim(&wanted("a1", "shop", "/srv/shop", 9, "op-3"))
-            .is_err()
-    );
+    store.claim(&wanted("b2", "shop", "/srv/shop", 1, "op-2")).unwrap();
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 9, "op-3")).is_err());
     assert_eq!(store.all_claims().len(), 2);
 }
 
@@ -212,10 +145,7 @@ fn baseline_and_starts_are_kept() {
     let store = opened(directory.path());
     assert_eq!(store.baseline(&uid("a1")).unwrap(), Baseline::default());
     let at = RelativePath::parse("docker-compose.yml").unwrap();
-    let written = Written {
-        sha256: sha256(b"x"),
-        mode: 0o644,
-    };
+    let written = Written { sha256: sha256(b"x"), mode: 0o644 };
     let baseline = Baseline {
         target_hash: Some("t".to_owned()),
         files: [(at.clone(), written)].into(),
@@ -224,13 +154,8 @@ fn baseline_and_starts_are_kept() {
     };
     store.save_baseline(&uid("a1"), &baseline).unwrap();
     store.save_baseline(&uid("a1"), &baseline).unwrap();
-    let start = Start {
-        started_at: "2026-11-21T10:00:00.1Z".to_owned(),
-        files: [(at, sha256(b"x"))].into(),
-    };
-    let starts = Starts {
-        containers: [("c0ffee".to_owned(), start)].into(),
-    };
+    let start = Start { started_at: "2026-11-21T10:00:00.1Z".to_owned(), files: [(at, sha256(b"x"))].into() };
+    let starts = Starts { containers: [("c0ffee".to_owned(), start)].into() };
     store.save_starts(&uid("a1"), &starts).unwrap();
     drop(store);
     let store = opened(directory.path());
@@ -244,12 +169,8 @@ fn baseline_and_starts_are_kept() {
 fn a_damaged_claim_fails_closed_for_its_tenant_and_for_new_places_only() {
     let directory = tempfile::tempdir().unwrap();
     let store = opened(directory.path());
-    store
-        .claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1"))
-        .unwrap();
-    store
-        .claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1"))
-        .unwrap();
+    store.claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
+    store.claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1")).unwrap();
     drop(store);
     let at = directory.path().join("tenants/a1/claim");
     let text = std::fs::read_to_string(&at).unwrap();
@@ -261,27 +182,18 @@ fn a_damaged_claim_fails_closed_for_its_tenant_and_for_new_places_only() {
         let shop = || wanted("a1", "shop", "/srv/shop", 4, "op-2");
         for refused in [shop(), wanted("c3", "wiki", "/srv/wiki", 1, "op-1")] {
             let error = store.claim(&refused).unwrap_err();
-            assert!(
-                matches!(error, ClaimError::Store(StoreError::Damaged { .. })),
-                "{error}"
-            );
+            assert!(matches!(error, ClaimError::Store(StoreError::Damaged { .. })), "{error}");
             assert!(error.to_string().contains("tenants/a1/claim"), "{error}");
             let state = store.claim_state(&refused.tenant.uid, &refused.place);
             assert!(matches!(state, Err(StoreError::Damaged { .. })));
         }
         assert!(store.release(&uid("a1")).is_err());
-        store
-            .claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1"))
-            .unwrap();
-        let state = store
-            .claim_state(&uid("b2"), &place("blog", "/srv/blog"))
-            .unwrap();
+        store.claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1")).unwrap();
+        let state = store.claim_state(&uid("b2"), &place("blog", "/srv/blog")).unwrap();
         assert_eq!(state, ClaimState::Ours);
     }
     std::fs::write(&at, &text).unwrap();
-    opened(directory.path())
-        .claim(&wanted("a1", "shop", "/srv/shop", 4, "op-2"))
-        .unwrap();
+    opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 4, "op-2")).unwrap();
     let baseline = directory.path().join("tenants/a1/baseline");
     std::fs::write(&baseline, "{}").unwrap();
     let error = opened(directory.path()).baseline(&uid("a1")).unwrap_err();
@@ -306,9 +218,7 @@ fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
     let mut outcomes = [0, 0];
     for at in 0.. {
         let directory = tempfile::tempdir().unwrap();
-        opened(directory.path())
-            .claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1"))
-            .unwrap();
+        opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
         let hook = Arc::new(CrashAt(at, AtomicUsize::new(0)));
         let result = Store::open(directory.path(), Calls::with(hook))
             .map_err(ClaimError::from)
@@ -328,10 +238,7 @@ fn record(step: u32) -> Record {
     if step.is_multiple_of(2) {
         Record::Begun { step }
     } else {
-        Record::Done {
-            step,
-            note: "ü\n\"".to_owned(),
-        }
+        Record::Done { step, note: "ü\n\"".to_owned() }
     }
 }
 
@@ -346,9 +253,7 @@ fn written(directory: &Path, records: u32) -> PathBuf {
 
 fn read_back(directory: &Path) -> Result<Option<Vec<Record>>, StoreError> {
     let store = opened(directory);
-    Ok(store
-        .open_journal::<Record>(&uid("a1"), &id("op-1"))?
-        .map(|(_, records)| records))
+    Ok(store.open_journal::<Record>(&uid("a1"), &id("op-1"))?.map(|(_, records)| records))
 }
 
 #[test]
@@ -356,31 +261,17 @@ fn a_journal_is_read_back_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     written(directory.path(), 5);
     let store = opened(directory.path());
-    let (mut journal, records) = store
-        .open_journal::<Record>(&uid("a1"), &id("op-1"))
-        .unwrap()
-        .unwrap();
+    let (mut journal, records) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap().unwrap();
     assert_eq!(records, (0..5).map(record).collect::<Vec<_>>());
-    assert_eq!(
-        (journal.operation(), journal.request_sha256()),
-        (&id("op-1"), &sha256(b"request"))
-    );
+    assert_eq!((journal.operation(), journal.request_sha256()), (&id("op-1"), &sha256(b"request")));
     journal.append(&record(5)).unwrap();
     drop((journal, store));
     assert_eq!(read_back(directory.path()).unwrap().unwrap().len(), 6);
     let store = opened(directory.path());
-    assert!(
-        store
-            .open_journal::<Record>(&uid("a1"), &id("op-2"))
-            .unwrap()
-            .is_none()
-    );
+    assert!(store.open_journal::<Record>(&uid("a1"), &id("op-2")).unwrap().is_none());
     let again = store.begin::<Record>(&uid("a1"), &id("op-1"), b"other");
     assert!(matches!(again, Err(StoreError::Exists { .. })));
-    assert_eq!(
-        store.request(&uid("a1"), &id("op-1")).unwrap().unwrap(),
-        b"request"
-    );
+    assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap().unwrap(), b"request");
 }
 
 #[test]
@@ -388,21 +279,13 @@ fn p3_a_journal_cut_anywhere_in_its_last_record_loses_only_that() {
     let directory = tempfile::tempdir().unwrap();
     let at = written(directory.path(), 3);
     let whole = std::fs::read(&at).unwrap();
-    let ends: Vec<usize> = whole
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .map(|(at, _)| at + 1)
-        .collect();
+    let ends: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
     for length in 0..=whole.len() {
         std::fs::write(&at, &whole[..length]).unwrap();
         let lines = ends.iter().filter(|end| **end <= length).count();
         let records = read_back(directory.path()).unwrap_or_else(|error| panic!("cut at {length}: {error}"));
-        assert_eq!(
-            records.map(|records| records.len() + 1).unwrap_or_default(),
-            lines,
-            "cut at {length}"
-        );
+        assert_eq!(records.map(|records| records.len() + 1).unwrap_or_default(), lines, "cut at {length}");
         // What is appended next is read back with what was there.
         let store = opened(directory.path());
         if let Some((mut journal, records)) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap() {
@@ -458,19 +341,13 @@ fn a_journal_that_lost_doubled_or_moved_a_line_fails_closed() {
     let moved = [lines[0], lines[2], lines[1], lines[3]].concat();
     for bad in [lost, doubled, moved] {
         std::fs::write(&at, bad).unwrap();
-        assert!(matches!(
-            read_back(directory.path()),
-            Err(StoreError::Damaged { .. })
-        ));
+        assert!(matches!(read_back(directory.path()), Err(StoreError::Damaged { .. })));
     }
     // Another operation's journal under this one's name.
     std::fs::rename(&at, at.with_file_name("op-2")).unwrap();
     std::fs::write(at.with_file_name("op-2"), &text).unwrap();
     let store = opened(directory.path());
-    assert!(matches!(
-        store.open_journal::<Record>(&uid("a1"), &id("op-2")),
-        Err(StoreError::Damaged { .. })
-    ));
+    assert!(matches!(store.open_journal::<Record>(&uid("a1"), &id("op-2")), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
@@ -495,10 +372,7 @@ fn after_a_failed_append_a_journal_takes_nothing_more() {
         matches!(&error, StoreError::Files(error) if error.category() == tenantry_protocol::FailureCategory::DiskFull),
         "{error}"
     );
-    assert!(matches!(
-        journal.append(&record(1)),
-        Err(StoreError::Broken { .. })
-    ));
+    assert!(matches!(journal.append(&record(1)), Err(StoreError::Broken { .. })));
 }
 
 #[test]
@@ -512,10 +386,7 @@ fn p12_a_request_is_kept_beside_the_journal_only_while_it_is_needed() {
     let kept = directory.path().join("tenants/a1/requests/op-1");
     assert_eq!(kept.metadata().unwrap().mode() & 0o7777, 0o600);
     std::fs::write(&kept, "TOKEN=other").unwrap();
-    assert!(matches!(
-        store.request(&uid("a1"), &id("op-1")),
-        Err(StoreError::Damaged { .. })
-    ));
+    assert!(matches!(store.request(&uid("a1"), &id("op-1")), Err(StoreError::Damaged { .. })));
     store.forget_request(&uid("a1"), &id("op-1")).unwrap();
     assert!(!kept.exists());
     assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap(), None);

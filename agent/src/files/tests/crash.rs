@@ -34,21 +34,11 @@ fn p6_after_a_crash_at_any_effect_the_set_is_wholly_old_or_wholly_new() {
             let directory = sample();
             let (result, state, found) = recovered(directory.path(), at, fault);
             assert!(result.is_err(), "effect {at} did not crash");
-            let wanted = if state == TransactionState::Done {
-                &new
-            } else {
-                &old
-            };
+            let wanted = if state == TransactionState::Done { &new } else { &old };
             assert_eq!(&found, wanted, "{fault:?} at effect {at}, {state:?}");
-            assert!(
-                !(turned && state == TransactionState::None),
-                "old again at effect {at}"
-            );
+            assert!(!(turned && state == TransactionState::None), "old again at effect {at}");
             turned = state == TransactionState::Done;
-            assert!(
-                directory.path().join(".tenantry/tx/op-1.new").exists() == turned,
-                "left over at {at}"
-            );
+            assert!(directory.path().join(".tenantry/tx/op-1.new").exists() == turned, "left over at {at}");
         }
         assert!(turned, "no crash was late enough to be rolled forward");
     }
@@ -62,12 +52,7 @@ fn p3_a_second_crash_during_recovery_changes_nothing() {
     for at in 0..total {
         for second in 0.. {
             let directory = sample();
-            run(
-                directory.path(),
-                Calls::with(Faulty::new(at, Fault::Crash)),
-                &upgrade(),
-            )
-            .unwrap_err();
+            run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
             let hook = Faulty::new(second, Fault::Crash);
             let tree = Tree::open(directory.path(), Calls::with(hook)).unwrap();
             if Transactions::new(&tree).recover(&operation()).is_ok() {
@@ -76,16 +61,8 @@ fn p3_a_second_crash_during_recovery_changes_nothing() {
             double += 1;
             let tree = Tree::open(directory.path(), Calls::default()).unwrap();
             let state = Transactions::new(&tree).recover(&operation()).unwrap();
-            let wanted = if state == TransactionState::Done {
-                &new
-            } else {
-                &old
-            };
-            assert_eq!(
-                &snapshot(directory.path()),
-                wanted,
-                "crashes at {at} and {second}, {state:?}"
-            );
+            let wanted = if state == TransactionState::Done { &new } else { &old };
+            assert_eq!(&snapshot(directory.path()), wanted, "crashes at {at} and {second}, {state:?}");
         }
     }
     assert!(double > 500, "only {double} double crashes");
@@ -104,23 +81,11 @@ fn p9_a_crash_at_any_effect_of_a_restore_ends_wholly_restored_or_wholly_new() {
         let tree = Tree::open(directory.path(), Calls::default()).unwrap();
         let files = Transactions::new(&tree);
         let state = files.recover(&operation()).unwrap();
-        let wanted = if state == TransactionState::Restored {
-            &old
-        } else {
-            &new
-        };
-        assert_eq!(
-            &snapshot(directory.path()),
-            wanted,
-            "crash at effect {at}, {state:?}"
-        );
+        let wanted = if state == TransactionState::Restored { &old } else { &new };
+        assert_eq!(&snapshot(directory.path()), wanted, "crash at effect {at}, {state:?}");
         restored += usize::from(state == TransactionState::Restored);
         files.restore(&operation()).unwrap();
-        assert_eq!(
-            snapshot(directory.path()),
-            old,
-            "restored again after effect {at}"
-        );
+        assert_eq!(snapshot(directory.path()), old, "restored again after effect {at}");
         if done {
             break;
         }
@@ -133,12 +98,7 @@ fn p9_a_half_committed_set_can_be_restored_at_once() {
     let old = snapshot(sample().path());
     for at in 0..effects_of_an_upgrade() {
         let directory = sample();
-        run(
-            directory.path(),
-            Calls::with(Faulty::new(at, Fault::Crash)),
-            &upgrade(),
-        )
-        .unwrap_err();
+        run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
         let tree = Tree::open(directory.path(), Calls::default()).unwrap();
         let files = Transactions::new(&tree);
         if files.state(&operation()).unwrap() != TransactionState::Committed {
@@ -147,11 +107,68 @@ fn p9_a_half_committed_set_can_be_restored_at_once() {
         files.restore(&operation()).unwrap();
         assert_eq!(snapshot(directory.path()), old, "crash at effect {at}");
         assert_eq!(files.recover(&operation()).unwrap(), TransactionState::Restored);
-        assert_eq!(
-            snapshot(directory.path()),
-            old,
-            "recovery after the restore, effect {at}"
-        );
+        assert_eq!(snapshot(directory.path()), old, "recovery after the restore, effect {at}");
+    }
+}
+
+#[test]
+fn p9_a_restore_of_a_half_committed_set_survives_two_crashes() {
+    let old = snapshot(sample().path());
+    let mut double = 0;
+    for at in 0..effects_of_an_upgrade() {
+        let half = sample();
+        run(half.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+        let tree = Tree::open(half.path(), Calls::default()).unwrap();
+        if Transactions::new(&tree).state(&operation()).unwrap() != TransactionState::Committed {
+            continue;
+        }
+        for second in 0.. {
+            let directory = sample();
+            run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+            let restore = |calls: Calls| {
+                let tree = Tree::open(directory.path(), calls).unwrap();
+                let files = Transactions::new(&tree);
+                (files.restore(&operation()).is_ok(), files.state(&operation()).ok())
+            };
+            let (done, state) = restore(Calls::with(Faulty::new(second, Fault::Crash)));
+            if done {
+                break;
+            }
+            if state == Some(TransactionState::Restoring) {
+                for third in 0.. {
+                    double += 1;
+                    // Once it was committed, no crash may take the restore back.
+                    if restore(Calls::with(Faulty::new(third, Fault::Crash))).0 || third > 3 {
+                        break;
+                    }
+                }
+                let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+                let state = Transactions::new(&tree).recover(&operation()).unwrap();
+                assert_eq!(state, TransactionState::Restored, "crashes at {at} and {second}");
+                assert_eq!(snapshot(directory.path()), old, "crashes at {at} and {second}");
+            }
+        }
+    }
+    assert!(double > 50, "only {double} double crashes");
+}
+
+#[test]
+fn p6_what_was_half_discarded_is_never_committed() {
+    let new = upgraded();
+    for at in 0.. {
+        let directory = sample();
+        let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+        Transactions::new(&tree).prepare(&operation(), &upgrade(), &[]).unwrap();
+        let crashing = Tree::open(directory.path(), Calls::with(Faulty::new(at, Fault::Crash))).unwrap();
+        let discarded = Transactions::new(&crashing).recover(&operation()).is_ok();
+        let before = snapshot(directory.path());
+        match Transactions::new(&tree).commit(&operation()) {
+            Ok(()) => assert_eq!(snapshot(directory.path()), new, "crash at effect {at}"),
+            Err(_) => assert_eq!(snapshot(directory.path()), before, "crash at effect {at}"),
+        }
+        if discarded {
+            break;
+        }
     }
 }
 
@@ -164,9 +181,8 @@ fn p6_an_error_of_the_disk_at_any_effect_is_told_and_leaves_old_or_new() {
             let hook = Faulty::new(at, Fault::Error(errno));
             let tree = Tree::open(directory.path(), Calls::with(hook)).unwrap();
             let files = Transactions::new(&tree);
-            let result = files
-                .prepare(&operation(), &upgrade(), &[])
-                .and_then(|()| files.commit(&operation()));
+            let result =
+                files.prepare(&operation(), &upgrade(), &[]).and_then(|()| files.commit(&operation()));
             let error = result.expect_err("the fault was swallowed");
             let full = error.category() == tenantry_protocol::FailureCategory::DiskFull;
             assert_eq!(full, errno == Errno::NOSPC, "{error}");
@@ -175,11 +191,7 @@ fn p6_an_error_of_the_disk_at_any_effect_is_told_and_leaves_old_or_new() {
                 assert_eq!(snapshot(directory.path()), old, "{error} at effect {at}");
             }
             let state = files.recover(&operation()).unwrap();
-            let wanted = if state == TransactionState::Done {
-                &new
-            } else {
-                &old
-            };
+            let wanted = if state == TransactionState::Done { &new } else { &old };
             assert_eq!(&snapshot(directory.path()), wanted, "{error} at effect {at}");
         }
     }
@@ -193,20 +205,15 @@ fn p6_a_full_file_system_leaves_the_old_set() {
     std::fs::write(directory.join(".env"), "TAG=v1\n").unwrap();
     let before = snapshot(&directory);
     let big = "x".repeat(300 * 1024);
-    let set = FileSet {
-        changes: vec![write(".env", "TAG=v2\n"), write("big", &big)],
-    };
+    let set = FileSet { changes: vec![write(".env", "TAG=v2\n"), write("big", &big)] };
     let error = run(&directory, Calls::default(), &set).unwrap_err();
-    assert_eq!(
-        error.category(),
-        tenantry_protocol::FailureCategory::DiskFull,
-        "{error}"
-    );
+    assert_eq!(error.category(), tenantry_protocol::FailureCategory::DiskFull, "{error}");
     assert_eq!(snapshot(&directory), before);
     // Nothing of the attempt takes space any more.
-    let small = FileSet {
-        changes: vec![write(".env", "TAG=v2\n"), write("big", &big[..150 * 1024])],
-    };
+    for left in ["tx", "restore"] {
+        assert_eq!(std::fs::read_dir(directory.join(".tenantry").join(left)).unwrap().count(), 0, "{left}");
+    }
+    let small = FileSet { changes: vec![write(".env", "TAG=v2\n"), write("big", &big[..150 * 1024])] };
     run(&directory, Calls::default(), &small).unwrap();
 }
 
@@ -227,9 +234,7 @@ fn any_set() -> impl Strategy<Value = FileSet> {
             1 => Just(Some(delete(name))),
         ]
     };
-    NAMES.map(change).prop_map(|changes| FileSet {
-        changes: changes.into_iter().flatten().collect(),
-    })
+    NAMES.map(change).prop_map(|changes| FileSet { changes: changes.into_iter().flatten().collect() })
 }
 
 proptest! {

@@ -28,20 +28,11 @@ fn operation() -> OperationId {
 }
 
 fn write(at: &str, content: &str) -> Change {
-    Change::Write {
-        path: path(at),
-        content: content.into(),
-        mode: None,
-        owner: None,
-        before: Before::Any,
-    }
+    Change::Write { path: path(at), content: content.into(), mode: None, owner: None, before: Before::Any }
 }
 
 fn delete(at: &str) -> Change {
-    Change::Delete {
-        path: path(at),
-        before: Before::Any,
-    }
+    Change::Delete { path: path(at), before: Before::Any }
 }
 
 /// A file as it is seen from outside: content, mode, owner, group. Folders have no content.
@@ -64,10 +55,7 @@ fn collect(root: &Path, folder: &Path, all: &mut Snapshot) {
         }
         let found = at.symlink_metadata().unwrap();
         let content = found.is_file().then(|| std::fs::read(&at).unwrap());
-        all.insert(
-            relative,
-            (content, found.mode() & 0o7777, found.uid(), found.gid()),
-        );
+        all.insert(relative, (content, found.mode() & 0o7777, found.uid(), found.gid()));
         if found.is_dir() {
             collect(root, &at, all);
         }
@@ -76,9 +64,7 @@ fn collect(root: &Path, folder: &Path, all: &mut Snapshot) {
 
 /// An empty directory, in memory where the machine has such a place: what was synced is the model's affair.
 fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap()
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A tenant's directory before an upgrade.
@@ -93,12 +79,7 @@ fn sample() -> tempfile::TempDir {
     };
     put("docker-compose.yml", "services: {old: {}}\n", 0o644);
     put(".env", "TAG=v1\n", 0o600);
-    chown(
-        put("nginx/conf.d/site.conf", "old site\n", 0o640),
-        Some(1000),
-        Some(1001),
-    )
-    .unwrap();
+    chown(put("nginx/conf.d/site.conf", "old site\n", 0o640), Some(1000), Some(1001)).unwrap();
     put("nginx/old.conf", "gone in the new release\n", 0o644);
     put("data/mine", "the tenant's\n", 0o666);
     directory
@@ -154,11 +135,7 @@ struct Faulty {
 
 impl Faulty {
     fn new(at: usize, fault: Fault) -> Arc<Self> {
-        Arc::new(Self {
-            at,
-            fault,
-            seen: AtomicUsize::new(0),
-        })
+        Arc::new(Self { at, fault, seen: AtomicUsize::new(0) })
     }
 
     /// Only counts.

@@ -36,9 +36,7 @@ impl Recorder {
             .lock()
             .unwrap()
             .get(at)
-            .map_or("the end".to_owned(), |(path, done)| {
-                format!("{done:?} {}", path.display())
-            })
+            .map_or("the end".to_owned(), |(path, done)| format!("{done:?} {}", path.display()))
     }
 }
 
@@ -126,11 +124,8 @@ impl Disk {
                 self.start.insert(at.clone(), Node::Folder(mode));
                 self.take(&at);
             } else {
-                let inode = Inode {
-                    content: std::fs::read(&at).unwrap(),
-                    mode,
-                    owner: (found.uid(), found.gid()),
-                };
+                let inode =
+                    Inode { content: std::fs::read(&at).unwrap(), mode, owner: (found.uid(), found.gid()) };
                 self.start.insert(at.clone(), Node::File(self.files.len()));
                 self.now.insert(at, self.files.len());
                 self.files.push((inode.clone(), inode));
@@ -150,20 +145,15 @@ impl Disk {
         let file = self.now.get(path).copied();
         match done {
             Done::Create => {
-                let inode = Inode {
-                    content: Vec::new(),
-                    mode: 0o600,
-                    owner: (0, 0),
-                };
+                let inode = Inode { content: Vec::new(), mode: 0o600, owner: (0, 0) };
                 self.now.insert(path.to_owned(), self.files.len());
                 self.note(path, done, self.files.len());
                 self.files.push((inode.clone(), inode));
             }
             Done::Append(bytes) => self.files[file.unwrap()].0.content.extend_from_slice(bytes),
-            Done::Truncate(length) => self.files[file.unwrap()]
-                .0
-                .content
-                .truncate(usize::try_from(*length).unwrap()),
+            Done::Truncate(length) => {
+                self.files[file.unwrap()].0.content.truncate(usize::try_from(*length).unwrap())
+            }
             Done::SetOwner(uid, gid) => self.files[file.unwrap()].0.owner = (*uid, *gid),
             // Folders are made with their mode.
             Done::SetMode(mode) => {
@@ -195,12 +185,7 @@ impl Disk {
     }
 
     fn note(&mut self, path: &Path, done: &Done, file: usize) {
-        self.names.push(Names {
-            path: path.to_owned(),
-            done: done.clone(),
-            file,
-            durable: false,
-        });
+        self.names.push(Names { path: path.to_owned(), done: done.clone(), file, durable: false });
     }
 
     /// Lays out, in a directory of its own, what is left after a power cut. `chance` says of each thing that was not
@@ -231,14 +216,11 @@ impl Disk {
 fn apply(left: &mut BTreeMap<PathBuf, Node>, name: &Names) {
     let path = &name.path;
     let folder_of = |left: &BTreeMap<PathBuf, Node>, at: &Path| {
-        at.parent()
-            .is_some_and(|parent| matches!(left.get(parent), Some(Node::Folder(_))))
+        at.parent().is_some_and(|parent| matches!(left.get(parent), Some(Node::Folder(_))))
     };
     match &name.done {
         Done::MakeFolder if folder_of(left, path) => {
-            let own = path
-                .components()
-                .any(|component| component.as_os_str() == ".tenantry");
+            let own = path.components().any(|component| component.as_os_str() == ".tenantry");
             left.insert(path.clone(), Node::Folder(if own { 0o700 } else { 0o755 }));
         }
         Done::Create if folder_of(left, path) => {

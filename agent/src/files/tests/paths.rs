@@ -19,15 +19,9 @@ impl Mount {
     }
 
     fn tmpfs_at(at: &Path, options: &str) {
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at)
-            .status()
-            .unwrap();
-        assert!(
-            done.success(),
-            "these tests mount file systems and must be run by root"
-        );
+        let done =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+        assert!(done.success(), "these tests mount file systems and must be run by root");
     }
 
     pub fn path(&self) -> &Path {
@@ -47,19 +41,11 @@ fn unmount(at: &Path) {
 
 fn refusal(directory: &Path, name: &str) -> String {
     let before = snapshot(directory);
-    let set = FileSet {
-        changes: vec![write(".env", "TAG=v2\n"), write(name, "ours")],
-    };
+    let set = FileSet { changes: vec![write(".env", "TAG=v2\n"), write(name, "ours")] };
     let error = run(directory, Calls::default(), &set).unwrap_err();
-    assert_eq!(
-        error.category(),
-        tenantry_protocol::FailureCategory::PathRefused,
-        "{error}"
-    );
+    assert_eq!(error.category(), tenantry_protocol::FailureCategory::PathRefused, "{error}");
     assert_eq!(snapshot(directory), before, "{error}");
-    let delete = FileSet {
-        changes: vec![delete(name)],
-    };
+    let delete = FileSet { changes: vec![delete(name)] };
     run(directory, Calls::default(), &delete).unwrap_err();
     assert_eq!(snapshot(directory), before, "{error}");
     error.to_string()
@@ -78,14 +64,9 @@ fn a_symlink_is_refused_wherever_it_is() {
     assert!(refusal(directory.path(), "passwd").contains("there is a symlink;"));
     assert!(refusal(directory.path(), "inside/old.conf").contains("symlink at inside"));
     assert!(refusal(directory.path(), "dangling").contains("there is a symlink"));
-    assert_eq!(
-        std::fs::read(outside.path().join("site.conf")).unwrap(),
-        b"outside"
-    );
+    assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
     let tree = Tree::open(directory.path(), Calls::default()).unwrap();
-    let found = tree
-        .inspect(&path("out/site.conf"), &HashCache::default())
-        .unwrap();
+    let found = tree.inspect(&path("out/site.conf"), &HashCache::default()).unwrap();
     assert_eq!(found, Found::Blocked("there is a symlink at out".to_owned()));
     assert!(tree.read(&path("passwd"), 100).is_err());
 }
@@ -106,14 +87,8 @@ fn what_is_no_plain_file_is_refused() {
     let at = |name: &str| directory.path().join(name);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
     let null = rustix::fs::makedev(1, 3);
-    rustix::fs::mknodat(
-        CWD,
-        at("null"),
-        FileType::CharacterDevice,
-        Mode::from_raw_mode(0o666),
-        null,
-    )
-    .unwrap();
+    rustix::fs::mknodat(CWD, at("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o666), null)
+        .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
     std::fs::create_dir(at("folder")).unwrap();
     assert!(refusal(directory.path(), "null").contains("a device"));
@@ -133,11 +108,7 @@ fn what_is_no_plain_file_is_refused() {
 #[test]
 fn p1_a_hard_link_into_a_protected_folder_is_refused() {
     let directory = sample();
-    std::fs::hard_link(
-        directory.path().join("data/mine"),
-        directory.path().join("linked"),
-    )
-    .unwrap();
+    std::fs::hard_link(directory.path().join("data/mine"), directory.path().join("linked")).unwrap();
     let before = directory.path().join("data/mine").metadata().unwrap();
     assert!(refusal(directory.path(), "linked").contains("2 hard links"));
     let after = directory.path().join("data/mine").metadata().unwrap();
@@ -151,34 +122,19 @@ fn p1_a_hard_link_into_a_protected_folder_is_refused() {
 fn p1_a_protected_path_is_refused_and_its_prefix_sibling_is_not() {
     let directory = sample();
     let before = snapshot(directory.path());
-    let protect = [
-        ProtectedPath::parse("data/").unwrap(),
-        ProtectedPath::parse("nginx/conf.d/site.conf").unwrap(),
-    ];
+    let protect =
+        [ProtectedPath::parse("data/").unwrap(), ProtectedPath::parse("nginx/conf.d/site.conf").unwrap()];
     let tree = Tree::open(directory.path(), Calls::default()).unwrap();
     let files = Transactions::new(&tree);
-    for name in [
-        "data",
-        "data/mine",
-        "data/new/file",
-        "nginx/conf.d/site.conf",
-        "nginx/conf.d",
-        "nginx",
-    ] {
-        let set = FileSet {
-            changes: vec![write(".env", "x"), write(name, "x")],
-        };
+    for name in ["data", "data/mine", "data/new/file", "nginx/conf.d/site.conf", "nginx/conf.d", "nginx"] {
+        let set = FileSet { changes: vec![write(".env", "x"), write(name, "x")] };
         let error = files.prepare(&operation(), &set, &protect).unwrap_err();
         assert!(matches!(error, FilesError::Protected { .. }), "{name}: {error}");
-        let set = FileSet {
-            changes: vec![delete(name)],
-        };
+        let set = FileSet { changes: vec![delete(name)] };
         assert!(files.prepare(&operation(), &set, &protect).is_err(), "{name}");
     }
     assert_eq!(snapshot(directory.path()), before);
-    let set = FileSet {
-        changes: vec![write("data2/x", "x"), write("nginx/conf.d/site.conf2", "x")],
-    };
+    let set = FileSet { changes: vec![write("data2/x", "x"), write("nginx/conf.d/site.conf2", "x")] };
     files.prepare(&operation(), &set, &protect).unwrap();
     files.commit(&operation()).unwrap();
 }
@@ -186,23 +142,12 @@ fn p1_a_protected_path_is_refused_and_its_prefix_sibling_is_not() {
 #[test]
 fn a_set_that_contradicts_itself_is_refused() {
     let directory = sample();
-    let owner = Some(Owner {
-        uid: u32::MAX,
-        gid: 0,
-    });
-    let strange = |mode, owner| Change::Write {
-        path: path("x"),
-        content: vec![],
-        mode,
-        owner,
-        before: Before::Any,
-    };
+    let owner = Some(Owner { uid: u32::MAX, gid: 0 });
+    let strange =
+        |mode, owner| Change::Write { path: path("x"), content: vec![], mode, owner, before: Before::Any };
     let cases = [
         (vec![write("a", "1"), write("a", "2")], "named twice"),
-        (
-            vec![write("a/b", "1"), write("a-b", "1"), write("a", "2")],
-            "also the folder of a/b",
-        ),
+        (vec![write("a/b", "1"), write("a-b", "1"), write("a", "2")], "also the folder of a/b"),
         (vec![strange(Some(0o4755), None)], "above 0777"),
         (vec![strange(None, owner)], "no user or group"),
     ];
@@ -214,9 +159,7 @@ fn a_set_that_contradicts_itself_is_refused() {
 
 #[test]
 fn an_agents_folder_that_is_not_ours_is_refused() {
-    let set = FileSet {
-        changes: vec![write(".env", "TAG=v2\n")],
-    };
+    let set = FileSet { changes: vec![write(".env", "TAG=v2\n")] };
     let (directory, outside) = (sample(), tempfile::tempdir().unwrap());
     symlink(outside.path(), directory.path().join(".tenantry")).unwrap();
     let error = run(directory.path(), Calls::default(), &set).unwrap_err();
@@ -254,34 +197,29 @@ fn a_folder_swapped_for_a_symlink_during_the_write_leads_nowhere() {
     let (directory, outside) = (sample(), tempfile::tempdir().unwrap());
     std::fs::write(outside.path().join("site.conf"), "outside").unwrap();
     let folder = directory.path().join("nginx/conf.d");
-    let hook = Swap {
-        folder: folder.clone(),
-        outside: outside.path().to_owned(),
-    };
+    let hook = Swap { folder: folder.clone(), outside: outside.path().to_owned() };
     // The write goes to the folder that was checked, wherever that is now; making it durable meets the symlink.
     let error = run(directory.path(), Calls::with(Arc::new(hook)), &upgrade()).unwrap_err();
-    assert!(
-        error.to_string().contains("nginx/conf.d: there is a symlink"),
-        "{error}"
-    );
-    assert_eq!(
-        std::fs::read(outside.path().join("site.conf")).unwrap(),
-        b"outside"
-    );
+    assert!(error.to_string().contains("nginx/conf.d: there is a symlink"), "{error}");
+    assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
 /// A tenant's directory with a folder on another mount.
-struct Mounted(tempfile::TempDir);
+pub struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = sample();
         let inner = directory.path().join("other");
         std::fs::create_dir(&inner).unwrap();
         Mount::tmpfs_at(&inner, "size=1m");
         std::fs::write(inner.join("kept.conf"), "old\n").unwrap();
         Self(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -291,44 +229,36 @@ impl Drop for Mounted {
     }
 }
 
+/// An upgrade of [`Mounted`].
+pub fn with_another_mount() -> FileSet {
+    let mut set = upgrade();
+    set.changes.extend([write("other/kept.conf", "new\n"), write("other/sub/new.conf", "new\n")]);
+    set
+}
+
 #[test]
 fn p6_a_file_on_another_mount_is_staged_beside_itself_and_crashes_as_well() {
-    let mut set = upgrade();
-    set.changes.extend([
-        write("other/kept.conf", "new\n"),
-        write("other/sub/new.conf", "new\n"),
-    ]);
+    let set = with_another_mount();
     let (old, new, total) = {
         let mounted = Mounted::new();
-        let old = snapshot(mounted.0.path());
+        let old = snapshot(mounted.path());
         let counter = Faulty::counting();
-        run(mounted.0.path(), Calls::with(counter.clone()), &set).unwrap();
-        let tree = Tree::open(mounted.0.path(), Calls::default()).unwrap();
+        run(mounted.path(), Calls::with(counter.clone()), &set).unwrap();
+        let tree = Tree::open(mounted.path(), Calls::default()).unwrap();
         Transactions::new(&tree).finish(&operation()).unwrap();
-        let new = snapshot(mounted.0.path());
-        assert_eq!(
-            new[Path::new("other/sub/new.conf")].0.as_deref(),
-            Some(&b"new\n"[..])
-        );
+        let new = snapshot(mounted.path());
+        assert_eq!(new[Path::new("other/sub/new.conf")].0.as_deref(), Some(&b"new\n"[..]));
         Transactions::new(&tree).restore(&operation()).unwrap();
-        assert_eq!(snapshot(mounted.0.path()), old);
+        assert_eq!(snapshot(mounted.path()), old);
         (old, new, counter.seen())
     };
     for at in 0..total {
         let mounted = Mounted::new();
-        run(mounted.0.path(), Calls::with(Faulty::new(at, Fault::Torn)), &set).unwrap_err();
-        let tree = Tree::open(mounted.0.path(), Calls::default()).unwrap();
+        run(mounted.path(), Calls::with(Faulty::new(at, Fault::Torn)), &set).unwrap_err();
+        let tree = Tree::open(mounted.path(), Calls::default()).unwrap();
         let state = Transactions::new(&tree).recover(&operation()).unwrap();
-        let wanted = if state == TransactionState::Done {
-            &new
-        } else {
-            &old
-        };
-        assert_eq!(
-            &snapshot(mounted.0.path()),
-            wanted,
-            "crash at effect {at}, {state:?}"
-        );
+        let wanted = if state == TransactionState::Done { &new } else { &old };
+        assert_eq!(&snapshot(mounted.path()), wanted, "crash at effect {at}, {state:?}");
     }
 }
 
@@ -337,16 +267,8 @@ fn a_file_that_is_a_mount_point_is_refused() {
     let directory = sample();
     let at = directory.path().join("nginx/old.conf");
     let source = directory.path().join("data/mine");
-    let done = Command::new("mount")
-        .arg("--bind")
-        .arg(&source)
-        .arg(&at)
-        .status()
-        .unwrap();
-    assert!(
-        done.success(),
-        "these tests mount file systems and must be run by root"
-    );
+    let done = Command::new("mount").arg("--bind").arg(&source).arg(&at).status().unwrap();
+    assert!(done.success(), "these tests mount file systems and must be run by root");
     let message = refusal(directory.path(), "nginx/old.conf");
     unmount(&at);
     assert!(message.contains("a mount point"), "{message}");

@@ -11,19 +11,10 @@ fn an_upgrade_changes_exactly_what_was_asked_and_keeps_modes_and_owners() {
     let before = snapshot(sample().path());
     let after = upgraded();
     let at = |name: &str| after.get(Path::new(name)).cloned();
-    assert_eq!(
-        at("docker-compose.yml").unwrap(),
-        (Some(b"services: {new: {}}\n".to_vec()), 0o644, 0, 0)
-    );
+    assert_eq!(at("docker-compose.yml").unwrap(), (Some(b"services: {new: {}}\n".to_vec()), 0o644, 0, 0));
     assert_eq!(at(".env").unwrap(), (Some(b"TAG=v2\n".to_vec()), 0o600, 0, 0));
-    assert_eq!(
-        at("nginx/conf.d/site.conf").unwrap(),
-        (Some(b"new site\n".to_vec()), 0o640, 1000, 1001)
-    );
-    assert_eq!(
-        at("new/deep/routes.conf").unwrap(),
-        (Some(b"routes\n".to_vec()), 0o640, 33, 34)
-    );
+    assert_eq!(at("nginx/conf.d/site.conf").unwrap(), (Some(b"new site\n".to_vec()), 0o640, 1000, 1001));
+    assert_eq!(at("new/deep/routes.conf").unwrap(), (Some(b"routes\n".to_vec()), 0o640, 33, 34));
     assert_eq!(at("new/deep").unwrap().1, 0o755);
     assert_eq!(at("nginx/old.conf"), None);
     assert_eq!(at("data/mine"), before.get(Path::new("data/mine")).cloned());
@@ -62,9 +53,7 @@ fn a_folder_that_was_made_stays_if_somebody_put_something_in_it() {
     let directory = sample();
     run(directory.path(), Calls::default(), &upgrade()).unwrap();
     std::fs::write(directory.path().join("new/deep/mine"), "x").unwrap();
-    Transactions::new(&opened(directory.path()))
-        .restore(&operation())
-        .unwrap();
+    Transactions::new(&opened(directory.path())).restore(&operation()).unwrap();
     assert!(directory.path().join("new/deep/mine").exists());
     assert!(!directory.path().join("new/deep/routes.conf").exists());
 }
@@ -74,9 +63,7 @@ fn what_is_already_as_wanted_keeps_its_inode() {
     let directory = sample();
     let inode = |name: &str| directory.path().join(name).metadata().unwrap().ino();
     let (same, other) = (inode(".env"), inode("docker-compose.yml"));
-    let set = FileSet {
-        changes: vec![write(".env", "TAG=v1\n"), write("docker-compose.yml", "new\n")],
-    };
+    let set = FileSet { changes: vec![write(".env", "TAG=v1\n"), write("docker-compose.yml", "new\n")] };
     run(directory.path(), Calls::default(), &set).unwrap();
     assert_eq!(inode(".env"), same);
     assert_ne!(inode("docker-compose.yml"), other);
@@ -100,18 +87,10 @@ fn a_file_that_is_not_what_the_plan_saw_stops_everything() {
     };
     for wrong in [Before::Missing, Before::Is(sha256(b"TAG=v0\n"))] {
         let error = run(directory.path(), Calls::default(), &change(wrong)).unwrap_err();
-        assert!(
-            matches!(&error, FilesError::Moved { path } if path == ".env"),
-            "{error}"
-        );
+        assert!(matches!(&error, FilesError::Moved { path } if path == ".env"), "{error}");
     }
     assert_eq!(snapshot(directory.path()), before);
-    run(
-        directory.path(),
-        Calls::default(),
-        &change(Before::Is(sha256(b"TAG=v1\n"))),
-    )
-    .unwrap();
+    run(directory.path(), Calls::default(), &change(Before::Is(sha256(b"TAG=v1\n")))).unwrap();
 }
 
 #[test]
@@ -123,10 +102,7 @@ fn a_file_edited_between_prepare_and_commit_stops_everything() {
     std::fs::write(directory.path().join("nginx/conf.d/site.conf"), "by hand\n").unwrap();
     let edited = snapshot(directory.path());
     let error = files.commit(&operation()).unwrap_err();
-    assert!(
-        matches!(&error, FilesError::Moved { path } if path == "nginx/conf.d/site.conf"),
-        "{error}"
-    );
+    assert!(matches!(&error, FilesError::Moved { path } if path == "nginx/conf.d/site.conf"), "{error}");
     assert_eq!(files.state(&operation()).unwrap(), TransactionState::Prepared);
     assert_eq!(files.recover(&operation()).unwrap(), TransactionState::None);
     assert_eq!(snapshot(directory.path()), edited);
@@ -138,23 +114,12 @@ fn prepared_again_it_starts_afresh_and_a_committed_one_is_not_prepared_again() {
     let directory = sample();
     let tree = opened(directory.path());
     let files = Transactions::new(&tree);
-    files
-        .prepare(
-            &operation(),
-            &FileSet {
-                changes: vec![write(".env", "TAG=other\n")],
-            },
-            &[],
-        )
-        .unwrap();
+    files.prepare(&operation(), &FileSet { changes: vec![write(".env", "TAG=other\n")] }, &[]).unwrap();
     files.prepare(&operation(), &upgrade(), &[]).unwrap();
     files.commit(&operation()).unwrap();
     files.commit(&operation()).unwrap();
     assert_eq!(snapshot(directory.path()), upgraded());
-    assert!(matches!(
-        files.prepare(&operation(), &upgrade(), &[]),
-        Err(FilesError::Invalid { .. })
-    ));
+    assert!(matches!(files.prepare(&operation(), &upgrade(), &[]), Err(FilesError::Invalid { .. })));
 }
 
 #[test]
@@ -181,9 +146,7 @@ fn p12_our_own_folder_is_for_our_eyes_only() {
 fn only_the_named_restore_points_stay() {
     let directory = sample();
     for name in ["a", "b", "c"] {
-        let set = FileSet {
-            changes: vec![write(".env", &format!("TAG={name}\n"))],
-        };
+        let set = FileSet { changes: vec![write(".env", &format!("TAG={name}\n"))] };
         run_as(directory.path(), name, &set);
     }
     let tree = opened(directory.path());
@@ -193,10 +156,7 @@ fn only_the_named_restore_points_stay() {
     files.prune(&[id("b")]).unwrap();
     assert!(files.restore_point(&id("b")).unwrap().is_some());
     assert!(files.restore_point(&id("a")).unwrap().is_none());
-    assert!(matches!(
-        files.restore(&id("c")),
-        Err(FilesError::NoRestorePoint(_))
-    ));
+    assert!(matches!(files.restore(&id("c")), Err(FilesError::NoRestorePoint(_))));
 }
 
 #[test]
@@ -219,6 +179,21 @@ fn p9_a_damaged_restore_point_is_not_restored() {
 }
 
 #[test]
+fn p9_an_index_that_says_something_else_is_noticed() {
+    let directory = sample();
+    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    let at = directory.path().join(".tenantry/restore/op-1/index");
+    let text = std::fs::read_to_string(&at).unwrap();
+    // 0640 becomes 0666.
+    let changed = text.replace("\"mode\":416", "\"mode\":438");
+    assert_ne!(text, changed);
+    std::fs::write(&at, changed).unwrap();
+    let tree = opened(directory.path());
+    let error = Transactions::new(&tree).restore(&operation()).unwrap_err();
+    assert!(error.to_string().contains("checksum"), "{error}");
+}
+
+#[test]
 fn the_stage_is_a_tree_of_its_own_that_goes_with_the_operation() {
     let directory = sample();
     let tree = opened(directory.path());
@@ -229,10 +204,7 @@ fn the_stage_is_a_tree_of_its_own_that_goes_with_the_operation() {
     assert!(stage.copy(&tree, &path(".env")).unwrap());
     assert!(!stage.copy(&tree, &path("absent")).unwrap());
     assert!(stage.has(&path(".env")).unwrap() && !stage.has(&path("absent")).unwrap());
-    assert_eq!(
-        std::fs::read(stage.path().join("nginx/conf.d/new.conf")).unwrap(),
-        b"newer"
-    );
+    assert_eq!(std::fs::read(stage.path().join("nginx/conf.d/new.conf")).unwrap(), b"newer");
     let files = Transactions::new(&tree);
     assert_eq!(files.pending().unwrap(), [operation()]);
     files.finish(&operation()).unwrap();
@@ -244,15 +216,9 @@ fn the_stage_is_a_tree_of_its_own_that_goes_with_the_operation() {
 fn a_directory_is_made_with_what_is_missing_above_it() {
     let base = tempfile::tempdir().unwrap();
     let wanted = base.path().join("a/b");
-    assert!(matches!(
-        Tree::open(&wanted, Calls::default()),
-        Err(FilesError::NoDirectory(_))
-    ));
+    assert!(matches!(Tree::open(&wanted, Calls::default()), Err(FilesError::NoDirectory(_))));
     let tree = Tree::create(&wanted, Calls::default()).unwrap();
-    assert_eq!(
-        (tree.directory(), wanted.metadata().unwrap().mode() & 0o777),
-        (wanted.as_path(), 0o755)
-    );
+    assert_eq!((tree.directory(), wanted.metadata().unwrap().mode() & 0o777), (wanted.as_path(), 0o755));
     Tree::create(&wanted, Calls::default()).unwrap();
     assert!(tree.free_bytes().unwrap() > 0);
 }
