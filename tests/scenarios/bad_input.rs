@@ -14,23 +14,13 @@ type Case = (&'static str, Vec<(&'static str, String)>, &'static [&'static str])
 fn cases(repository: &str) -> Vec<Case> {
     let listed = "files:\n- source: docker-compose.yml.tera\n".to_owned();
     let with = |content: &str| {
-        vec![
-            ("bundle.yaml", listed.clone()),
-            ("docker-compose.yml.tera", content.to_owned()),
-        ]
+        vec![("bundle.yaml", listed.clone()), ("docker-compose.yml.tera", content.to_owned())]
     };
     let described = |bundle: &str| {
-        vec![
-            ("bundle.yaml", bundle.to_owned()),
-            ("docker-compose.yml", sample::compose_file(repository)),
-        ]
+        vec![("bundle.yaml", bundle.to_owned()), ("docker-compose.yml", sample::compose_file(repository))]
     };
     vec![
-        (
-            "no bundle.yaml",
-            vec![("docker-compose.yml", "services: {}".to_owned())],
-            &["bundle.yaml"],
-        ),
+        ("no bundle.yaml", vec![("docker-compose.yml", "services: {}".to_owned())], &["bundle.yaml"]),
         (
             "undefined variable",
             with("services: {web: {image: {{ values.nope }}}}"),
@@ -92,28 +82,21 @@ async fn a_bundle_that_cannot_be_used_refuses_the_tenant_and_names_the_place() -
     manifest["spec"]["protect"] = json!(["content/"]);
     world.apply(&manifest).await?;
     for (what, files, named) in cases(&repository) {
-        let files: Vec<(&str, &str)> = files
-            .iter()
-            .map(|(path, content)| (*path, content.as_str()))
-            .collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, content)| (*path, content.as_str())).collect();
         world.bundle("sample", &files).await?;
         let says = |tenant: &tenantry_api::Tenant| {
             let message = condition(tenant, "Ready").2;
             phase_of(tenant) == Some(Phase::Refused) && named.iter().all(|word| message.contains(word))
         };
-        world
-            .until("acme", &format!("{what}: refused naming {named:?}"), SOON, says)
-            .await?;
+        world.until("acme", &format!("{what}: refused naming {named:?}"), SOON, says).await?;
         ensure!(
             project.containers()?.is_empty() && !project.directory.join("docker-compose.yml").exists(),
             "{what}"
         );
     }
     let good = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = good
-        .iter()
-        .map(|(path, content)| (*path, content.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> = good.iter().map(|(path, content)| (*path, content.as_str())).collect();
     world.bundle("sample", &files).await?;
     world.until_ready_at("acme", "v1").await?;
     Ok(())
@@ -129,13 +112,8 @@ async fn p12_a_compose_file_that_does_not_parse_aborts_without_quoting_values() 
     project.write("content/index.md", "own\n")?;
     let mut files = sample::bundle_files(&repository, "hello");
     // Compose quotes the value in its error: it must not get out of the host.
-    files[1]
-        .1
-        .push_str("    ports: [\"${TOKEN}:nonsense:${TOKEN}\"]\n");
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(path, content)| (*path, content.as_str()))
-        .collect();
+    files[1].1.push_str("    ports: [\"${TOKEN}:nonsense:${TOKEN}\"]\n");
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
     world.bundle("sample", &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");
@@ -143,11 +121,7 @@ async fn p12_a_compose_file_that_does_not_parse_aborts_without_quoting_values() 
     let ended =
         |tenant: &tenantry_api::Tenant| matches!(phase_of(tenant), Some(Phase::Aborted | Phase::Refused));
     let tenant = world.until("acme", "the upgrade ends", SOON, ended).await?;
-    ensure!(
-        condition(&tenant, "Ready").2.contains("compose"),
-        "{}",
-        condition(&tenant, "Ready").2
-    );
+    ensure!(condition(&tenant, "Ready").2.contains("compose"), "{}", condition(&tenant, "Ready").2);
     ensure!(project.containers()?.is_empty() && !project.directory.join("docker-compose.yml").exists());
     world.assert_canary_unseen().await
 }

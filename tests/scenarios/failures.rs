@@ -32,21 +32,14 @@ async fn fail(
     assert_eq!(condition(&tenant, "Reconciling").0, "False");
     if phase != Phase::Held {
         assert_eq!(installed.project.answer("/version").await?, "v1");
-        assert_eq!(
-            installed.project.read(".env")?,
-            sample::env_file("v1", installed.project.port)
-        );
+        assert_eq!(installed.project.read(".env")?, sample::env_file("v1", installed.project.port));
         installed.project.assert_hand_run_changes_nothing()?;
     }
     Ok(tenant)
 }
 
 fn outcome(tenant: &Tenant) -> Option<Outcome> {
-    tenant
-        .status
-        .as_ref()
-        .and_then(|status| status.upgrade.as_ref())
-        .and_then(|upgrade| upgrade.outcome)
+    tenant.status.as_ref().and_then(|status| status.upgrade.as_ref()).and_then(|upgrade| upgrade.outcome)
 }
 
 #[tokio::test]
@@ -60,79 +53,30 @@ async fn p4_p9_p16_a_release_that_never_gets_healthy_is_rolled_back_and_not_trie
     let tenant = fail(&world, &installed, &manifest, "v2", Phase::RolledBack).await?;
     assert_eq!(outcome(&tenant), Some(Outcome::RolledBack));
     let (ready, _, message) = condition(&tenant, "Ready");
-    ensure!(
-        ready == "False" && message.contains("web"),
-        "the message names the service: {message}"
-    );
-    let first = tenant
-        .status
-        .clone()
-        .unwrap_or_default()
-        .upgrade
-        .context("an upgrade")?;
+    ensure!(ready == "False" && message.contains("web"), "the message names the service: {message}");
+    let first = tenant.status.clone().unwrap_or_default().upgrade.context("an upgrade")?;
 
     // Nothing but a retry or another target makes it try again.
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "again"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "again"}}})).await?;
     let handled = |tenant: &Tenant| {
         let handled = tenant.status.as_ref().and_then(|status| status.handled.as_ref());
         handled.and_then(|handled| handled.reconcile.as_deref()) == Some("again")
     };
-    let tenant = world
-        .until(
-            "acme",
-            "the annotation is handled",
-            tenantry_tests::world::SOON,
-            handled,
-        )
-        .await?;
-    assert_eq!(
-        tenant
-            .status
-            .unwrap_or_default()
-            .upgrade
-            .map(|upgrade| upgrade.id),
-        Some(first.id.clone())
-    );
+    let tenant =
+        world.until("acme", "the annotation is handled", tenantry_tests::world::SOON, handled).await?;
+    assert_eq!(tenant.status.unwrap_or_default().upgrade.map(|upgrade| upgrade.id), Some(first.id.clone()));
 
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/retry": "1"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/retry": "1"}}})).await?;
     let tried_again = |tenant: &Tenant| {
         let upgrade = tenant.status.as_ref().and_then(|status| status.upgrade.as_ref());
         upgrade.is_some_and(|upgrade| upgrade.id != first.id && upgrade.outcome == Some(Outcome::RolledBack))
     };
-    let tenant = world
-        .until(
-            "acme",
-            "a retry fails again",
-            tenantry_tests::world::SOON,
-            tried_again,
-        )
-        .await?;
-    assert_eq!(
-        tenant
-            .status
-            .unwrap_or_default()
-            .upgrade
-            .context("an upgrade")?
-            .attempt,
-        2
-    );
+    let tenant = world.until("acme", "a retry fails again", tenantry_tests::world::SOON, tried_again).await?;
+    assert_eq!(tenant.status.unwrap_or_default().upgrade.context("an upgrade")?.attempt, 2);
 
     world.patch("acme", json!({"spec": {"imageTag": "v3"}})).await?;
     let tenant = world.until_ready_at("acme", "v3").await?;
-    ensure!(
-        tenant.status.unwrap_or_default().blocked_target.is_none(),
-        "another target is not blocked"
-    );
+    ensure!(tenant.status.unwrap_or_default().blocked_target.is_none(), "another target is not blocked");
     world.assert_canary_unseen().await
 }
 
@@ -153,21 +97,12 @@ async fn p8_p16_an_image_that_the_registry_does_not_have_aborts_before_anything_
     let world = World::start("missing").await?;
     let installed = sample::install(&world, "missing")?;
     let before = installed.project.containers()?;
-    let tenant = fail(
-        &world,
-        &installed,
-        &world.tenant(&installed.project, "v1"),
-        "v9",
-        Phase::Aborted,
-    )
-    .await?;
+    let tenant =
+        fail(&world, &installed, &world.tenant(&installed.project, "v1"), "v9", Phase::Aborted).await?;
     assert_eq!(outcome(&tenant), Some(Outcome::Aborted));
     assert_eq!(installed.project.containers()?, before, "nothing was touched");
     let (_, _, message) = condition(&tenant, "Ready");
-    ensure!(
-        message.contains(&format!("{}:v9", installed.repository)),
-        "the image is named: {message}"
-    );
+    ensure!(message.contains(&format!("{}:v9", installed.repository)), "the image is named: {message}");
     world.assert_canary_unseen().await
 }
 
@@ -178,30 +113,14 @@ async fn p13_a_registry_that_the_hosts_policy_does_not_allow_is_refused() -> Res
     let manifest = world.tenant(&installed.project, "v1");
     world.apply(&manifest).await?;
     world.until_ready_at("acme", "v1").await?;
-    let foreign = format!(
-        "registry.invalid/{}",
-        installed.repository.split_once('/').context("a path")?.1
-    );
+    let foreign = format!("registry.invalid/{}", installed.repository.split_once('/').context("a path")?.1);
     let compose = installed.project.read("docker-compose.yml")?;
-    installed.project.write(
-        "docker-compose.yml",
-        &compose.replacen(&installed.repository, &foreign, 1),
-    )?;
+    installed.project.write("docker-compose.yml", &compose.replacen(&installed.repository, &foreign, 1))?;
     world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let ended = |tenant: &Tenant| {
-        matches!(
-            tenantry_tests::world::phase_of(tenant),
-            Some(Phase::Aborted | Phase::Refused)
-        )
+        matches!(tenantry_tests::world::phase_of(tenant), Some(Phase::Aborted | Phase::Refused))
     };
-    let tenant = world
-        .until(
-            "acme",
-            "the upgrade is refused",
-            tenantry_tests::world::SOON,
-            ended,
-        )
-        .await?;
+    let tenant = world.until("acme", "the upgrade is refused", tenantry_tests::world::SOON, ended).await?;
     let (_, _, message) = condition(&tenant, "Ready");
     ensure!(message.contains("registry.invalid"), "{message}");
     assert_eq!(installed.project.answer("/version").await?, "v1");
@@ -247,10 +166,7 @@ async fn p9_p11_a_first_installation_that_fails_takes_back_what_it_made() -> Res
     project.write(".env", &sample::env_file("none", project.port))?;
     project.write("content/index.md", "own\n")?;
     let files = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(path, content)| (*path, content.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
     world.bundle("sample", &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");
@@ -259,16 +175,9 @@ async fn p9_p11_a_first_installation_that_fails_takes_back_what_it_made() -> Res
     let tenant = world.until_phase("acme", Phase::RolledBack).await?;
     let status = tenant.status.unwrap_or_default();
     ensure!(status.deployed.is_none(), "nothing is deployed");
-    ensure!(
-        project.containers()?.is_empty(),
-        "its containers are gone: {:?}",
-        project.containers()?
-    );
+    ensure!(project.containers()?.is_empty(), "its containers are gone: {:?}", project.containers()?);
     ensure!(!project.directory.join("docker-compose.yml").exists());
-    ensure!(
-        !project.directory.join("config").exists(),
-        "folders that were made are gone"
-    );
+    ensure!(!project.directory.join("config").exists(), "folders that were made are gone");
     assert_eq!(project.read(".env")?, sample::env_file("none", project.port));
     Ok(())
 }
@@ -283,10 +192,7 @@ async fn p9_files_are_restored_with_the_images() -> Result<()> {
     project.write(".env", &sample::env_file("none", project.port))?;
     project.write("content/index.md", "own\n")?;
     let files = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(path, content)| (*path, content.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
     world.bundle("sample", &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");

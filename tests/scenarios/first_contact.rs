@@ -21,10 +21,7 @@ async fn a_project_that_differs_is_listed_and_left_alone_until_overwriting_is_as
     assert_eq!(reason, "AdoptionNeeded");
     ensure!(message.contains("IMAGE_TAG"), "{message}");
     assert_eq!(installed.project.containers()?, before);
-    assert_eq!(
-        installed.project.read(".env")?,
-        sample::env_file("v1", installed.project.port)
-    );
+    assert_eq!(installed.project.read(".env")?, sample::env_file("v1", installed.project.port));
 
     manifest["spec"]["adopt"] = json!("Overwrite");
     world.apply(&manifest).await?;
@@ -54,10 +51,7 @@ async fn p11_containers_made_from_another_directory_are_never_taken_over() -> Re
     world.apply(&manifest).await?;
     let tenant = world.until_phase("acme", Phase::AdoptionNeeded).await?;
     let (_, _, message) = condition(&tenant, "Ready");
-    ensure!(
-        message.contains(&installed.project.directory.display().to_string()),
-        "{message}"
-    );
+    ensure!(message.contains(&installed.project.directory.display().to_string()), "{message}");
     assert_eq!(installed.project.containers()?, before);
     Ok(())
 }
@@ -88,10 +82,7 @@ async fn deleting_a_tenant_stops_nothing_and_frees_the_directory() -> Result<()>
     let before = installed.project.containers()?;
     world.delete("acme").await?;
     eventually("the Tenant is gone", SOON, || async {
-        ensure!(
-            world.tenants().get_opt("acme").await?.is_none(),
-            "it is still there"
-        );
+        ensure!(world.tenants().get_opt("acme").await?.is_none(), "it is still there");
         Ok(())
     })
     .await?;

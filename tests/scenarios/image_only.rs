@@ -24,14 +24,8 @@ async fn p7_p10_p12_an_image_only_upgrade_patches_one_value_and_is_verified() ->
     manifest["spec"]["protect"] = json!(["content/"]);
     world.apply(&manifest).await?;
     let tenant = world.until_ready_at("acme", "v1").await?;
-    ensure!(
-        project.containers()? == containers,
-        "taking over an identical project changed its containers"
-    );
-    ensure!(
-        tenant.status.unwrap_or_default().upgrade.is_none(),
-        "taking over needs no operation"
-    );
+    ensure!(project.containers()? == containers, "taking over an identical project changed its containers");
+    ensure!(tenant.status.unwrap_or_default().upgrade.is_none(), "taking over needs no operation");
 
     manifest["spec"]["imageTag"] = json!("v2");
     world.apply(&manifest).await?;
@@ -49,36 +43,20 @@ async fn p7_p10_p12_an_image_only_upgrade_patches_one_value_and_is_verified() ->
     assert_eq!((upgrade.from.as_deref(), upgrade.to.as_str()), (Some("v1"), "v2"));
     assert_eq!(upgrade.outcome, Some(Outcome::Succeeded));
     let phases: Vec<Phase> = upgrade.phases.iter().map(|phase| phase.name).collect();
-    for phase in [
-        Phase::Planning,
-        Phase::Pulling,
-        Phase::Writing,
-        Phase::Starting,
-        Phase::Verifying,
-    ] {
+    for phase in [Phase::Planning, Phase::Pulling, Phase::Writing, Phase::Starting, Phase::Verifying] {
         ensure!(phases.contains(&phase), "{phase:?} is not among {phases:?}");
     }
     let deployed = status.deployed.context("what is deployed")?;
     for image in &deployed.images {
         let running = project.inspect(&image.service, "{{.Image}}")?;
-        assert_eq!(
-            image.image_id, running,
-            "{} is said to run what it runs",
-            image.service
-        );
+        assert_eq!(image.image_id, running, "{} is said to run what it runs", image.service);
     }
     assert_eq!(condition(&tenant, "Ready").0, "True");
     assert_eq!(
-        (
-            condition(&tenant, "Reconciling").0.as_str(),
-            condition(&tenant, "Stalled").0.as_str()
-        ),
+        (condition(&tenant, "Reconciling").0.as_str(), condition(&tenant, "Stalled").0.as_str()),
         ("False", "False")
     );
-    ensure!(
-        condition(&tenant, "Ready").2.contains("worker"),
-        "Ready names services without healthcheck"
-    );
+    ensure!(condition(&tenant, "Ready").2.contains("worker"), "Ready names services without healthcheck");
     assert_eq!(
         fingerprint(&project.directory.join("content"))?,
         content,
@@ -95,22 +73,12 @@ async fn p10_a_service_that_stops_later_is_degraded_and_ready_again_when_it_is_b
     world.apply(&world.tenant(&installed.project, "v1")).await?;
     world.until_ready_at("acme", "v1").await?;
     installed.project.compose(&["stop", "worker"])?;
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "1"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "1"}}})).await?;
     let tenant = world.until_phase("acme", Phase::Degraded).await?;
     let (ready, _, message) = condition(&tenant, "Ready");
     ensure!(ready == "False" && message.contains("worker"), "{message}");
     installed.project.compose(&["start", "worker"])?;
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "2"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "2"}}})).await?;
     world.until_phase("acme", Phase::Ready).await?;
     Ok(())
 }
@@ -154,12 +122,7 @@ async fn a_moved_tag_is_a_new_target_only_when_asked_for() -> Result<()> {
     test_images::docker(&["rmi", &other, &format!("{other}-kept")])?;
     assert_eq!(project.inspect("web", "{{.Image}}")?, before);
 
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "now"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "now"}}})).await?;
     eventually("the moved tag is deployed", Duration::from_mins(1), || async {
         let seen = project.answer("/version").await?;
         ensure!(seen == "v1-moved", "{seen}");

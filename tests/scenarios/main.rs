@@ -1,11 +1,6 @@
 //! Scenarios on real parts. Each says which promise or which line of the design it tries.
 // A scenario reads as one story and fails by panicking.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
 mod bad_input;
 mod failures;
@@ -15,4 +10,5 @@ mod one_machine;
 mod release;
 mod resource_rules;
 mod sample;
+mod telling;
 mod unplugged;

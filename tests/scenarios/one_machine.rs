@@ -21,10 +21,7 @@ impl Up {
     fn start(folder: &Path, listen: &str) -> Result<Self> {
         let ready = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder.join("up.log"))?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("up.log"))?;
         let mut child = Command::new(program("tenantry")?)
             .args(["up", "--exit-on-stdin-close", "--listen", listen])
             .args(["--allow-registry", &required("TENANTRY_TEST_REGISTRY")?])
@@ -41,9 +38,8 @@ impl Up {
         let stdin = child.stdin.take();
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
-            if let Some(ready) = std::fs::read(&ready)
-                .ok()
-                .and_then(|text| serde_json::from_slice(&text).ok())
+            if let Some(ready) =
+                std::fs::read(&ready).ok().and_then(|text| serde_json::from_slice(&text).ok())
             {
                 return Ok(Self { child, stdin, ready });
             }
@@ -67,10 +63,7 @@ impl Up {
 
     fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let kubeconfig = self.ready["kubeconfig"].as_str().context("a kubeconfig")?;
-        let output = Command::new("kubectl")
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .output()?;
+        let output = Command::new("kubectl").args(arguments).env("KUBECONFIG", kubeconfig).output()?;
         ensure!(
             output.status.success(),
             "kubectl {arguments:?}: {}",
@@ -81,8 +74,7 @@ impl Up {
 
     fn until_phase(&self, phase: &str) -> Result<()> {
         let path = format!("jsonpath={{.status.phase}}={phase}");
-        self.kubectl(&["wait", "tenant/acme", "--for", &path, "--timeout=90s"])
-            .map(drop)
+        self.kubectl(&["wait", "tenant/acme", "--for", &path, "--timeout=90s"]).map(drop)
     }
 }
 
@@ -122,12 +114,9 @@ async fn one_server_without_a_cluster_keeps_its_state_and_its_tenants_over_a_res
     std::fs::write(&file, manifest.to_string())?;
     up.kubectl(&["apply", "-f", &file.to_string_lossy()])?;
     up.until_phase("Ready")?;
-    let listed = up.kubectl(&["get", "tenants"])?;
+    let table = up.kubectl(&["get", "tenants"])?;
     for column in ["HOST", "TAG", "DEPLOYED", "PHASE", "READY", "MESSAGE", "AGE"] {
-        ensure!(
-            listed.lines().next().is_some_and(|head| head.contains(column)),
-            "{listed}"
-        );
+        ensure!(table.lines().next().is_some_and(|head| head.contains(column)), "{table}");
     }
     let running = project.containers()?;
     up.end()?;
@@ -135,32 +124,18 @@ async fn one_server_without_a_cluster_keeps_its_state_and_its_tenants_over_a_res
     assert_eq!(project.answer("/version").await?, "v1");
 
     let up = Up::start(folder, &listen)?;
-    up.kubectl(&[
-        "patch",
-        "tenant",
-        "acme",
-        "--type",
-        "merge",
-        "-p",
-        r#"{"spec":{"imageTag":"v2"}}"#,
-    ])?;
+    up.kubectl(&["patch", "tenant", "acme", "--type", "merge", "-p", r#"{"spec":{"imageTag":"v2"}}"#])?;
     let deployed = "jsonpath={.status.deployed.imageTag}=v2";
     up.kubectl(&["wait", "tenant/acme", "--for", deployed, "--timeout=90s"])?;
     up.until_phase("Ready")?;
     assert_eq!(project.answer("/version").await?, "v2");
     let story = up.kubectl(&["describe", "tenant", "acme"])?;
-    ensure!(
-        story.contains("v2") && story.contains("Events:") && story.contains("succeeded"),
-        "{story}"
-    );
+    ensure!(story.contains("v2") && story.contains("Events:") && story.contains("succeeded"), "{story}");
     let second = Command::new(program("tenantry")?)
         .args(["up", "--listen", &listen, "--state-dir"])
         .arg(folder.join("state"))
         .stdin(Stdio::null())
         .output()?;
-    ensure!(
-        !second.status.success(),
-        "a second `tenantry up` on the same state must be refused"
-    );
+    ensure!(!second.status.success(), "a second `tenantry up` on the same state must be refused");
     up.end()
 }

@@ -10,10 +10,7 @@ use tenantry_tests::world::{World, condition};
 use crate::sample;
 
 async fn put_bundle(world: &World, files: &[(&str, String)]) -> Result<()> {
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(path, content)| (*path, content.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
     world.bundle("sample", &files).await
 }
 
@@ -38,44 +35,26 @@ async fn p1_p7_p11_a_release_is_installed_and_upgraded_with_its_files() -> Resul
     assert_eq!(project.answer("/version").await?, "v1");
     ensure!(project.answer("/config").await?.contains("hello v1"));
     let files = tenant.status.unwrap_or_default().plan.context("a plan")?.files;
-    assert_eq!(
-        (files.created, files.modified, files.deleted, files.unchanged),
-        (2, 0, 0, 0)
-    );
+    assert_eq!((files.created, files.modified, files.deleted, files.unchanged), (2, 0, 0, 0));
     project.assert_hand_run_changes_nothing()?;
 
     world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let tenant = world.until_ready_at("acme", "v2").await?;
     assert_eq!(project.answer("/version").await?, "v2");
-    ensure!(
-        project.answer("/config").await?.contains("hello v2"),
-        "the mounted file was read as it is now"
-    );
+    ensure!(project.answer("/config").await?.contains("hello v2"), "the mounted file was read as it is now");
     let plan = tenant.status.unwrap_or_default().plan.context("a plan")?;
-    assert_eq!(
-        plan.approach,
-        Approach::Release,
-        "Auto chose Release, for a file changes"
-    );
-    assert_eq!(
-        (plan.files.created, plan.files.modified, plan.files.unchanged),
-        (0, 1, 1)
-    );
+    assert_eq!(plan.approach, Approach::Release, "Auto chose Release, for a file changes");
+    assert_eq!((plan.files.created, plan.files.modified, plan.files.unchanged), (0, 1, 1));
     project.assert_hand_run_changes_nothing()?;
 
     // Only the mounted file changes: compose itself would do nothing, and the old file would be served for ever.
     put_bundle(&world, &sample::bundle_files(&repository, "good evening")).await?;
     world
-        .until(
-            "acme",
-            "the new greeting is deployed",
-            tenantry_tests::world::SOON,
-            |tenant| {
-                let upgrade = tenant.status.as_ref().and_then(|status| status.upgrade.as_ref());
-                let ready = tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready);
-                ready && upgrade.is_some_and(|upgrade| upgrade.from.as_deref() == Some("v2"))
-            },
-        )
+        .until("acme", "the new greeting is deployed", tenantry_tests::world::SOON, |tenant| {
+            let upgrade = tenant.status.as_ref().and_then(|status| status.upgrade.as_ref());
+            let ready = tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready);
+            ready && upgrade.is_some_and(|upgrade| upgrade.from.as_deref() == Some("v2"))
+        })
         .await?;
     ensure!(
         project.answer("/config").await?.contains("good evening v2"),
@@ -110,21 +89,10 @@ async fn p7_a_managed_env_is_rendered_whole_and_its_readers_are_named() -> Resul
     world.until_ready_at("acme", "v1").await?;
     world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let tenant = world.until_ready_at("acme", "v2").await?;
-    let recreates = tenant
-        .status
-        .unwrap_or_default()
-        .plan
-        .context("a plan")?
-        .recreates;
-    let worker = recreates
-        .iter()
-        .find(|recreate| recreate.service == "worker")
-        .context("worker is recreated")?;
-    ensure!(
-        worker.cause.contains(".env") || worker.cause.contains("image"),
-        "{}",
-        worker.cause
-    );
+    let recreates = tenant.status.unwrap_or_default().plan.context("a plan")?.recreates;
+    let worker =
+        recreates.iter().find(|recreate| recreate.service == "worker").context("worker is recreated")?;
+    ensure!(worker.cause.contains(".env") || worker.cause.contains("image"), "{}", worker.cause);
     project.assert_hand_run_changes_nothing()?;
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(project.directory.join(".env"))?.permissions(),
@@ -142,9 +110,7 @@ async fn a_file_that_the_release_no_longer_has_is_deleted_unless_it_was_edited()
     project.write(".env", &sample::env_file("none", project.port))?;
     project.write("content/index.md", "own\n")?;
     let mut files = sample::bundle_files(&repository, "hello");
-    files[0]
-        .1
-        .push_str("- source: extra/one.txt\n- source: extra/two.txt\n");
+    files[0].1.push_str("- source: extra/one.txt\n- source: extra/two.txt\n");
     files.push(("extra/one.txt", "one\n".to_owned()));
     files.push(("extra/two.txt", "two\n".to_owned()));
     put_bundle(&world, &files).await?;
@@ -154,31 +120,18 @@ async fn a_file_that_the_release_no_longer_has_is_deleted_unless_it_was_edited()
 
     put_bundle(&world, &sample::bundle_files(&repository, "hello again")).await?;
     let tenant = world
-        .until(
-            "acme",
-            "the smaller release runs",
-            tenantry_tests::world::SOON,
-            |tenant| {
-                let plan = tenant.status.as_ref().and_then(|status| status.plan.as_ref());
-                tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready)
-                    && plan.is_some_and(|plan| plan.files.deleted == 1)
-            },
-        )
+        .until("acme", "the smaller release runs", tenantry_tests::world::SOON, |tenant| {
+            let plan = tenant.status.as_ref().and_then(|status| status.plan.as_ref());
+            tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready)
+                && plan.is_some_and(|plan| plan.files.deleted == 1)
+        })
         .await?;
     ensure!(!project.directory.join("extra/one.txt").exists());
     assert_eq!(project.read("extra/two.txt")?, "edited by hand\n");
-    let upgrade = tenant
-        .status
-        .clone()
-        .unwrap_or_default()
-        .upgrade
-        .context("an upgrade")?;
+    let upgrade = tenant.status.clone().unwrap_or_default().upgrade.context("an upgrade")?;
     assert_eq!(upgrade.outcome, Some(Outcome::Succeeded));
     let told = serde_json::to_string(&upgrade)? + &condition(&tenant, "Ready").2;
-    ensure!(
-        told.contains("extra/two.txt"),
-        "the file that was left is named: {told}"
-    );
+    ensure!(told.contains("extra/two.txt"), "the file that was left is named: {told}");
     Ok(())
 }
 
@@ -200,23 +153,15 @@ async fn p11_a_service_that_the_release_no_longer_has_is_left_running_and_named(
     files[1].1.truncate(end);
     put_bundle(&world, &files).await?;
     let tenant = world
-        .until(
-            "acme",
-            "the release without worker runs",
-            tenantry_tests::world::SOON,
-            |tenant| {
-                let status = tenant.status.as_ref();
-                let deployed = status.and_then(|status| status.deployed.as_ref());
-                tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready)
-                    && deployed
-                        .is_some_and(|deployed| deployed.images.iter().all(|image| image.service != "worker"))
-            },
-        )
+        .until("acme", "the release without worker runs", tenantry_tests::world::SOON, |tenant| {
+            let status = tenant.status.as_ref();
+            let deployed = status.and_then(|status| status.deployed.as_ref());
+            tenantry_tests::world::phase_of(tenant) == Some(Phase::Ready)
+                && deployed
+                    .is_some_and(|deployed| deployed.images.iter().all(|image| image.service != "worker"))
+        })
         .await?;
-    assert_eq!(
-        project.inspect("worker", "{{.Id}}/{{.State.Running}}")?,
-        format!("{worker}/true")
-    );
+    assert_eq!(project.inspect("worker", "{{.Id}}/{{.State.Running}}")?, format!("{worker}/true"));
     let (_, _, message) = condition(&tenant, "Ready");
     ensure!(message.contains("worker"), "{message}");
     Ok(())
@@ -235,22 +180,11 @@ async fn an_upgrade_that_would_overwrite_a_hand_edited_file_is_refused() -> Resu
     world.apply(&with_bundle(world.tenant(&project, "v1"))).await?;
     world.until_ready_at("acme", "v1").await?;
     project.write("config/web.conf", "GREETING=edited by hand\n")?;
-    world
-        .patch(
-            "acme",
-            json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "1"}}}),
-        )
-        .await?;
+    world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "1"}}})).await?;
     let drifted = |tenant: &tenantry_api::Tenant| condition(tenant, "Drifted").0 == "True";
-    let tenant = world
-        .until("acme", "drift is shown", tenantry_tests::world::SOON, drifted)
-        .await?;
+    let tenant = world.until("acme", "drift is shown", tenantry_tests::world::SOON, drifted).await?;
     ensure!(condition(&tenant, "Drifted").2.contains("config/web.conf"));
-    assert_eq!(
-        project.read("config/web.conf")?,
-        "GREETING=edited by hand\n",
-        "drift is not repaired"
-    );
+    assert_eq!(project.read("config/web.conf")?, "GREETING=edited by hand\n", "drift is not repaired");
 
     world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let tenant = world.until_phase("acme", Phase::Refused).await?;
@@ -259,9 +193,6 @@ async fn an_upgrade_that_would_overwrite_a_hand_edited_file_is_refused() -> Resu
     ensure!(message.contains("config/web.conf"), "{message}");
     assert_eq!(project.answer("/version").await?, "v1");
     assert_eq!(project.read("config/web.conf")?, "GREETING=edited by hand\n");
-    ensure!(
-        project.read(".env")?.contains("IMAGE_TAG=\"v1\""),
-        "nothing was changed"
-    );
+    ensure!(project.read(".env")?.contains("IMAGE_TAG=\"v1\""), "nothing was changed");
     Ok(())
 }

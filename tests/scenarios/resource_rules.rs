@@ -42,10 +42,7 @@ fn api(client: &kube::Client, namespace: &str, object: &Value) -> Api<DynamicObj
 /// What the API server says to an object; empty when it takes it.
 async fn refusal(client: &kube::Client, namespace: &str, object: &Value) -> Result<String> {
     let typed: DynamicObject = serde_json::from_value(object.clone())?;
-    let parameters = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
     match api(client, namespace, object).create(&parameters, &typed).await {
         Ok(_) => Ok(String::new()),
         Err(kube::Error::Api(status)) => Ok(status.message),
@@ -56,9 +53,7 @@ async fn refusal(client: &kube::Client, namespace: &str, object: &Value) -> Resu
 /// Sets a value at a pointer; `null` takes it away.
 fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
-    let parent = object
-        .pointer_mut(parent)
-        .unwrap_or_else(|| panic!("no {parent} in the object"));
+    let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent} in the object"));
     match parent {
         Value::Object(fields) if value.is_null() => drop(fields.remove(key)),
         Value::Object(fields) => drop(fields.insert(key.to_owned(), value)),
@@ -73,11 +68,7 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
     let plane = ControlPlane::shared().await?;
     let client = plane.client().await?;
     let namespace = plane.namespace(&client, "rules").await?;
-    assert_eq!(
-        refusal(&client, &namespace, &tenant()).await?,
-        "",
-        "the example itself must be taken"
-    );
+    assert_eq!(refusal(&client, &namespace, &tenant()).await?, "", "the example itself must be taken");
 
     let long = "x".repeat(300);
     let cases: Vec<(&str, Value, &str)> = vec![
@@ -104,85 +95,29 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
         ("/spec/protect", json!(["a/../../b"]), "write the plain path"),
         ("/spec/protect", json!([".."]), "write the plain path"),
         ("/spec/protect", json!(["mkdocs/", "mkdocs/"]), "Duplicate"),
-        (
-            "/spec/compose",
-            json!({"files": ["/etc/passwd"]}),
-            "spec.compose.files",
-        ),
+        ("/spec/compose", json!({"files": ["/etc/passwd"]}), "spec.compose.files"),
         ("/spec/compose", json!({"files": ["-f"]}), "spec.compose.files"),
-        (
-            "/spec/compose",
-            json!({"profiles": ["--all"]}),
-            "spec.compose.profiles",
-        ),
+        ("/spec/compose", json!({"profiles": ["--all"]}), "spec.compose.profiles"),
         ("/spec/env/patch/0/name", json!("A=B"), "spec.env.patch[0].name"),
         ("/spec/env/patch/0/name", json!("A\nB"), "spec.env.patch[0].name"),
         ("/spec/env/patch/0/name", json!("COMPOSE_FILE"), "steers compose"),
         ("/spec/env/patch/0/name", json!("DOCKER_HOST"), "steers compose"),
         ("/spec/env/patch/0/name", json!("LD_PRELOAD"), "steers compose"),
         ("/spec/env/patch/0/name", json!("PATH"), "steers compose"),
-        (
-            "/spec/env/patch/0/value",
-            json!("a\nb"),
-            "spec.env.patch[0].value",
-        ),
+        ("/spec/env/patch/0/value", json!("a\nb"), "spec.env.patch[0].value"),
         ("/spec/env/patch/0/value", json!("$(bundle)"), "only $(imageTag)"),
-        (
-            "/spec/env/patch/0/value",
-            json!("x".repeat(4097)),
-            "spec.env.patch[0].value",
-        ),
-        (
-            "/spec/env/ownership",
-            json!("Managed"),
-            "env.patch is for an Adopted",
-        ),
+        ("/spec/env/patch/0/value", json!("x".repeat(4097)), "spec.env.patch[0].value"),
+        ("/spec/env/ownership", json!("Managed"), "env.patch is for an Adopted"),
         ("/spec/env/patch", json!([]), "without a bundle the image tag"),
-        (
-            "/spec/upgrade",
-            json!({"approach": "Release"}),
-            "Release needs a bundle",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"approach": "Script"}),
-            "spec.upgrade.approach",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"onFailure": "Retry"}),
-            "spec.upgrade.onFailure",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"timeout": "0s"}}),
-            "from 1s to 1h",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"timeout": "2h"}}),
-            "from 1s to 1h",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"timeout": "-1s"}}),
-            "verify.timeout",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"timeout": "9223372036854775807s"}}),
-            "verify.timeout",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"stableFor": "11m"}}),
-            "from 0s to 10m",
-        ),
-        (
-            "/spec/upgrade",
-            json!({"verify": {"http": [{"url": "http://example.com/"}]}}),
-            "http[0].url",
-        ),
+        ("/spec/upgrade", json!({"approach": "Release"}), "Release needs a bundle"),
+        ("/spec/upgrade", json!({"approach": "Script"}), "spec.upgrade.approach"),
+        ("/spec/upgrade", json!({"onFailure": "Retry"}), "spec.upgrade.onFailure"),
+        ("/spec/upgrade", json!({"verify": {"timeout": "0s"}}), "from 1s to 1h"),
+        ("/spec/upgrade", json!({"verify": {"timeout": "2h"}}), "from 1s to 1h"),
+        ("/spec/upgrade", json!({"verify": {"timeout": "-1s"}}), "verify.timeout"),
+        ("/spec/upgrade", json!({"verify": {"timeout": "9223372036854775807s"}}), "verify.timeout"),
+        ("/spec/upgrade", json!({"verify": {"stableFor": "11m"}}), "from 0s to 10m"),
+        ("/spec/upgrade", json!({"verify": {"http": [{"url": "http://example.com/"}]}}), "http[0].url"),
         (
             "/spec/upgrade",
             json!({"verify": {"http": [{"url": "http://localhost/", "status": 0}]}}),
@@ -192,10 +127,7 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
     ];
     for (pointer, value, expected) in cases {
         let said = refusal(&client, &namespace, &with(tenant(), pointer, value.clone())).await?;
-        assert!(
-            said.contains(expected),
-            "{pointer} = {value}: expected {expected:?}, was told {said:?}"
-        );
+        assert!(said.contains(expected), "{pointer} = {value}: expected {expected:?}, was told {said:?}");
     }
     Ok(())
 }
@@ -211,46 +143,18 @@ async fn p13_the_api_server_refuses_badly_shaped_hosts_and_bundles() -> Result<(
     let cases: Vec<(Value, &str, Value, &str)> = vec![
         (host(), "/spec/identity", json!("N5"), "spec.identity"),
         (host(), "/spec/identity", json!("*"), "spec.identity"),
-        (
-            host(),
-            "/spec/connection/dial/address",
-            json!("10.0.0.5"),
-            "dial.address",
-        ),
-        (
-            host(),
-            "/spec/connection/dial/address",
-            json!("http://n5:1"),
-            "dial.address",
-        ),
+        (host(), "/spec/connection/dial/address", json!("10.0.0.5"), "dial.address"),
+        (host(), "/spec/connection/dial/address", json!("http://n5:1"), "dial.address"),
         (host(), "/spec/connection", json!({}), "spec.connection.dial"),
         (bundle(), "/spec/source", json!({}), "exactly one of"),
         (bundle(), "/spec/source", both, "exactly one of"),
-        (
-            bundle(),
-            "/spec/source/configMap/name",
-            json!("../x"),
-            "configMap.name",
-        ),
-        (
-            bundle(),
-            "/spec/source",
-            json!({"directory": {"name": "../etc"}}),
-            "directory.name",
-        ),
-        (
-            bundle(),
-            "/spec/source",
-            json!({"directory": {"name": ".."}}),
-            "directory.name",
-        ),
+        (bundle(), "/spec/source/configMap/name", json!("../x"), "configMap.name"),
+        (bundle(), "/spec/source", json!({"directory": {"name": "../etc"}}), "directory.name"),
+        (bundle(), "/spec/source", json!({"directory": {"name": ".."}}), "directory.name"),
     ];
     for (object, pointer, value, expected) in cases {
         let said = refusal(&client, &namespace, &with(object, pointer, value.clone())).await?;
-        assert!(
-            said.contains(expected),
-            "{pointer} = {value}: expected {expected:?}, was told {said:?}"
-        );
+        assert!(said.contains(expected), "{pointer} = {value}: expected {expected:?}, was told {said:?}");
     }
     Ok(())
 }
@@ -261,16 +165,10 @@ async fn host_project_and_directory_of_a_tenant_cannot_be_changed() -> Result<()
     let client = plane.client().await?;
     let namespace = plane.namespace(&client, "rules").await?;
     let tenants = api(&client, &namespace, &tenant());
-    tenants
-        .create(&PostParams::default(), &serde_json::from_value(tenant())?)
-        .await?;
+    tenants.create(&PostParams::default(), &serde_json::from_value(tenant())?).await?;
     for (field, value) in [("host", "n6"), ("project", "other"), ("directory", "/srv/other")] {
         let change = Patch::Merge(json!({"spec": {field: value}}));
-        let error = tenants
-            .patch("acme", &PatchParams::default(), &change)
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = tenants.patch("acme", &PatchParams::default(), &change).await.unwrap_err().to_string();
         assert!(error.contains(&format!("{field} cannot be changed")), "{error}");
     }
     let change = Patch::Merge(json!({"spec": {"imageTag": "v2"}}));
@@ -284,9 +182,7 @@ async fn a_new_tenant_shows_its_documented_defaults() -> Result<()> {
     let client = plane.client().await?;
     let namespace = plane.namespace(&client, "rules").await?;
     let tenants = api(&client, &namespace, &tenant());
-    let made = tenants
-        .create(&PostParams::default(), &serde_json::from_value(tenant())?)
-        .await?;
+    let made = tenants.create(&PostParams::default(), &serde_json::from_value(tenant())?).await?;
     let spec = &made.data["spec"];
     assert_eq!(spec["adopt"], "IfIdentical");
     assert_eq!(spec["env"]["ownership"], "Adopted");

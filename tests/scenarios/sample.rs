@@ -11,20 +11,13 @@ use test_images::Image;
 
 /// Where the sample's images are.
 pub fn repository(name: &str) -> Result<String> {
-    Ok(format!(
-        "{}/scenarios/{name}",
-        required("TENANTRY_TEST_REGISTRY")?
-    ))
+    Ok(format!("{}/scenarios/{name}", required("TENANTRY_TEST_REGISTRY")?))
 }
 
 /// Publishes a release of the sample's image; its variables say how it behaves.
 pub fn publish(repository: &str, tag: &str, variables: &[(&str, &str)]) -> Result<()> {
     let standin = PathBuf::from(required("TENANTRY_STANDIN")?);
-    let image = variables
-        .iter()
-        .fold(Image::version(tag), |image, (name, value)| {
-            image.with(name, value)
-        });
+    let image = variables.iter().fold(Image::version(tag), |image, (name, value)| image.with(name, value));
     image.publish(&standin, &format!("{repository}:{tag}"))
 }
 
@@ -82,14 +75,8 @@ pub fn install(world: &World, name: &str) -> Result<Installed> {
 /// The sample as a bundle's files: the compose file and the mounted config file.
 pub fn bundle_files(repository: &str, greeting: &str) -> Vec<(&'static str, String)> {
     vec![
-        (
-            "bundle.yaml",
-            "files:\n- source: docker-compose.yml\n- source: config/web.conf.tera\n".to_owned(),
-        ),
+        ("bundle.yaml", "files:\n- source: docker-compose.yml\n- source: config/web.conf.tera\n".to_owned()),
         ("docker-compose.yml", compose_file(repository)),
-        (
-            "config/web.conf.tera",
-            format!("GREETING={greeting} {{{{ imageTag }}}}\n"),
-        ),
+        ("config/web.conf.tera", format!("GREETING={greeting} {{{{ imageTag }}}}\n")),
     ]
 }

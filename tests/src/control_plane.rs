@@ -28,19 +28,10 @@ impl ControlPlane {
         let directory = data.path().join("data");
         let log = data.path().join("log");
         let program = PathBuf::from(crate::required("TENANTRY_STANDALONE")?);
-        let arguments = [
-            "--data-dir",
-            &directory.to_string_lossy(),
-            "--listen",
-            "127.0.0.1:0",
-        ];
+        let arguments = ["--data-dir", &directory.to_string_lossy(), "--listen", "127.0.0.1:0"];
         let process = Process::start(&program, &arguments, &log)?;
         let kubeconfig = PathBuf::from(process.ready_text("kubeconfig")?);
-        Ok(Self {
-            kubeconfig,
-            _process: Mutex::new(process),
-            _data: data,
-        })
+        Ok(Self { kubeconfig, _process: Mutex::new(process), _data: data })
     }
 
     /// The one that all scenarios share, started by the first that asks, with our resources applied.
@@ -69,15 +60,9 @@ impl ControlPlane {
         let client = self.client().await?;
         let definitions: Api<CustomResourceDefinition> = Api::all(client);
         for definition in tenantry_api::crds() {
-            let name = definition
-                .metadata
-                .name
-                .clone()
-                .context("a definition has a name")?;
+            let name = definition.metadata.name.clone().context("a definition has a name")?;
             let parameters = PatchParams::apply("tenantry-tests").force();
-            definitions
-                .patch(&name, &parameters, &Patch::Apply(&definition))
-                .await?;
+            definitions.patch(&name, &parameters, &Patch::Apply(&definition)).await?;
             await_condition(definitions.clone(), &name, conditions::is_crd_established()).await?;
         }
         Ok(())
@@ -87,10 +72,7 @@ impl ControlPlane {
     pub async fn namespace(&self, client: &kube::Client, prefix: &str) -> Result<String> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let wanted = Namespace {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{prefix}-")),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
             ..Namespace::default()
         };
         let made = namespaces.create(&PostParams::default(), &wanted).await?;

@@ -25,11 +25,7 @@ impl Project {
     pub fn new(parent: &Path, name: &str) -> Result<Self> {
         let directory = parent.join(name);
         std::fs::create_dir_all(&directory)?;
-        Ok(Self {
-            name: name.to_owned(),
-            directory,
-            port: free_port()?,
-        })
+        Ok(Self { name: name.to_owned(), directory, port: free_port()? })
     }
 
     /// Writes a file beneath the directory.
@@ -48,10 +44,7 @@ impl Project {
     /// Runs `docker compose …` in the directory as a person in a login shell would.
     pub fn compose(&self, arguments: &[&str]) -> Result<Output> {
         let line = format!("exec docker compose {}", arguments.join(" "));
-        let output = Command::new("sh")
-            .args(["-lc", &line])
-            .current_dir(&self.directory)
-            .output()?;
+        let output = Command::new("sh").args(["-lc", &line]).current_dir(&self.directory).output()?;
         ensure!(
             output.status.success(),
             "docker compose {arguments:?} in {}: {}",
@@ -84,9 +77,7 @@ impl Project {
             .iter()
             .find(|(name, _)| name.starts_with(&prefix))
             .with_context(|| format!("no container of {service} in {containers:?}"))?;
-        let output = Command::new("docker")
-            .args(["inspect", "--format", format, id])
-            .output()?;
+        let output = Command::new("docker").args(["inspect", "--format", format, id]).output()?;
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
@@ -105,18 +96,8 @@ impl Project {
     /// What the application answers at `path`, or why it does not.
     pub async fn answer(&self, path: &str) -> Result<String> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(2))
-            .build()?;
-        Ok(client
-            .get(url)
-            .send()
-            .await?
-            .error_for_status()?
-            .text()
-            .await?
-            .trim()
-            .to_owned())
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
+        Ok(client.get(url).send().await?.error_for_status()?.text().await?.trim().to_owned())
     }
 }
 
@@ -124,18 +105,13 @@ impl Drop for Project {
     fn drop(&mut self) {
         let Ok(containers) = self.containers() else { return };
         for id in containers.values() {
-            let _ = Command::new("docker")
-                .args(["rm", "--force", "--volumes", id])
-                .output();
+            let _ = Command::new("docker").args(["rm", "--force", "--volumes", id]).output();
         }
         for kind in ["network", "volume"] {
             let filter = format!("label=com.docker.compose.project={}", self.name);
-            let listed = Command::new("docker")
-                .args([kind, "ls", "-q", "--filter", &filter])
-                .output();
-            let names = listed
-                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-                .unwrap_or_default();
+            let listed = Command::new("docker").args([kind, "ls", "-q", "--filter", &filter]).output();
+            let names =
+                listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
             for name in names.lines() {
                 let _ = Command::new("docker").args([kind, "rm", name]).output();
             }
@@ -154,11 +130,7 @@ pub fn fingerprint(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut pending = vec![path.to_owned()];
     while let Some(path) = pending.pop() {
         let meta = std::fs::symlink_metadata(&path).with_context(|| path.display().to_string())?;
-        let content = if meta.is_file() {
-            std::fs::read(&path)?
-        } else {
-            Vec::new()
-        };
+        let content = if meta.is_file() { std::fs::read(&path)? } else { Vec::new() };
         let facts = format!(
             "inode {} mode {:o} owner {}:{} mtime {}.{} ctime {}.{} content {content:?}",
             meta.ino(),

@@ -52,19 +52,12 @@ impl Process {
             let said = std::fs::read_to_string(log).unwrap_or_default();
             bail!("{name} did not get ready; it said:\n{said}");
         };
-        Ok(Self {
-            child,
-            stdin,
-            ready,
-            log: log.to_owned(),
-        })
+        Ok(Self { child, stdin, ready, log: log.to_owned() })
     }
 
     /// A text of the ready line.
     pub fn ready_text(&self, key: &str) -> Result<&str> {
-        self.ready[key]
-            .as_str()
-            .with_context(|| format!("the ready line has no {key}: {}", self.ready))
+        self.ready[key].as_str().with_context(|| format!("the ready line has no {key}: {}", self.ready))
     }
 
     /// The process id.

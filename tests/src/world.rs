@@ -83,17 +83,9 @@ impl World {
     fn issue_certificates(&self) -> Result<()> {
         let pki = self.path("pki");
         let pki = pki.to_string_lossy();
-        for arguments in [
-            vec!["init"],
-            vec!["issue", "agent", "n5"],
-            vec!["issue", "operator", "main"],
-        ] {
+        for arguments in [vec!["init"], vec!["issue", "agent", "n5"], vec!["issue", "operator", "main"]] {
             let tenantry = crate::program("tenantry")?;
-            let output = Command::new(tenantry)
-                .arg("pki")
-                .args(&arguments)
-                .args(["--dir", &pki])
-                .output()?;
+            let output = Command::new(tenantry).arg("pki").args(&arguments).args(["--dir", &pki]).output()?;
             ensure!(
                 output.status.success(),
                 "pki {arguments:?}: {}",
@@ -124,11 +116,8 @@ impl World {
             write_private(&config, &serde_json::to_string_pretty(&content)?)?;
         }
         let arguments = ["--config", &config.to_string_lossy()];
-        self.agent = Some(Process::start(
-            &crate::program("tenantry-agent")?,
-            &arguments,
-            &self.path("agent.log"),
-        )?);
+        self.agent =
+            Some(Process::start(&crate::program("tenantry-agent")?, &arguments, &self.path("agent.log"))?);
         Ok(())
     }
 
@@ -137,11 +126,7 @@ impl World {
         let pki = self.path("pki");
         let kubeconfig = self.plane.kubeconfig.to_string_lossy().into_owned();
         let of_pki = |name: &str| pki.join(name).to_string_lossy().into_owned();
-        let (ca, cert, key) = (
-            of_pki("ca.crt"),
-            of_pki("operator-main.crt"),
-            of_pki("operator-main.key"),
-        );
+        let (ca, cert, key) = (of_pki("ca.crt"), of_pki("operator-main.crt"), of_pki("operator-main.key"));
         let arguments = [
             "--kubeconfig",
             &kubeconfig,
@@ -159,19 +144,13 @@ impl World {
             "false",
         ];
         let log = self.path("operator.log");
-        self.operator = Some(Process::start(
-            &crate::program("tenantry-operator")?,
-            &arguments,
-            &log,
-        )?);
+        self.operator = Some(Process::start(&crate::program("tenantry-operator")?, &arguments, &log)?);
         Ok(())
     }
 
     /// Applies a manifest as `kubectl apply --server-side` would.
     pub async fn apply(&self, manifest: &Value) -> Result<()> {
-        let name = manifest["metadata"]["name"]
-            .as_str()
-            .context("a manifest has a name")?;
+        let name = manifest["metadata"]["name"].as_str().context("a manifest has a name")?;
         let parameters = PatchParams::apply("person").force();
         let patch = Patch::Apply(manifest);
         match manifest["kind"].as_str() {
@@ -200,20 +179,11 @@ impl World {
 
     /// Puts files into a ConfigMap and makes a bundle of it.
     pub async fn bundle(&self, name: &str, files: &[(&str, &str)]) -> Result<()> {
-        let data: BTreeMap<String, String> = files
-            .iter()
-            .map(|(path, content)| (path.replace('/', "__"), (*content).to_owned()))
-            .collect();
+        let data: BTreeMap<String, String> =
+            files.iter().map(|(path, content)| (path.replace('/', "__"), (*content).to_owned())).collect();
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        };
-        let map = ConfigMap {
-            metadata,
-            data: Some(data),
-            ..ConfigMap::default()
-        };
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
         match maps.create(&PostParams::default(), &map).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 maps.replace(name, &PostParams::default(), &map).await?;
@@ -241,9 +211,7 @@ impl World {
 
     /// Changes a Tenant by a merge patch, as `kubectl patch` would.
     pub async fn patch(&self, name: &str, change: Value) -> Result<()> {
-        self.tenants()
-            .patch(name, &PatchParams::default(), &Patch::Merge(change))
-            .await?;
+        self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
         Ok(())
     }
 
@@ -265,11 +233,7 @@ impl World {
             let tenant = self.tenants().get(name).await?;
             let status = tenant.status.clone().unwrap_or_default();
             let current = status.observed_generation == tenant.metadata.generation;
-            ensure!(
-                current && check(&tenant),
-                "{}",
-                serde_json::to_string_pretty(&status)?
-            );
+            ensure!(current && check(&tenant), "{}", serde_json::to_string_pretty(&status)?);
             Ok(tenant)
         });
         seen.await.with_context(|| self.logs())
@@ -277,10 +241,7 @@ impl World {
 
     /// Waits for a phase.
     pub async fn until_phase(&self, name: &str, phase: Phase) -> Result<Tenant> {
-        self.until(name, phase.as_str(), SOON, |tenant| {
-            phase_of(tenant) == Some(phase)
-        })
-        .await
+        self.until(name, phase.as_str(), SOON, |tenant| phase_of(tenant) == Some(phase)).await
     }
 
     /// Waits until a tag runs and is verified.
@@ -310,14 +271,8 @@ impl World {
     pub async fn assert_canary_unseen(&self) -> Result<()> {
         let tenants = self.tenants().list(&ListParams::default()).await?;
         let mut sinks = vec![("tenants", serde_json::to_string(&tenants)?)];
-        sinks.push((
-            "hosts",
-            serde_json::to_string(&self.hosts().list(&ListParams::default()).await?)?,
-        ));
-        sinks.push((
-            "bundles",
-            serde_json::to_string(&self.bundles().list(&ListParams::default()).await?)?,
-        ));
+        sinks.push(("hosts", serde_json::to_string(&self.hosts().list(&ListParams::default()).await?)?));
+        sinks.push(("bundles", serde_json::to_string(&self.bundles().list(&ListParams::default()).await?)?));
         sinks.push(("events", serde_json::to_string(&self.events().await?)?));
         for (name, process) in [("operator", &self.operator), ("agent", &self.agent)] {
             let Some(process) = process else { continue };
@@ -325,10 +280,7 @@ impl World {
             sinks.push((name, Self::metrics(process).await?));
         }
         for (sink, text) in sinks {
-            ensure!(
-                !text.contains(CANARY),
-                "a secret value was found in {sink}:\n{text}"
-            );
+            ensure!(!text.contains(CANARY), "a secret value was found in {sink}:\n{text}");
         }
         Ok(())
     }
@@ -340,11 +292,7 @@ impl World {
             let lines: Vec<&str> = text.lines().rev().take(25).collect();
             lines.into_iter().rev().collect::<Vec<_>>().join("\n")
         };
-        format!(
-            "operator said:\n{}\nagent said:\n{}",
-            tail(&self.operator),
-            tail(&self.agent)
-        )
+        format!("operator said:\n{}\nagent said:\n{}", tail(&self.operator), tail(&self.agent))
     }
 }
 
@@ -357,25 +305,14 @@ pub fn phase_of(tenant: &Tenant) -> Option<Phase> {
 pub fn condition(tenant: &Tenant, kind: &str) -> (String, String, String) {
     let status = tenant.status.as_ref();
     let Some(condition) = status.and_then(|status| conditions::find(&status.conditions, kind)) else {
-        return (
-            String::new(),
-            String::new(),
-            format!("there is no condition {kind}"),
-        );
+        return (String::new(), String::new(), format!("there is no condition {kind}"));
     };
-    (
-        condition.status.clone(),
-        condition.reason.clone(),
-        condition.message.clone(),
-    )
+    (condition.status.clone(), condition.reason.clone(), condition.message.clone())
 }
 
 /// Writes a file that only its owner can read.
 pub fn write_private(path: &Path, content: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, content)?;
-    Ok(std::fs::set_permissions(
-        path,
-        std::fs::Permissions::from_mode(0o600),
-    )?)
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?)
 }

@@ -22,6 +22,7 @@ pub struct Host {
     /// The local registry.
     pub registry: Registry,
     parts: Parts,
+    kubeconfig: PathBuf,
     up: Option<(Child, ChildStdin)>,
 }
 
@@ -35,12 +36,7 @@ impl Host {
         }
         std::fs::create_dir_all(folder.join("srv"))?;
         let registry = Registry::start(&folder.join("registry"), None)?;
-        Ok(Self {
-            folder,
-            registry,
-            parts: parts.clone(),
-            up: None,
-        })
+        Ok(Self { folder, registry, parts: parts.clone(), kubeconfig: PathBuf::new(), up: None })
     }
 
     /// Where tenants live on this host.
@@ -48,9 +44,9 @@ impl Host {
         self.folder.join("srv")
     }
 
-    /// The kubeconfig of the control plane.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("state").join("control-plane").join("kubeconfig")
+    /// The kubeconfig of the control plane, once it is up.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// The stand-in application's binary.
@@ -65,17 +61,11 @@ impl Host {
         let log = self.folder.join("up.log");
         let output = std::fs::File::create(&log)?;
         let mut command = Command::new(self.parts.bin_dir.join("tenantry"));
-        command
-            .arg("up")
-            .args(["--listen", LISTEN, "--exit-on-stdin-close"]);
+        command.arg("up").args(["--listen", LISTEN, "--exit-on-stdin-close"]);
         command.args(["--allow-registry", self.registry.address()]);
         command.arg("--allow-directory").arg(self.srv());
         command.arg("--bundle-dir").arg(shell::root().join("templates"));
-        command
-            .arg("--state-dir")
-            .arg(self.folder.join("state"))
-            .arg("--ready-file")
-            .arg(&ready);
+        command.arg("--state-dir").arg(self.folder.join("state")).arg("--ready-file").arg(&ready);
         command.env("TENANTRY_STANDALONE", &self.parts.standalone);
         let mut child = command
             .stdin(Stdio::piped())
@@ -86,10 +76,8 @@ impl Host {
         let stdin = child.stdin.take().context("no standard input")?;
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
-            if let Some(value) = std::fs::read(&ready)
-                .ok()
-                .and_then(|text| serde_json::from_slice(&text).ok())
-            {
+            if let Some(value) = read_json(&ready) {
+                self.kubeconfig = PathBuf::from(value["kubeconfig"].as_str().context("no kubeconfig")?);
                 self.up = Some((child, stdin));
                 return Ok(value);
             }
@@ -123,9 +111,7 @@ impl Host {
 
     /// Whether `tenantry up` still runs.
     pub fn is_up(&mut self) -> bool {
-        self.up
-            .as_mut()
-            .is_some_and(|(child, _)| matches!(child.try_wait(), Ok(None)))
+        self.up.as_mut().is_some_and(|(child, _)| matches!(child.try_wait(), Ok(None)))
     }
 
     /// A `kubectl` command for the control plane.
@@ -177,6 +163,10 @@ impl Drop for Host {
     }
 }
 
+fn read_json(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
 /// Runs `docker compose …` in a directory as a person in a login shell would.
 pub fn compose_by_hand(directory: &Path, arguments: &str) -> Result<()> {
     let line = format!("exec docker compose {arguments}");
@@ -187,10 +177,8 @@ pub fn compose_by_hand(directory: &Path, arguments: &str) -> Result<()> {
 /// Ids of a project's containers, sorted.
 pub fn containers(project: &str) -> Result<Vec<String>> {
     let filter = format!("label=com.docker.compose.project={project}");
-    let listed = shell::quietly(&mut shell::command(
-        "docker",
-        &["ps", "-aq", "--no-trunc", "--filter", &filter],
-    ))?;
+    let listed =
+        shell::quietly(&mut shell::command("docker", &["ps", "-aq", "--no-trunc", "--filter", &filter]))?;
     let mut ids: Vec<String> = listed.lines().map(str::to_owned).collect();
     ids.sort();
     Ok(ids)
@@ -199,17 +187,11 @@ pub fn containers(project: &str) -> Result<Vec<String>> {
 /// Removes what a project of ours left: containers, networks and volumes, by name.
 pub fn remove_project(project: &str) -> Result<()> {
     for id in containers(project)? {
-        shell::quietly(&mut shell::command(
-            "docker",
-            &["rm", "--force", "--volumes", &id],
-        ))?;
+        shell::quietly(&mut shell::command("docker", &["rm", "--force", "--volumes", &id]))?;
     }
     let filter = format!("label=com.docker.compose.project={project}");
     for kind in ["network", "volume"] {
-        let listed = shell::quietly(&mut shell::command(
-            "docker",
-            &[kind, "ls", "-q", "--filter", &filter],
-        ))?;
+        let listed = shell::quietly(&mut shell::command("docker", &[kind, "ls", "-q", "--filter", &filter]))?;
         for name in listed.lines() {
             shell::quietly(&mut shell::command("docker", &[kind, "rm", name]))?;
         }
@@ -225,16 +207,8 @@ pub fn get(port: u16, path: &str) -> Result<String> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(1 << 20).read_to_string(&mut answer)?;
-    ensure!(
-        answer.split(' ').nth(1) == Some("200"),
-        "answered {:?}",
-        answer.lines().next()
-    );
-    Ok(answer
-        .split_once("\r\n\r\n")
-        .map_or("", |(_, body)| body)
-        .trim()
-        .to_owned())
+    ensure!(answer.split(' ').nth(1) == Some("200"), "answered {:?}", answer.lines().next());
+    Ok(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_owned())
 }
 
 /// A port that is free on loopback at this moment.

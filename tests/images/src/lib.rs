@@ -40,10 +40,7 @@ impl Registry {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&address).is_err() {
             if let Some(status) = child.try_wait()? {
-                bail!(
-                    "the registry ended ({status}): see {}",
-                    directory.join("registry.log").display()
-                );
+                bail!("the registry ended ({status}): see {}", directory.join("registry.log").display());
             }
             if Instant::now() > deadline {
                 let _ = child.kill();
@@ -115,11 +112,7 @@ impl Image {
     pub fn build(&self, standin: &Path, reference: &str) -> Result<()> {
         let archive = self.archive(standin)?;
         let mut command = Command::new("docker");
-        command
-            .arg("import")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.arg("import").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         for (name, value) in &self.variables {
             command.arg("--change").arg(format!("ENV {name}={value}"));
         }
@@ -128,21 +121,11 @@ impl Image {
             let check = "HEALTHCHECK --interval=1s --timeout=2s --retries=3 CMD [\"/standin\",\"health\"]";
             command.args(["--change", check]);
         }
-        let mut child = command
-            .args(["-", reference])
-            .spawn()
-            .context("docker could not be run")?;
-        child
-            .stdin
-            .take()
-            .context("no standard input")?
-            .write_all(&archive)?;
+        let mut child = command.args(["-", reference]).spawn().context("docker could not be run")?;
+        child.stdin.take().context("no standard input")?.write_all(&archive)?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!(
-                "docker import of {reference} failed: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            bail!("docker import of {reference} failed: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
     }
@@ -155,13 +138,10 @@ impl Image {
     }
 
     fn archive(&self, standin: &Path) -> Result<Vec<u8>> {
-        let folder = standin
-            .parent()
-            .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+        let folder = standin.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
         let name = standin.file_name().context("the stand-in has a file name")?;
         let mut tar = Command::new("tar");
-        tar.args(["--numeric-owner", "--owner=0", "--group=0", "--mtime=@0", "-C"])
-            .arg(folder);
+        tar.args(["--numeric-owner", "--owner=0", "--group=0", "--mtime=@0", "-C"]).arg(folder);
         tar.args(["-cf", "-"]).arg(name);
         let scratch = tempfile::tempdir()?;
         if let Some(bytes) = self.unique {
@@ -170,10 +150,7 @@ impl Image {
             std::fs::write(scratch.path().join("stamp"), random)?;
             tar.arg("-C").arg(scratch.path()).arg("stamp");
         }
-        let output = tar
-            .stderr(Stdio::inherit())
-            .output()
-            .context("tar could not be run")?;
+        let output = tar.stderr(Stdio::inherit()).output().context("tar could not be run")?;
         if !output.status.success() {
             bail!("tar of the stand-in at {} failed", standin.display());
         }
@@ -183,16 +160,9 @@ impl Image {
 
 /// Runs a docker command that must succeed.
 pub fn docker(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("docker")
-        .args(arguments)
-        .output()
-        .context("docker could not be run")?;
+    let output = Command::new("docker").args(arguments).output().context("docker could not be run")?;
     if !output.status.success() {
-        bail!(
-            "docker {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub fn run(exit: bool, yes: bool) -> Result<()> {
 }
 
 fn stay_up(host: &mut Host, interrupted: &AtomicBool) -> Result<()> {
-    let kubeconfig = host.kubeconfig();
+    let kubeconfig = host.kubeconfig().to_owned();
     println!("\nIt stays up until Ctrl-C. In another terminal:\n");
     println!("    export KUBECONFIG={}", kubeconfig.display());
     println!("    kubectl get tenants -w");
@@ -45,10 +45,7 @@ fn stay_up(host: &mut Host, interrupted: &AtomicBool) -> Result<()> {
     println!("    {}/release/tenantry watch hello", shell::target().display());
     while !interrupted.load(Ordering::Relaxed) {
         if !host.is_up() {
-            bail!(
-                "tenantry up has ended: see {}",
-                host.folder.join("up.log").display()
-            );
+            bail!("tenantry up has ended: see {}", host.folder.join("up.log").display());
         }
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -21,14 +21,8 @@ const BROKEN: &str = "v3-broken";
 pub fn tell(host: &mut Host, project: &str, interrupted: &AtomicBool) -> Result<()> {
     let port = host::free_port()?;
     let directory = host.srv().join(project);
-    shell::step(
-        "Publishing three releases of a stand-in application to a local registry",
-        || publish(host),
-    )?;
-    shell::step(
-        "Starting tenantry up: control plane, operator and an agent for this machine",
-        || host.up(),
-    )?;
+    shell::step("Publishing three releases of a stand-in application to a local registry", || publish(host))?;
+    shell::step("Starting tenantry up: control plane, operator and an agent for this machine", || host.up())?;
     stop_if(interrupted)?;
 
     std::fs::create_dir_all(&directory)?;
@@ -54,21 +48,15 @@ pub fn tell(host: &mut Host, project: &str, interrupted: &AtomicBool) -> Result<
     claim.holds();
     check("status records every phase", || has_phases(&tenant))?;
     check("the application answers as v2", || answers(port, "v2"))?;
-    check("every other byte of .env is as it was", || {
-        env_is(&directory, port, "v2")
-    })?;
-    check("`docker compose up -d` by hand changes no container", || {
-        hand_run(project, &directory)
-    })?;
+    check("every other byte of .env is as it was", || env_is(&directory, port, "v2"))?;
+    check("`docker compose up -d` by hand changes no container", || hand_run(project, &directory))?;
     stop_if(interrupted)?;
 
     println!("==> kubectl apply: a release that never gets healthy; kubectl get tenants -w shows");
     let watch = Watch::begin(host)?;
     host.apply(&manifest(BROKEN))?;
     let claim = Claim::begin("the release is rolled back, and status says so");
-    let tenant = host.until("hello", UPGRADE, |tenant| {
-        tenant["status"]["phase"] == "RolledBack"
-    })?;
+    let tenant = host.until("hello", UPGRADE, |tenant| tenant["status"]["phase"] == "RolledBack")?;
     watch.end()?;
     claim.holds();
     check("the target is blocked until something changes", || {
@@ -80,20 +68,12 @@ pub fn tell(host: &mut Host, project: &str, interrupted: &AtomicBool) -> Result<
         Ok(())
     })?;
     check("spec is untouched", || {
-        ensure!(
-            tenant["spec"]["imageTag"] == BROKEN,
-            "{}",
-            tenant["spec"]["imageTag"]
-        );
+        ensure!(tenant["spec"]["imageTag"] == BROKEN, "{}", tenant["spec"]["imageTag"]);
         Ok(())
     })?;
     check("the application answers as v2 again", || answers(port, "v2"))?;
-    check(".env is as before the failed upgrade", || {
-        env_is(&directory, port, "v2")
-    })?;
-    check("`docker compose up -d` by hand changes no container", || {
-        hand_run(project, &directory)
-    })?;
+    check(".env is as before the failed upgrade", || env_is(&directory, port, "v2"))?;
+    check("`docker compose up -d` by hand changes no container", || hand_run(project, &directory))?;
     println!("==> What status says:\n    {}", ready_message(&tenant));
     Ok(())
 }
@@ -102,9 +82,7 @@ fn publish(host: &Host) -> Result<()> {
     let reference = |tag: &str| format!("{}/tenantry/hello:{tag}", host.registry.address());
     Image::version("v1").publish(host.standin(), &reference("v1"))?;
     Image::version("v2").publish(host.standin(), &reference("v2"))?;
-    Image::version("v3")
-        .with("HEALTHY_AFTER", "1h")
-        .publish(host.standin(), &reference(BROKEN))
+    Image::version("v3").with("HEALTHY_AFTER", "1h").publish(host.standin(), &reference(BROKEN))
 }
 
 fn manifest(host: &Host, project: &str, directory: &Path, tag: &str) -> String {
@@ -137,14 +115,9 @@ fn is_ready_at(tenant: &Value, tag: &str) -> bool {
 }
 
 fn has_phases(tenant: &Value) -> Result<()> {
-    let phases = tenant["status"]["upgrade"]["phases"]
-        .as_array()
-        .context("no phases")?;
+    let phases = tenant["status"]["upgrade"]["phases"].as_array().context("no phases")?;
     for wanted in ["Planning", "Pulling", "Writing", "Starting", "Verifying"] {
-        ensure!(
-            phases.iter().any(|phase| phase["name"] == wanted),
-            "{wanted} is missing in {phases:?}"
-        );
+        ensure!(phases.iter().any(|phase| phase["name"] == wanted), "{wanted} is missing in {phases:?}");
     }
     Ok(())
 }
@@ -158,11 +131,7 @@ fn answers(port: u16, version: &str) -> Result<()> {
 fn env_is(directory: &Path, port: u16, tag: &str) -> Result<()> {
     let text = std::fs::read_to_string(directory.join(".env"))?;
     let wanted = format!("# the tenant's own\nIMAGE_TAG={tag}\nHTTP_PORT={port}\nSECRET=untouched\n");
-    ensure!(
-        text == wanted,
-        "it is not: compare {}",
-        directory.join(".env").display()
-    );
+    ensure!(text == wanted, "it is not: compare {}", directory.join(".env").display());
     Ok(())
 }
 
@@ -175,14 +144,8 @@ fn hand_run(project: &str, directory: &Path) -> Result<()> {
 }
 
 fn ready_message(tenant: &Value) -> String {
-    let conditions = tenant["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let ready = conditions
-        .into_iter()
-        .find(|condition| condition["type"] == "Ready")
-        .unwrap_or_default();
+    let conditions = tenant["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
     ready["message"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -201,10 +164,7 @@ struct Claim {
 
 impl Claim {
     fn begin(text: &'static str) -> Self {
-        Self {
-            text,
-            begun: Instant::now(),
-        }
+        Self { text, begun: Instant::now() }
     }
 
     fn holds(self) {
@@ -225,12 +185,7 @@ struct Watch(Child);
 impl Watch {
     fn begin(host: &Host) -> Result<Self> {
         let mut command = host.kubectl(&["get", "tenants", "--watch"]);
-        Ok(Self(
-            command
-                .stdin(Stdio::null())
-                .spawn()
-                .context("kubectl could not be run")?,
-        ))
+        Ok(Self(command.stdin(Stdio::null()).spawn().context("kubectl could not be run")?))
     }
 
     fn end(mut self) -> Result<()> {
