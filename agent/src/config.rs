@@ -245,7 +245,8 @@ fn names<T>(
 
 fn registries(texts: Vec<String>) -> Result<Vec<Registry>, Refusal> {
     if texts.is_empty() {
-        let problem = "is empty: name the registries that images may come from, for example ghcr.io, or '*' for any";
+        let problem =
+            "is empty: name the registries that images may come from, for example ghcr.io, or '*' for any";
         return Err(Refusal::new("allow.registries", problem));
     }
     let numbered = texts.into_iter().enumerate();
@@ -269,7 +270,9 @@ fn docker_host(text: Option<String>) -> Result<String, Refusal> {
     match text.strip_prefix("unix://") {
         Some(path) if path.starts_with('/') => Ok(text),
         _ => {
-            let problem = format!("{text:?} is not the engine's socket on this host: write unix:// and its absolute path, for example {DEFAULT_DOCKER_HOST}");
+            let problem = format!(
+                "{text:?} is not the engine's socket on this host: write unix:// and its absolute path, for example {DEFAULT_DOCKER_HOST}"
+            );
             Err(Refusal::new("dockerHost", problem))
         }
     }
@@ -331,8 +334,16 @@ allow:
             ("[main]", "[main, '*']", "operators[1]: identity \"*\""),
             ("[/srv]", "[/srv, srv/x]", "allow.directories[1]: directory \"srv/x\" is not absolute"),
             ("[/srv]", "[]", "allow.directories: is empty"),
-            ("docker.io]", "'https://ghcr.io']", "allow.registries[1]: \"https://ghcr.io\" is not a registry"),
-            ("operators:", "dockerHost: tcp://1.2.3.4:2375\noperators:", "dockerHost: \"tcp://1.2.3.4:2375\""),
+            (
+                "docker.io]",
+                "'https://ghcr.io']",
+                "allow.registries[1]: \"https://ghcr.io\" is not a registry",
+            ),
+            (
+                "operators:",
+                "dockerHost: tcp://1.2.3.4:2375\noperators:",
+                "dockerHost: \"tcp://1.2.3.4:2375\"",
+            ),
             ("operators:", "maxOperations: 0\noperators:", "maxOperations: 0 is not between 1 and 64"),
             ("operators:", "operaters: []\noperators:", "operaters"),
             ("127.0.0.1:7443", "somewhere", "socket address"),

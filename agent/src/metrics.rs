@@ -68,7 +68,9 @@ impl Metrics {
 
     /// A phase of an operation ended after `duration`.
     pub fn phase_ended(&self, phase: OperationPhase, duration: Duration) {
-        self.phases.get_or_create(&Word { key: "phase", word: phase_word(phase) }).observe(duration.as_secs_f64());
+        self.phases
+            .get_or_create(&Word { key: "phase", word: phase_word(phase) })
+            .observe(duration.as_secs_f64());
     }
 
     /// An observation was answered: from the cache, or by reading the host again.

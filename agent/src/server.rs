@@ -162,7 +162,8 @@ fn caller_of(stream: &TlsStream<TcpStream>) -> Result<(Caller, Instant), String>
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let name = name_of(certificate.ok_or("no client certificate")?)?;
     let label = name.name.strip_suffix(OPERATOR_DOMAIN).and_then(|rest| rest.strip_suffix('.'));
-    let operator = Identity::parse(label.ok_or("not an operator's name")?).map_err(|error| error.to_string())?;
+    let operator =
+        Identity::parse(label.ok_or("not an operator's name")?).map_err(|error| error.to_string())?;
     let left = name.expires.saturating_sub(jiff::Timestamp::now().as_second());
     let left = Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(24 * 3600));
     Ok((Caller { operator }, Instant::now() + left))

@@ -22,7 +22,11 @@ pub enum LogFormat {
 pub fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Whoever reads stderr may be gone: complaining about that on stderr would panic.
+        .log_internal_errors(false);
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -46,8 +50,8 @@ pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken
             _ = terminated.recv() => "SIGTERM",
             _ = interrupted.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "ending");
         signalled.cancel();
+        tracing::info!(signal = name, "ending");
     });
     if on_stdin_close {
         let closed = end.clone();
@@ -55,8 +59,8 @@ pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken
         std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
             let mut byte = [0; 64];
             while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
-            tracing::info!("standard input ended: ending");
             closed.cancel();
+            tracing::info!("standard input ended: ending");
         })?;
     }
     Ok(end)
@@ -64,7 +68,8 @@ pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken
 
 /// Tells whoever started this program, on stdout, that it listens now and where.
 pub fn say_ready(listen: SocketAddr, metrics: SocketAddr) -> std::io::Result<()> {
-    let line = serde_json::json!({"ready": true, "listen": listen.to_string(), "metrics": metrics.to_string()});
+    let line =
+        serde_json::json!({"ready": true, "listen": listen.to_string(), "metrics": metrics.to_string()});
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()

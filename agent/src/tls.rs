@@ -108,7 +108,10 @@ fn server_config(config: &Config) -> Result<(Arc<ServerConfig>, i64), TlsError> 
     let chained = WebPkiClientVerifier::builder_with_provider(Arc::new(files.roots), provider.clone())
         .build()
         .map_err(|error| TlsError::Unusable { path: config.tls.ca.clone(), problem: error.to_string() })?;
-    let unusable = |error: rustls::Error| TlsError::Unusable { path: config.tls.key.clone(), problem: error.to_string() };
+    let unusable = |error: rustls::Error| TlsError::Unusable {
+        path: config.tls.key.clone(),
+        problem: error.to_string(),
+    };
     let mut server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -148,7 +151,10 @@ impl ClientCertVerifier for ExactOperators {
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
             Err(problem) => {
-                tracing::warn!(problem, "refused a client whose certificate is good but not for exactly one name");
+                tracing::warn!(
+                    problem,
+                    "refused a client whose certificate is good but not for exactly one name"
+                );
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::place;
+use crate::{place, say};
 
 /// Which cluster, and which namespace of it.
 #[derive(Clone, Debug, Default, Args)]
@@ -37,8 +37,11 @@ impl Access {
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
         let config = match self.kubeconfig()? {
             Some(file) => {
-                let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-                Config::from_custom_kubeconfig(file, &options).await.context("the kubeconfig can't be used")?
+                let options =
+                    KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .context("the kubeconfig can't be used")?
             }
             None => Config::incluster().context("this pod's access to its cluster can't be used")?,
         };
@@ -56,7 +59,9 @@ impl Access {
         if let Some(merged) = Kubeconfig::from_env().context("KUBECONFIG")? {
             return Ok(Some(merged));
         }
-        if let Some(path) = std::env::home_dir().map(|home| home.join(".kube/config")).filter(|path| path.exists()) {
+        if let Some(path) =
+            std::env::home_dir().map(|home| home.join(".kube/config")).filter(|path| path.exists())
+        {
             return Kubeconfig::read_from(&path).with_context(|| path.display().to_string()).map(Some);
         }
         if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
@@ -68,7 +73,7 @@ impl Access {
                 "there is no kubeconfig: set KUBECONFIG, give --kubeconfig, or start a control plane with `tenantry up`"
             );
         }
-        anstream::eprintln!("Using the control plane of `tenantry up` ({}).", own.display());
+        say::err(format!("Using the control plane of `tenantry up` ({}).", own.display()));
         Kubeconfig::read_from(&own).with_context(|| own.display().to_string()).map(Some)
     }
 }
@@ -98,10 +103,12 @@ pub fn explain(url: &str, namespace: &str, verb: &str, error: kube::Error) -> an
             "you may not {verb} in namespace {namespace}: {}. Ask for a role that allows it",
             status.message
         ),
-        404 if status.reason != "NotFound" || status.details.as_ref().is_none_or(|d| d.name.is_empty()) => anyhow!(
-            "the cluster {url} does not know Tenantry's resources: apply its CRDs first (`tenantry up` does, or \
+        404 if status.reason != "NotFound" || status.details.as_ref().is_none_or(|d| d.name.is_empty()) => {
+            anyhow!(
+                "the cluster {url} does not know Tenantry's resources: apply its CRDs first (`tenantry up` does, or \
              `kubectl apply -f crds/`)"
-        ),
+            )
+        }
         _ => anyhow!("can't {verb}: {}", status.message),
     }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod pki;
 pub mod place;
+pub mod say;
 pub mod status;
 pub mod up;
 pub mod watch;

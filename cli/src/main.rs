@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{pki, status, up, watch};
+use tenantry_cli::{pki, say, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprintln!("{}: {error:#}", name());
+            say::err(format!("{}: {error:#}", name()));
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt};
 use tenantry_api::{Tenant, conditions};
 
 use crate::access::{Access, Cluster};
+use crate::say;
 use table::Row;
 
 /// Show how tenants stand
@@ -46,13 +47,13 @@ pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
     };
     let rows: Vec<Row> = tenants.iter().map(Row::of).collect();
     match status.output {
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&rows)?),
+        Output::Json => say::out(serde_json::to_string_pretty(&rows)?),
         Output::Table if rows.is_empty() => {
             let within = if status.all_namespaces { "any namespace" } else { &cluster.namespace };
-            anstream::println!("There are no tenants in {within}.");
+            say::out(format!("There are no tenants in {within}."));
         }
         Output::Table => {
-            anstream::print!("{}", table::shown(&rows, status.all_namespaces, Timestamp::now()));
+            say::out(table::shown(&rows, status.all_namespaces, Timestamp::now()).trim_end());
         }
     }
     let all_ready = rows.iter().all(|row| row.ready == "True");
@@ -65,7 +66,8 @@ async fn list(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<Vec<Ten
     } else {
         Api::namespaced(cluster.client.clone(), &cluster.namespace)
     };
-    let list = api.list(&ListParams::default()).await.map_err(|error| cluster.explain("list tenants", error))?;
+    let list =
+        api.list(&ListParams::default()).await.map_err(|error| cluster.explain("list tenants", error))?;
     Ok(list.items)
 }
 

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tenantry_api::names::Directory;
 
-use crate::place;
+use crate::{place, say};
 use layout::Layout;
 use tree::Tree;
 
@@ -80,7 +80,7 @@ pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
         outcome = tree.run() => outcome,
         () = told.ended() => Ok(()),
     };
-    anstream::eprintln!("Ending; tenants keep running.");
+    say::err("Ending; tenants keep running.");
     tree.stop().await;
     outcome.map(|()| ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tenantry_api::Tenant;
 
 use crate::access::{Access, Cluster};
+use crate::say;
 use crate::status::find;
 use story::{End, Story};
 
@@ -122,8 +123,8 @@ impl Screen {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| anstream::println!("{line}")),
-            None => anstream::println!("{line}"),
+            Some(bar) => bar.suspend(|| say::out(line)),
+            None => say::out(line),
         }
     }
 

@@ -37,14 +37,19 @@ pub(super) async fn decode<T: DeserializeOwned>(request: Request<Body>, room: &R
     let kib = declared.unwrap_or(BODY_LIMIT).div_ceil(KIB).max(1);
     let wanted = room.kib.acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
     let Ok(Ok(_taken)) = timeout(ROOM_TIME, wanted).await else {
-        return Err(error(ErrorCode::Overloaded, "the agent is reading other large requests: try again later"));
+        return Err(error(
+            ErrorCode::Overloaded,
+            "the agent is reading other large requests: try again later",
+        ));
     };
     let body = Limited::new(request.into_body(), BODY_LIMIT);
     let Ok(collected) = timeout(room.time, body.collect()).await else {
         return Err(invalid(format!("the request's body did not come within {:?}", room.time)));
     };
     let bytes = collected
-        .map_err(|e| if e.is::<LengthLimitError>() { too_large() } else { invalid("the request's body broke off") })?
+        .map_err(|e| {
+            if e.is::<LengthLimitError>() { too_large() } else { invalid("the request's body broke off") }
+        })?
         .to_bytes();
     parse(&bytes)
 }
@@ -76,7 +81,10 @@ fn declared_length(request: &Request<Body>) -> Option<usize> {
 }
 
 fn too_large() -> ApiError {
-    invalid(format!("the request is larger than {} MiB, the most that an agent reads", BODY_LIMIT / KIB / KIB))
+    invalid(format!(
+        "the request is larger than {} MiB, the most that an agent reads",
+        BODY_LIMIT / KIB / KIB
+    ))
 }
 
 /// A refusal for a request that is not well formed.
@@ -116,9 +124,12 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_trailing_bytes_are_refused() {
-        let error = refused::<ReleaseRequest>(r#"{"tenant": {"uid": "a1", "namespace": "n", "name": "t", "also": 1}}"#);
+        let error = refused::<ReleaseRequest>(
+            r#"{"tenant": {"uid": "a1", "namespace": "n", "name": "t", "also": 1}}"#,
+        );
         assert!(error.message.contains("unknown field `also`"), "{}", error.message);
-        let error = refused::<ReleaseRequest>(r#"{"tenant": {"uid": "a1", "namespace": "n", "name": "t"}} x"#);
+        let error =
+            refused::<ReleaseRequest>(r#"{"tenant": {"uid": "a1", "namespace": "n", "name": "t"}} x"#);
         assert!(error.message.contains("follows"), "{}", error.message);
     }
 

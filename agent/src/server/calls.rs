@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest, OperationStatus,
-    ReleaseRequest, ResolveRequest, ResolveResponse,
+    ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
+    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 /// An answer that is waited for.

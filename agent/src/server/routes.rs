@@ -35,7 +35,12 @@ type App<C> = State<Arc<Shared<C>>>;
 type Outcome<T> = Result<T, ApiError>;
 
 /// All calls.
-pub(super) fn router<C: Calls>(calls: Arc<C>, metrics: Arc<Metrics>, limits: &Limits, end: CancellationToken) -> Router {
+pub(super) fn router<C: Calls>(
+    calls: Arc<C>,
+    metrics: Arc<Metrics>,
+    limits: &Limits,
+    end: CancellationToken,
+) -> Router {
     let shared = Shared {
         calls,
         metrics,
@@ -69,7 +74,11 @@ async fn resolve<C: Calls>(State(shared): App<C>, request: Request) -> Response 
     shared.answer("resolve", async { shared.calls.resolve(decode(request, &shared.room).await?).await }).await
 }
 
-async fn claim<C: Calls>(State(shared): App<C>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+async fn claim<C: Calls>(
+    State(shared): App<C>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
     let mut line = Line::new("claim", &caller);
     let answered = shared.answer("claim", async {
         let body: ClaimRequest = decode(request, &shared.room).await?;
@@ -81,7 +90,11 @@ async fn claim<C: Calls>(State(shared): App<C>, Extension(caller): Extension<Cal
     answered.await
 }
 
-async fn release<C: Calls>(State(shared): App<C>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+async fn release<C: Calls>(
+    State(shared): App<C>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
     let mut line = Line::new("release", &caller);
     let answered = shared.answer("release", async {
         let body: ReleaseRequest = decode(request, &shared.room).await?;
@@ -120,7 +133,11 @@ struct Wait {
     wait_seconds: u64,
 }
 
-async fn operation<C: Calls>(State(shared): App<C>, Path(id): Path<String>, request: Request<Body>) -> Response {
+async fn operation<C: Calls>(
+    State(shared): App<C>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response {
     let started = Instant::now();
     let asked = operation_id(id).and_then(|id| Ok((id, wait_of(&request)?)));
     let outcome = match asked {
@@ -151,7 +168,11 @@ fn wait_of(request: &Request<Body>) -> Outcome<Wait> {
 
 impl<C: Calls> Shared<C> {
     /// Works on a call, if not too many are being worked on, and answers it.
-    async fn answer<T: Serialize>(&self, call: &'static str, work: impl Future<Output = Outcome<T>>) -> Response {
+    async fn answer<T: Serialize>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Outcome<T>>,
+    ) -> Response {
         let started = Instant::now();
         let outcome = match self.working.try_acquire() {
             Ok(_slot) => work.await,
@@ -189,7 +210,9 @@ fn refusal(error: &ApiError) -> Response {
 }
 
 /// Work that changes something goes on to its end, also when the caller hangs up in the middle.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Outcome<T>> + Send + 'static,
+) -> Outcome<T> {
     tokio::spawn(work).await.unwrap_or_else(|fault| {
         tracing::error!(%fault, "a call met a fault of the agent's own");
         Err(error(ErrorCode::HostFault, "the agent met a fault of its own: its log says more"))
@@ -231,7 +254,19 @@ impl Line {
             Err(error) => {
                 let (code, field) = (error.code, error.field.as_deref());
                 let message = &error.message;
-                tracing::warn!(call, operator, tenant, uid, epoch, operation, milliseconds, ?code, field, message, "refused");
+                tracing::warn!(
+                    call,
+                    operator,
+                    tenant,
+                    uid,
+                    epoch,
+                    operation,
+                    milliseconds,
+                    ?code,
+                    field,
+                    message,
+                    "refused"
+                );
             }
         }
         outcome

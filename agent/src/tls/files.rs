@@ -55,7 +55,8 @@ pub(super) fn read(paths: &TlsPaths) -> Result<Files, TlsError> {
     }
     check_private(&paths.key)?;
     let pem = read_file(&paths.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable(&paths.key, "holds no private key in PEM"))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| unusable(&paths.key, "holds no private key in PEM"))?;
     Ok(Files { roots, chain: certificates(&paths.cert)?, key, cert_path: paths.cert.clone() })
 }
 

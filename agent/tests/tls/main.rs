@@ -46,7 +46,11 @@ async fn p13_every_other_certificate_is_refused_before_anything_is_asked() {
     let issue = |names: &[&str]| Some(world.authority.issue(names, 2099));
     let cases = [
         ("no certificate", None, "CertificateRequired"),
-        ("another authority", Some(stranger.issue(&[OPERATOR], 2099)), "UnknownCA|DecryptError|BadCertificate"),
+        (
+            "another authority",
+            Some(stranger.issue(&[OPERATOR], 2099)),
+            "UnknownCA|DecryptError|BadCertificate",
+        ),
         ("expired", Some(world.authority.issue(&[OPERATOR], 2021)), "CertificateExpired"),
         ("another operator", issue(&["other.operator.tenantry.internal"]), "AccessDenied"),
         ("two names", issue(&[OPERATOR, "second.operator.tenantry.internal"]), "AccessDenied"),
@@ -70,7 +74,11 @@ async fn p13_every_other_certificate_is_refused_before_anything_is_asked() {
 async fn tls_below_1_3_is_refused() {
     let world = World::new().await;
     let identity = world.authority.issue(&[OPERATOR], 2099);
-    let old = world.client_builder(Some(&identity)).tls_version_max(reqwest::tls::Version::TLS_1_2).build().unwrap();
+    let old = world
+        .client_builder(Some(&identity))
+        .tls_version_max(reqwest::tls::Version::TLS_1_2)
+        .build()
+        .unwrap();
     let error = old.get(world.url("/v1/host")).send().await.unwrap_err();
     assert!(chain(&error).contains("ProtocolVersion"), "{}", chain(&error));
 }
@@ -87,7 +95,10 @@ async fn an_agent_does_not_start_with_another_agents_certificate_or_an_open_key(
     let key = folder.path().join("agent.key");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
     let message = Certificates::load(config).err().unwrap().to_string();
-    assert!(message.contains("others may read the private key") && message.contains("chmod 600"), "{message}");
+    assert!(
+        message.contains("others may read the private key") && message.contains("chmod 600"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -128,7 +139,12 @@ async fn a_body_that_is_too_large_is_refused_whether_declared_or_not() {
         assert!(error.message.contains("larger than 32 MiB"), "{error}");
     }
     let chunk = Ok::<_, std::io::Error>(vec![b' '; 1024 * 1024]);
-    let endless = futures::stream::iter(std::iter::repeat_with(move || chunk.as_ref().map(Clone::clone).map_err(|_| std::io::Error::other(""))).take(40));
+    let endless = futures::stream::iter(
+        std::iter::repeat_with(move || {
+            chunk.as_ref().map(Clone::clone).map_err(|_| std::io::Error::other(""))
+        })
+        .take(40),
+    );
     if let Ok(answer) = client.post(&url).body(reqwest::Body::wrap_stream(endless)).send().await {
         assert_eq!(answer.status(), 400);
     }
@@ -139,7 +155,8 @@ async fn a_body_that_is_too_large_is_refused_whether_declared_or_not() {
 #[tokio::test]
 async fn slow_strangers_and_slow_bodies_are_cut_off() {
     let brief = Duration::from_millis(200);
-    let world = World::with(Limits { handshake: brief, body: brief, connections: 2, ..Limits::default() }).await;
+    let world =
+        World::with(Limits { handshake: brief, body: brief, connections: 2, ..Limits::default() }).await;
     // Two strangers that say nothing take all connections; the operator still gets its turn.
     let mut strangers = Vec::new();
     for _ in 0..2 {
@@ -151,7 +168,8 @@ async fn slow_strangers_and_slow_bodies_are_cut_off() {
     assert!(matches!(read, Ok(0) | Err(_)), "the stranger was cut off");
 
     let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-    let slow = client.post(world.url("/v1/observe")).body(reqwest::Body::wrap_stream(never)).send().await.unwrap();
+    let slow =
+        client.post(world.url("/v1/observe")).body(reqwest::Body::wrap_stream(never)).send().await.unwrap();
     assert_eq!(slow.status(), 400);
     let error: ApiError = slow.json().await.unwrap();
     assert!(error.message.contains("did not come within"), "{error}");
@@ -197,7 +215,8 @@ async fn refusals_are_json_with_a_code_and_the_field() {
 #[tokio::test]
 async fn a_change_goes_on_to_its_end_when_the_caller_hangs_up() {
     let world = World::new().await;
-    let client = world.client_builder(Some(&world.authority.issue(&["second.operator.tenantry.internal"], 2099)));
+    let client =
+        world.client_builder(Some(&world.authority.issue(&["second.operator.tenantry.internal"], 2099)));
     let call = client.build().unwrap().delete(world.url("/v1/claim")).body(RELEASE).send();
     let call = tokio::spawn(call);
     world.calls.begun.notified().await;

@@ -72,9 +72,16 @@ impl World {
         let certificates = Arc::new(Certificates::load(config).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (calls, metrics, end) = (Arc::new(StandIn::default()), Arc::new(Metrics::default()), CancellationToken::new());
-        let serving =
-            server::serve(listener, certificates.clone(), calls.clone(), metrics.clone(), limits, end.clone());
+        let (calls, metrics, end) =
+            (Arc::new(StandIn::default()), Arc::new(Metrics::default()), CancellationToken::new());
+        let serving = server::serve(
+            listener,
+            certificates.clone(),
+            calls.clone(),
+            metrics.clone(),
+            limits,
+            end.clone(),
+        );
         let served = tokio::spawn(serving);
         Self { authority, address, calls, end, served, metrics, certificates, folder }
     }
@@ -188,7 +195,12 @@ impl Calls for StandIn {
     ) -> Result<OperationStatus, ApiError> {
         Err(refusal(ErrorCode::Busy))
     }
-    async fn operation(&self, _id: &OperationId, _after: u64, wait: Duration) -> Result<OperationStatus, ApiError> {
+    async fn operation(
+        &self,
+        _id: &OperationId,
+        _after: u64,
+        wait: Duration,
+    ) -> Result<OperationStatus, ApiError> {
         self.begun.notify_one();
         tokio::time::sleep(wait).await;
         Err(refusal(ErrorCode::NotFound))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, NameConstraints, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
 };
 use tenantry_api::names::Identity;
 
@@ -88,8 +88,10 @@ impl Authority {
         if !cert.exists() || !key_path.exists() {
             return Err(PkiError::NoAuthority(dir.to_owned()));
         }
-        let malformed = |path: &Path, what: &str| PkiError::Malformed { path: path.to_owned(), problem: what.to_owned() };
-        let key = KeyPair::from_pem(&read(&key_path)?).map_err(|_| malformed(&key_path, "holds no private key in PEM"))?;
+        let malformed =
+            |path: &Path, what: &str| PkiError::Malformed { path: path.to_owned(), problem: what.to_owned() };
+        let key = KeyPair::from_pem(&read(&key_path)?)
+            .map_err(|_| malformed(&key_path, "holds no private key in PEM"))?;
         let issuer = Issuer::from_ca_cert_pem(&read(&cert)?, key)
             .map_err(|_| malformed(&cert, "holds no authority's certificate in PEM"))?;
         Ok(Self { dir: dir.to_owned(), cert, issuer })

@@ -46,7 +46,8 @@ pub(super) fn read(path: &Path) -> Result<String, PkiError> {
 /// Until when the certificate in a file is good.
 pub fn expiry(path: &Path) -> Result<Timestamp, PkiError> {
     let pem = read(path)?;
-    let malformed = || PkiError::Malformed { path: path.to_owned(), problem: "holds no certificate in PEM".to_owned() };
+    let malformed =
+        || PkiError::Malformed { path: path.to_owned(), problem: "holds no certificate in PEM".to_owned() };
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| malformed())?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| malformed())?;
     Timestamp::from_second(certificate.validity().not_after.timestamp()).map_err(|_| malformed())

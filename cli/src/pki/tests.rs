@@ -43,7 +43,9 @@ fn nothing_is_overwritten() {
     assert!(matches!(authority.issue(Kind::Operator, &name("main"), 10), Err(PkiError::Exists(_))));
     // A key without its certificate may be somebody's work in progress: it is not overwritten either.
     std::fs::remove_file(&issued.cert).unwrap();
-    assert!(matches!(authority.issue(Kind::Operator, &name("main"), 10), Err(PkiError::Exists(path)) if path == issued.key));
+    assert!(
+        matches!(authority.issue(Kind::Operator, &name("main"), 10), Err(PkiError::Exists(path)) if path == issued.key)
+    );
     assert_eq!(before, std::fs::read(folder.path().join("ca.key")).unwrap());
 }
 
@@ -79,12 +81,14 @@ fn an_authority_read_from_disk_signs_what_rustls_takes() {
     roots.add(first(authority.cert())).unwrap();
     let roots = std::sync::Arc::new(roots);
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
     clients.verify_client_cert(&operator, &[], UnixTime::now()).unwrap();
     let refused = clients.verify_client_cert(&agent, &[], UnixTime::now()).unwrap_err();
     assert!(format!("{refused:?}").contains("InvalidPurpose"), "an agent's is not for a client: {refused:?}");
 
-    let servers = rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider).build().unwrap();
+    let servers =
+        rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider).build().unwrap();
     let named = |text: &str| rustls_pki_types::ServerName::try_from(text.to_owned()).unwrap();
     let verify = |text: &str| servers.verify_server_cert(&agent, &[], &named(text), &[], UnixTime::now());
     verify("n5.agent.tenantry.internal").unwrap();

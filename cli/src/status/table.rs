@@ -37,7 +37,9 @@ impl Row {
             name: tenant.name_any(),
             host: tenant.spec.host.clone(),
             image_tag: tenant.spec.image_tag.clone(),
-            deployed: status.and_then(|status| status.deployed.as_ref()).map(|deployed| deployed.image_tag.clone()),
+            deployed: status
+                .and_then(|status| status.deployed.as_ref())
+                .map(|deployed| deployed.image_tag.clone()),
             phase: phase.to_owned(),
             ready,
             reason,
@@ -69,7 +71,8 @@ pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
         column.set_padding((0, 2));
     }
     let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    let unready: Vec<&Row> = rows.iter().filter(|row| row.ready != "True" && !row.message.is_empty()).collect();
+    let unready: Vec<&Row> =
+        rows.iter().filter(|row| row.ready != "True" && !row.message.is_empty()).collect();
     if !unready.is_empty() {
         text.push('\n');
     }
@@ -114,7 +117,8 @@ mod tests {
     #[test]
     fn a_row_each_and_a_line_for_what_is_not_ready() {
         let now = Timestamp::from_second(1_000 + 7_200).unwrap();
-        let rows = [row("acme", "Ready", "True", "fine"), row("zebra", "AdoptionNeeded", "False", "It differs.")];
+        let rows =
+            [row("acme", "Ready", "True", "fine"), row("zebra", "AdoptionNeeded", "False", "It differs.")];
         let text = shown(&rows, false, now);
         let lines: Vec<&str> = text.lines().collect();
         let words: Vec<&str> = lines[1].split_whitespace().collect();

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_half_a_minute_and_end_after_a_dozen() {
         let mut backoff = Backoff::new(SECOND);
-        let pauses: Vec<_> = std::iter::from_fn(|| backoff.after(SECOND, true)).map(|pause| pause.as_secs()).collect();
+        let pauses: Vec<_> =
+            std::iter::from_fn(|| backoff.after(SECOND, true)).map(|pause| pause.as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30]);
     }
 

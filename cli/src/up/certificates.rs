@@ -29,7 +29,8 @@ pub fn ensure(layout: &Layout, now: Timestamp) -> Result<(Certificates, bool), P
         opened => opened?,
     };
     let name = local();
-    let (operator, agent) = (Issued::paths(&dir, Kind::Operator, &name), Issued::paths(&dir, Kind::Agent, &name));
+    let (operator, agent) =
+        (Issued::paths(&dir, Kind::Operator, &name), Issued::paths(&dir, Kind::Agent, &name));
     let mut renewed = false;
     for (kind, issued) in [(Kind::Operator, &operator), (Kind::Agent, &agent)] {
         if !issued.cert.exists() || !issued.key.exists() {

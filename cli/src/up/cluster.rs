@@ -102,9 +102,16 @@ impl Cluster {
         match timeout(within, await_condition(self.hosts(), LOCAL, ready)).await {
             Ok(waited) => waited.map(drop).context("can't watch the ComposeHost"),
             Err(_) => {
-                let host = self.hosts().get_opt(LOCAL).await.map_err(|error| self.explain("get ComposeHosts", error))?;
-                let said = ready_condition(host.as_ref()).map_or_else(|| "nothing yet".to_owned(), |(_, message)| message);
-                Err(anyhow!("the operator has not reached this machine's agent within {within:?}. The ComposeHost {LOCAL} says: {said}"))
+                let host = self
+                    .hosts()
+                    .get_opt(LOCAL)
+                    .await
+                    .map_err(|error| self.explain("get ComposeHosts", error))?;
+                let said = ready_condition(host.as_ref())
+                    .map_or_else(|| "nothing yet".to_owned(), |(_, message)| message);
+                Err(anyhow!(
+                    "the operator has not reached this machine's agent within {within:?}. The ComposeHost {LOCAL} says: {said}"
+                ))
             }
         }
     }

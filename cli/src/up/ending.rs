@@ -9,15 +9,21 @@ use tokio::sync::oneshot;
 /// Waits for a reason to end.
 pub struct Told {
     terminated: Signal,
+    hung_up: Signal,
     interrupted: Signal,
     closed: Option<oneshot::Receiver<()>>,
 }
 
-/// From now on SIGTERM and SIGINT no longer kill this process: [`Told::ended`] tells of them.
+/// From now on SIGTERM, SIGINT and a closed terminal no longer kill this process: [`Told::ended`] tells of them.
 pub fn told(on_stdin_close: bool) -> anyhow::Result<Told> {
     let listen = |kind| signal(kind).context("can't watch for signals");
     let closed = if on_stdin_close { Some(watch_stdin()?) } else { None };
-    Ok(Told { terminated: listen(SignalKind::terminate())?, interrupted: listen(SignalKind::interrupt())?, closed })
+    Ok(Told {
+        terminated: listen(SignalKind::terminate())?,
+        hung_up: listen(SignalKind::hangup())?,
+        interrupted: listen(SignalKind::interrupt())?,
+        closed,
+    })
 }
 
 fn watch_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
@@ -43,6 +49,7 @@ impl Told {
         tokio::select! {
             _ = self.terminated.recv() => {}
             _ = self.interrupted.recv() => {}
+            _ = self.hung_up.recv() => {}
             () = closed => {}
         }
     }

@@ -33,7 +33,8 @@ impl Layout {
     /// Keeps every other `tenantry up` from this folder until the file is dropped.
     pub fn lock(&self) -> anyhow::Result<File> {
         let path = self.root.join("lock");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -84,7 +85,11 @@ fn own_and_close(path: &Path) -> anyhow::Result<()> {
     let metadata = std::fs::metadata(path)?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own {
-        bail!("{} belongs to user {}, not to user {own}: give --state-dir a folder of your own", path.display(), metadata.uid());
+        bail!(
+            "{} belongs to user {}, not to user {own}: give --state-dir a folder of your own",
+            path.display(),
+            metadata.uid()
+        );
     }
     if metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::say;
+
 /// A log file is put aside as `.1` when it reaches this size.
 const LARGEST: u64 = 16 * 1024 * 1024;
 /// Lines of one program on the terminal within a minute: more are in the file only.
@@ -52,9 +54,9 @@ impl Log {
         state.write(&self.path, line);
         let (sentence, warns) = read(line);
         if warns && state.may_show(Instant::now()) {
-            anstream::eprintln!("{}: {sentence}", self.name);
+            say::err(format!("{}: {sentence}", self.name));
             if state.shown == LINES_A_MINUTE {
-                anstream::eprintln!("{}: more of these are in {}", self.name, self.path.display());
+                say::err(format!("{}: more of these are in {}", self.name, self.path.display()));
             }
         }
         if state.last.len() == KEPT {
@@ -117,7 +119,10 @@ fn read(line: &str) -> (String, bool) {
         return (format!("{message}{rest}"), warns);
     }
     let mut letters = line.chars();
-    let klog = letters.next().zip(letters.next()).filter(|(level, digit)| "IWEF".contains(*level) && digit.is_ascii_digit());
+    let klog = letters
+        .next()
+        .zip(letters.next())
+        .filter(|(level, digit)| "IWEF".contains(*level) && digit.is_ascii_digit());
     let sentence = line.strip_prefix("tenantry-standalone: ").unwrap_or(line);
     (sentence.to_owned(), klog.is_none_or(|(level, _)| "EF".contains(level)))
 }
@@ -148,7 +153,10 @@ mod tests {
         for i in 0..20 {
             log.line(&format!("tenantry-standalone: line {i}"));
         }
-        assert_eq!(std::fs::read_to_string(folder.path().join("control-plane.log")).unwrap().lines().count(), 20);
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("control-plane.log")).unwrap().lines().count(),
+            20
+        );
         assert_eq!(log.last_words().as_deref(), Some("line 19"));
     }
 }

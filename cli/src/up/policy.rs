@@ -100,7 +100,10 @@ fn not_applied(path: &Path, text: &str, wanted: &Wanted<'_>) -> Vec<String> {
         missing.push(format!("--agent-listen {address}: listen is {}", present.listen));
     }
     let shown = path.display();
-    missing.into_iter().map(|what| format!("{what} in {shown}, which is yours since the first start: change it there.")).collect()
+    missing
+        .into_iter()
+        .map(|what| format!("{what} in {shown}, which is yours since the first start: change it there."))
+        .collect()
 }
 
 #[cfg(test)]
@@ -128,7 +131,10 @@ mod tests {
         let wanted = Wanted { directories: &other, registries: &registries, listen: None };
         let missing = ensure(&layout, &wanted).unwrap();
         assert_eq!(missing.len(), 1);
-        assert!(missing[0].contains("--allow-directory /home/tenants") && missing[0].contains("agent.yaml"), "{missing:?}");
+        assert!(
+            missing[0].contains("--allow-directory /home/tenants") && missing[0].contains("agent.yaml"),
+            "{missing:?}"
+        );
         assert_eq!(text, std::fs::read_to_string(layout.policy()).unwrap());
     }
 

@@ -58,7 +58,10 @@ mod tests {
     fn a_missing_program_is_named_with_where_it_was_looked_for() {
         let folder = tempfile::tempdir().unwrap();
         let message = find(Some(folder.path()), None, true).unwrap_err().to_string();
-        assert!(message.contains("tenantry-standalone is not in") && message.contains("--bin-dir"), "{message}");
+        assert!(
+            message.contains("tenantry-standalone is not in") && message.contains("--bin-dir"),
+            "{message}"
+        );
         for name in ["tenantry-operator", "tenantry-agent"] {
             let path = folder.path().join(name);
             std::fs::write(&path, "").unwrap();

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::log::Log;
+use crate::say;
 
 /// How a program is started.
 #[derive(Clone, Debug)]
@@ -146,7 +147,7 @@ impl Keeper {
                 self.state.send_replace(State::GivenUp(why));
                 return;
             };
-            anstream::eprintln!("{why} Starting it again in {pause:?}.");
+            say::err(format!("{why} Starting it again in {pause:?}."));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = self.stopped.wait_for(|stopped| *stopped) => return,
@@ -155,7 +156,8 @@ impl Keeper {
     }
 
     fn why(&self, how: &str) -> String {
-        let said = self.log.last_words().map(|words| format!(" Its last words: {words}.")).unwrap_or_default();
+        let said =
+            self.log.last_words().map(|words| format!(" Its last words: {words}.")).unwrap_or_default();
         let said = said.replace("..", ".");
         format!("The {} {how}.{said} Its log is {}.", self.program.name, self.log.path().display())
     }
@@ -179,7 +181,10 @@ impl Keeper {
             }
             Happened::Late => {
                 self.end(child, held).await;
-                Run::Ended { how: format!("was not ready within {:?}", self.program.ready_within), ready: false }
+                Run::Ended {
+                    how: format!("was not ready within {:?}", self.program.ready_within),
+                    ready: false,
+                }
             }
             Happened::Stopped => {
                 self.end(child, held).await;
@@ -205,7 +210,8 @@ impl Keeper {
 
     fn hear(&self, child: &mut tokio::process::Child) -> [Option<JoinHandle<()>>; 2] {
         let ready = (child.id().unwrap_or_default(), self.state.clone());
-        let stdout = child.stdout.take().map(|stdout| tokio::spawn(listen(stdout, self.log.clone(), Some(ready))));
+        let stdout =
+            child.stdout.take().map(|stdout| tokio::spawn(listen(stdout, self.log.clone(), Some(ready))));
         let stderr = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr, self.log.clone(), None)));
         [stdout, stderr]
     }
@@ -235,7 +241,10 @@ impl Keeper {
         }
         drop(held);
         if timeout(self.program.end_within, child.wait()).await.is_err() {
-            anstream::eprintln!("The {} did not end within {:?}: killed.", self.program.name, self.program.end_within);
+            say::err(format!(
+                "The {} did not end within {:?}: killed.",
+                self.program.name, self.program.end_within
+            ));
             let _ = child.kill().await;
         }
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::Up;
 use super::certificates::{self, Certificates, LOCAL};
 use super::cluster::Cluster;
 use super::layout::Layout;
@@ -17,7 +18,7 @@ use super::policy::{self, Wanted};
 use super::programs::{self, Programs};
 use super::ready::{self, Metrics, Pids, Ready};
 use super::supervise::{Child, Program, State};
-use super::Up;
+use crate::say;
 
 /// How long the operator may take to reach the agent before that is worth a warning.
 const HOST_READY_WITHIN: Duration = Duration::from_secs(20);
@@ -40,10 +41,13 @@ impl Tree {
         let own_plane = up.kubeconfig.is_none();
         let programs = programs::find(up.bin_dir.as_deref(), up.standalone.as_deref(), own_plane)?;
         let (certificates, _) = certificates::ensure(&layout, Timestamp::now())?;
-        let wanted =
-            Wanted { directories: &up.allow_directory, registries: &up.allow_registry, listen: up.agent_listen };
+        let wanted = Wanted {
+            directories: &up.allow_directory,
+            registries: &up.allow_registry,
+            listen: up.agent_listen,
+        };
         for sentence in policy::ensure(&layout, &wanted)? {
-            anstream::eprintln!("Not applied: {sentence}");
+            say::err(format!("Not applied: {sentence}"));
         }
         Ok(Self { up, layout, programs, certificates, control_plane: None, agent: None, operator: None })
     }
@@ -52,13 +56,15 @@ impl Tree {
     pub async fn run(&mut self) -> anyhow::Result<()> {
         self.start().await?;
         self.write_ready_file()?;
-        anstream::println!("{}", self.greeting());
+        say::out(self.greeting());
         self.look_after().await
     }
 
     /// Ends everything: first what asks, then what acts, then what remembers. At most 9.5 s in all.
     pub async fn stop(&mut self) {
-        for child in [self.operator.take(), self.agent.take(), self.control_plane.take()].into_iter().flatten() {
+        for child in
+            [self.operator.take(), self.agent.take(), self.control_plane.take()].into_iter().flatten()
+        {
             child.stop().await;
         }
     }
@@ -81,7 +87,7 @@ impl Tree {
         self.operator = Some(self.child(operator)?);
         of(&mut self.operator)?.ready().await?;
         if let Err(error) = cluster.host_ready(HOST_READY_WITHIN).await {
-            anstream::eprintln!("Warning: {error:#}.");
+            say::err(format!("Warning: {error:#}."));
         }
         Ok(())
     }
@@ -109,13 +115,13 @@ impl Tree {
     fn renew(&self) {
         match certificates::ensure(&self.layout, Timestamp::now()) {
             Ok((_, true)) => {
-                anstream::eprintln!("Renewed the certificates of operator and agent.");
+                say::err("Renewed the certificates of operator and agent.");
                 if let Some(operator) = &self.operator {
                     operator.restart();
                 }
             }
             Ok((_, false)) => {}
-            Err(error) => anstream::eprintln!("Warning: the certificates can't be renewed: {error}."),
+            Err(error) => say::err(format!("Warning: the certificates can't be renewed: {error}.")),
         }
     }
 
@@ -174,7 +180,8 @@ impl Tree {
     /// While a program is between two starts the file keeps what it said.
     fn write_ready_file(&self) -> anyhow::Result<()> {
         let Some(file) = &self.up.ready_file else { return Ok(()) };
-        let (Some((operator, operator_said)), Some((agent, agent_said))) = (said(&self.operator), said(&self.agent))
+        let (Some((operator, operator_said)), Some((agent, agent_said))) =
+            (said(&self.operator), said(&self.agent))
         else {
             return Ok(());
         };
@@ -223,7 +230,13 @@ impl Tree {
     }
 }
 
-fn program(name: &'static str, path: PathBuf, mut args: Vec<OsString>, ready: u64, end_milliseconds: u64) -> Program {
+fn program(
+    name: &'static str,
+    path: PathBuf,
+    mut args: Vec<OsString>,
+    ready: u64,
+    end_milliseconds: u64,
+) -> Program {
     args.push("--exit-on-stdin-close".into());
     let (ready_within, end_within) = (Duration::from_secs(ready), Duration::from_millis(end_milliseconds));
     Program { name, path, args, ready_within, end_within, pause: Duration::from_millis(500) }

@@ -80,7 +80,8 @@ impl Story {
             self.outcome = None;
             self.phases.clear();
             let from = upgrade.from.as_ref().map_or_else(String::new, |from| format!("from {from} "));
-            let attempt = if upgrade.attempt > 1 { format!(", attempt {}", upgrade.attempt) } else { String::new() };
+            let attempt =
+                if upgrade.attempt > 1 { format!(", attempt {}", upgrade.attempt) } else { String::new() };
             lines.push(format!("Upgrade {from}to {}{attempt}", upgrade.to));
         }
         for phase in &upgrade.phases {
@@ -91,7 +92,8 @@ impl Story {
         }
         if let Some(outcome) = upgrade.outcome.filter(|outcome| self.outcome != Some(*outcome)) {
             self.outcome = Some(outcome);
-            let took = upgrade.finished_at.as_ref().map(|end| took(upgrade.started_at.0, end.0)).unwrap_or_default();
+            let took =
+                upgrade.finished_at.as_ref().map(|end| took(upgrade.started_at.0, end.0)).unwrap_or_default();
             lines.push(format!("{}{took}", outcome.as_str()));
         }
     }
@@ -100,7 +102,8 @@ impl Story {
 /// Whether nothing more will happen by itself: the operator has seen this spec and is not at work on it.
 fn settled(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
-    let seen = status.observed_generation.is_some() && status.observed_generation == tenant.metadata.generation;
+    let seen =
+        status.observed_generation.is_some() && status.observed_generation == tenant.metadata.generation;
     let at_work = conditions::find(&status.conditions, RECONCILING).is_none_or(|c| c.status != "False");
     seen && !at_work
 }
