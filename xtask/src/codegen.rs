@@ -14,14 +14,8 @@ pub fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
     let mut expected = Vec::new();
     for definition in tenantry_api::crds() {
-        let name = format!(
-            "{}.yaml",
-            definition
-                .metadata
-                .name
-                .as_deref()
-                .context("a definition has a name")?
-        );
+        let name =
+            format!("{}.yaml", definition.metadata.name.as_deref().context("a definition has a name")?);
         let content = format!("{HEADER}{}", serde_saphyr::to_string(&definition)?);
         let path = folder.join(&name);
         if fs::read_to_string(&path).ok().as_deref() != Some(&content) {
@@ -41,16 +35,10 @@ pub fn run(check: bool) -> Result<()> {
         .filter(|name| !expected.contains(name));
     let strange: Vec<String> = strange.collect();
     if !strange.is_empty() {
-        bail!(
-            "crds/ holds {} which nothing generates: remove it",
-            strange.join(", ")
-        );
+        bail!("crds/ holds {} which nothing generates: remove it", strange.join(", "));
     }
     if check && !stale.is_empty() {
-        bail!(
-            "crds/{} is not what api/ says: run `cargo xtask codegen` and commit",
-            stale.join(", crds/")
-        );
+        bail!("crds/{} is not what api/ says: run `cargo xtask codegen` and commit", stale.join(", crds/"));
     }
     Ok(())
 }

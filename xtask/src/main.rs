@@ -1,5 +1,6 @@
 //! Every developer's command: `cargo xtask COMMAND`.
 
+mod bench;
 mod codegen;
 mod host;
 mod quickstart;
@@ -28,6 +29,8 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Measures upgrades beside the same done by hand, and resident memory; writes target/bench.json
+    Bench(bench::Options),
     /// Format, clippy, generated files, and every test on real parts; installs what is missing
     Test {
         /// Only tests whose name contains this; skips the checks of format and style
@@ -50,6 +53,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Quickstart { exit, yes } => quickstart::run(exit, yes),
+        Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Codegen { check } => codegen::run(check),
         Command::Setup { yes } => setup::everything(setup::Consent::new(yes)).map(drop),

@@ -36,10 +36,8 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Runs a command that must succeed; what it says goes to the terminal.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("{shown} could not be run"))?;
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("{shown} could not be run"))?;
     if !status.success() {
         bail!("{shown} failed ({status})");
     }
@@ -49,17 +47,11 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs a command that must succeed; what it says is shown only when it does not.
 pub fn quietly(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{shown} could not be run"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("{shown} could not be run"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!(
-            "{shown} failed ({}):\n{said}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("{shown} failed ({}):\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(said)
 }
@@ -67,20 +59,11 @@ pub fn quietly(command: &mut Command) -> Result<String> {
 /// Whether a command can be run and succeeds.
 pub fn works(program: &str, arguments: &[&str]) -> bool {
     let mut command = command(program, arguments);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
 fn show(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .collect();
-    words
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -24,20 +24,10 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 }
 
 fn check_style() -> Result<()> {
-    shell::step("Format", || {
-        shell::run(&mut shell::command("cargo", &["fmt", "--all", "--check"]))
-    })?;
+    shell::step("Format", || shell::run(&mut shell::command("cargo", &["fmt", "--all", "--check"])))?;
     shell::step("Clippy", || {
-        let arguments = [
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let arguments =
+            ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
         shell::run(&mut shell::command("cargo", &arguments))
     })?;
     shell::step("Generated files", || codegen::run(true))
@@ -47,11 +37,7 @@ fn check_standalone() -> Result<()> {
     let folder = shell::root().join("standalone");
     shell::step("The control plane: format, vet and tests", || {
         let unformatted = shell::quietly(shell::command("gofmt", &["-l", "."]).current_dir(&folder))?;
-        anyhow::ensure!(
-            unformatted.trim().is_empty(),
-            "gofmt would change {}",
-            unformatted.trim()
-        );
+        anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
         shell::run(shell::command("go", &["vet", "./..."]).current_dir(&folder))?;
         shell::run(shell::command("go", &["test", "./..."]).current_dir(&folder))
     })

@@ -19,9 +19,7 @@ pub fn ensure(consent: Consent) -> Result<()> {
         }
         return Ok(());
     }
-    consent.to(&format!(
-        "build Docker Compose {VERSION} and install it as the docker CLI's plugin"
-    ))?;
+    consent.to(&format!("build Docker Compose {VERSION} and install it as the docker CLI's plugin"))?;
     shell::step("Building Docker Compose", || {
         let folder = shell::target().join("tools").join("compose");
         let flags = format!("-s -w -X github.com/docker/compose/v5/internal.Version={VERSION}");

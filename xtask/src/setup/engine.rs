@@ -45,11 +45,7 @@ fn start_by_hand() -> Result<()> {
     std::fs::create_dir_all(shell::target())?;
     let output = std::fs::File::create(log())?;
     let mut command = shell::command("setsid", &[]);
-    command
-        .arg(dockerd)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
+    command.arg(dockerd).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.spawn().context("dockerd could not be started")?;
     Ok(())
 }

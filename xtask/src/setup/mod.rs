@@ -22,11 +22,7 @@ pub enum Consent {
 impl Consent {
     /// Asks only where a person is at the terminal and did not say yes beforehand.
     pub fn new(yes: bool) -> Self {
-        if yes || !std::io::stdin().is_terminal() {
-            Self::Given
-        } else {
-            Self::Ask
-        }
+        if yes || !std::io::stdin().is_terminal() { Self::Given } else { Self::Ask }
     }
 
     /// Asks whether something may be done to this machine.

@@ -18,10 +18,7 @@ const NEEDED: [(&str, &[&str]); 5] = [
 
 /// Installs the packages of programs that are missing.
 pub fn ensure(consent: Consent) -> Result<()> {
-    for (program, hint) in [
-        ("go", "https://go.dev/doc/install"),
-        ("cargo", "https://rustup.rs"),
-    ] {
+    for (program, hint) in [("go", "https://go.dev/doc/install"), ("cargo", "https://rustup.rs")] {
         if find(program).is_none() {
             bail!("{program} is missing, and is not installed by this command: see {hint}");
         }
@@ -40,10 +37,7 @@ pub fn ensure(consent: Consent) -> Result<()> {
         return Ok(());
     }
     if find("apt-get").is_none() {
-        bail!(
-            "{} must be installed; on a system without apt-get that is up to you",
-            missing.join(", ")
-        );
+        bail!("{} must be installed; on a system without apt-get that is up to you", missing.join(", "));
     }
     consent.to(&format!("install {} with apt-get", missing.join(", ")))?;
     shell::step(&format!("Installing {}", missing.join(", ")), || {
@@ -60,10 +54,7 @@ pub fn as_root(words: &[&str]) -> Result<()> {
     let mut words = words.to_vec();
     if !root {
         if find("sudo").is_none() {
-            bail!(
-                "this needs root: run as root `{}`, then this command again",
-                words.join(" ")
-            );
+            bail!("this needs root: run as root `{}`, then this command again", words.join(" "));
         }
         words.insert(0, "sudo");
     }
@@ -76,8 +67,5 @@ pub fn as_root(words: &[&str]) -> Result<()> {
 pub fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_path_buf);
-    std::env::split_paths(&path)
-        .chain(system)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

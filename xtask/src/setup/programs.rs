@@ -16,41 +16,19 @@ pub fn build() -> Result<Parts> {
     let standalone = standalone()?;
     let standin = standin()?;
     shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
-        let packages = [
-            "-p",
-            "tenantry",
-            "-p",
-            "tenantry-operator",
-            "-p",
-            "tenantry-agent",
-        ];
+        let packages = ["-p", "tenantry", "-p", "tenantry-operator", "-p", "tenantry-agent"];
         let mut build = shell::command("cargo", &["build", "--locked", "--release", "--bins"]);
         shell::run(build.args(packages))
     })?;
-    Ok(Parts {
-        bin_dir: shell::target().join("release"),
-        standalone,
-        standin,
-    })
+    Ok(Parts { bin_dir: shell::target().join("release"), standalone, standin })
 }
 
 fn standin() -> Result<PathBuf> {
     shell::step("Building the stand-in application", || {
-        let arguments = [
-            "build",
-            "--locked",
-            "--release",
-            "--target",
-            STATIC_TARGET,
-            "-p",
-            "standin",
-        ];
+        let arguments = ["build", "--locked", "--release", "--target", STATIC_TARGET, "-p", "standin"];
         // With `--target` the flags do not reach build scripts, nor what other crates have built already.
         shell::run(shell::command("cargo", &arguments).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-        Ok(shell::target()
-            .join(STATIC_TARGET)
-            .join("release")
-            .join("standin"))
+        Ok(shell::target().join(STATIC_TARGET).join("release").join("standin"))
     })
 }
 
@@ -63,25 +41,18 @@ fn standalone() -> Result<PathBuf> {
     if program.exists() && std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
         return Ok(program);
     }
-    shell::step(
-        "Building the control plane (some minutes when it is the first time)",
-        || {
-            let output = program.to_str().context("a path that is text")?;
-            let mut build = shell::command(
-                "go",
-                &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, "."],
-            );
-            shell::run(build.current_dir(&sources))?;
-            Ok(std::fs::write(&stamp, &digest)?)
-        },
-    )?;
+    shell::step("Building the control plane (some minutes when it is the first time)", || {
+        let output = program.to_str().context("a path that is text")?;
+        let mut build = shell::command("go", &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, "."]);
+        shell::run(build.current_dir(&sources))?;
+        Ok(std::fs::write(&stamp, &digest)?)
+    })?;
     Ok(program)
 }
 
 fn digest(folder: &Path) -> Result<String> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     files.retain(|path| {
         path.extension()
             .is_some_and(|extension| extension == "go" || extension == "mod" || extension == "sum")

@@ -1,0 +1,156 @@
+//! `cargo xtask bench`: what an upgrade costs beside the same thing done by hand, and what the programs cost at rest.
+//!
+//! Only proportions of one run are compared: both sides do the same work in turn, on the same machine, and the order
+//! alternates from pair to pair.
+
+mod api;
+mod memory;
+mod noop;
+mod probe;
+mod project;
+mod report;
+mod upgrade;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::host::Host;
+use crate::setup::{self, Consent, Parts};
+use crate::shell;
+use api::Api;
+use report::Row;
+
+/// Every compose project of a benchmark is called so, and what comes after it.
+const PREFIX: &str = "tenantry-bench";
+
+/// What may be measured on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// An upgrade of `hello`: time, silence and writes to the API server
+    Hello,
+    /// An upgrade of one service of `changemaker`: time and silence
+    Changemaker,
+    /// A look at `changemaker` that finds nothing to do
+    Noop,
+    /// Resident memory of agent and operator with ten tenants
+    Memory,
+    /// Resident memory of the control plane, at rest and after 4,000 status writes
+    ControlPlane,
+}
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Pairs of measurements
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: u32,
+    /// Measure only this; may be given several times
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Do not ask before something is installed
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// A running host, its API, and what every measurement needs.
+struct Bench {
+    host: Host,
+    api: Api,
+    ready: serde_json::Value,
+    pairs: u32,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Bench {
+    /// Fails once the person at the terminal has had enough.
+    fn go_on(&self) -> Result<()> {
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        Ok(())
+    }
+
+    /// A process id of the ready file.
+    fn pid(&self, program: &str) -> Result<u32> {
+        let pid = self.ready["pids"][program].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.ok_or_else(|| anyhow::anyhow!("the ready file has no process id of {program}: {}", self.ready))
+    }
+}
+
+/// Measures, prints and writes `target/bench.json`.
+pub fn run(options: &Options) -> Result<()> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    let parts = setup::everything(Consent::new(options.yes))?;
+    project::remove_leftovers()?;
+    let mut rows = Vec::new();
+    if options.wants(Part::ControlPlane) {
+        rows.extend(memory::control_plane(&parts)?);
+    }
+    let on_a_host = [Part::Memory, Part::Hello, Part::Changemaker, Part::Noop];
+    if on_a_host.into_iter().any(|part| options.wants(part)) {
+        rows.extend(with_host(options, &parts, interrupted)?);
+    }
+    let file = shell::target().join("bench.json");
+    let json = report::json(&rows, options.pairs)?;
+    std::fs::write(&file, &json)?;
+    if options.json {
+        println!("{json}");
+    } else {
+        println!("\n{}", report::table(&rows));
+    }
+    let missed: Vec<&str> = rows.iter().filter(|row| !row.reached()).map(|row| row.name.as_str()).collect();
+    if !missed.is_empty() {
+        bail!("not reached: {}", missed.join("; "));
+    }
+    Ok(())
+}
+
+fn with_host(options: &Options, parts: &Parts, interrupted: Arc<AtomicBool>) -> Result<Vec<Row>> {
+    let mut host = Host::prepare("bench", parts)?;
+    let ready = shell::step("Starting tenantry up", || host.up())?;
+    let api = Api::start(&host)?;
+    let mut bench = Bench { host, api, ready, pairs: options.pairs, interrupted };
+    let measured = measure(options, &bench);
+    let removed = shell::step("Removing what the benchmarks made", || {
+        bench.host.down()?;
+        project::remove_leftovers()?;
+        project::remove_images(bench.host.registry.address())
+    });
+    let rows = measured?;
+    removed.map(|()| rows)
+}
+
+fn measure(options: &Options, bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    // Memory first, before the upgrades have exercised anything.
+    if options.wants(Part::Memory) {
+        rows.extend(memory::programs(bench)?);
+    }
+    if options.wants(Part::Hello) {
+        rows.extend(upgrade::hello(bench)?);
+    }
+    if options.wants(Part::Changemaker) || options.wants(Part::Noop) {
+        let pair = project::changemaker(bench)?;
+        if options.wants(Part::Changemaker) {
+            rows.extend(upgrade::changemaker(bench, &pair)?);
+        }
+        if options.wants(Part::Noop) {
+            rows.extend(noop::changemaker(bench, &pair)?);
+        }
+        pair.remove(bench)?;
+    }
+    Ok(rows)
+}
