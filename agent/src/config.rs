@@ -197,8 +197,8 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn new(field: impl Into<String>, problem: impl ToString) -> Self {
-        Self { field: field.into(), problem: problem.to_string() }
+    fn new(field: impl Into<String>, problem: impl std::fmt::Display) -> Self {
+        Self { field: field.into(), problem: format!("{problem}") }
     }
 }
 

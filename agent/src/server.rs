@@ -59,7 +59,7 @@ impl Default for Limits {
             waits: 512,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
-            body: Duration::from_secs(60),
+            body: Duration::from_mins(1),
             grace: Duration::from_secs(3),
             grace_after_change: Duration::from_secs(90),
         }
@@ -165,7 +165,7 @@ fn caller_of(stream: &TlsStream<TcpStream>) -> Result<(Caller, Instant), String>
     let operator =
         Identity::parse(label.ok_or("not an operator's name")?).map_err(|error| error.to_string())?;
     let left = name.expires.saturating_sub(jiff::Timestamp::now().as_second());
-    let left = Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(24 * 3600));
+    let left = Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(Duration::from_hours(24));
     Ok((Caller { operator }, Instant::now() + left))
 }
 
@@ -185,14 +185,14 @@ async fn converse(
     let builder = http_builder(http2, door.limits.head);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let grace = tokio::select! {
-        done = connection.as_mut() => return log_end(done.as_ref().err()),
+        done = connection.as_mut() => return log_end(done),
         () = door.end.cancelled() => door.limits.grace,
         _ = changes.changed() => door.limits.grace_after_change,
         () = tokio::time::sleep_until(until) => door.limits.grace_after_change,
     };
     connection.as_mut().graceful_shutdown();
     if let Ok(done) = timeout(grace, connection).await {
-        log_end(done.as_ref().err());
+        log_end(done);
     }
 }
 
@@ -209,8 +209,8 @@ fn http_builder(http2: bool, head: Duration) -> auto::Builder<TokioExecutor> {
     if http2 { builder.http2_only() } else { builder.http1_only() }
 }
 
-fn log_end(error: Option<&Box<dyn std::error::Error + Send + Sync>>) {
-    if let Some(error) = error {
-        tracing::debug!(error, "a connection broke");
+fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
     }
 }

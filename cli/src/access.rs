@@ -80,15 +80,15 @@ impl Access {
 
 impl Cluster {
     /// An error of the API in a sentence: what could not be done, why, and what helps. `verb` as in "list tenants".
-    pub fn explain(&self, verb: &str, error: kube::Error) -> anyhow::Error {
+    pub fn explain(&self, verb: &str, error: &kube::Error) -> anyhow::Error {
         explain(&self.url, &self.namespace, verb, error)
     }
 }
 
 /// As [`Cluster::explain`], for any server.
-pub fn explain(url: &str, namespace: &str, verb: &str, error: kube::Error) -> anyhow::Error {
-    let kube::Error::Api(status) = &error else {
-        let cause = innermost(&error);
+pub fn explain(url: &str, namespace: &str, verb: &str, error: &kube::Error) -> anyhow::Error {
+    let kube::Error::Api(status) = error else {
+        let cause = innermost(error);
         return match error {
             kube::Error::Service(_) | kube::Error::HyperError(_) => anyhow!(
                 "the API server {url} does not answer ({cause}). Is it running, and is this the right kubeconfig? \
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    fn shown(error: kube::Error) -> String {
+    fn shown(error: &kube::Error) -> String {
         explain("https://127.0.0.1:1/", "fleet", "list tenants", error).to_string()
     }
 
@@ -142,11 +142,11 @@ mod tests {
 
     #[test]
     fn each_refusal_says_what_helps() {
-        assert!(shown(api(401, "Unauthorized", "")).contains("credentials"));
-        let forbidden = shown(api(403, "Forbidden", ""));
+        assert!(shown(&api(401, "Unauthorized", "")).contains("credentials"));
+        let forbidden = shown(&api(403, "Forbidden", ""));
         assert!(forbidden.contains("may not list tenants in namespace fleet: because"), "{forbidden}");
-        assert!(shown(api(404, "NotFound", "")).contains("CRDs"));
-        assert_eq!(shown(api(404, "NotFound", "acme")), "can't list tenants: because");
+        assert!(shown(&api(404, "NotFound", "")).contains("CRDs"));
+        assert_eq!(shown(&api(404, "NotFound", "acme")), "can't list tenants: because");
     }
 
     #[tokio::test]
@@ -157,7 +157,7 @@ mod tests {
         drop(socket);
         let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
         let error = client.apiserver_version().await.unwrap_err();
-        let message = explain(&url, "fleet", "list tenants", error).to_string();
+        let message = explain(&url, "fleet", "list tenants", &error).to_string();
         assert!(message.contains(&url) && message.contains("does not answer"), "{message}");
         assert!(message.contains("refused"), "{message}");
     }

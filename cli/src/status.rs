@@ -53,7 +53,7 @@ pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
             say::out(format!("There are no tenants in {within}."));
         }
         Output::Table => {
-            say::out(table::shown(&rows, status.all_namespaces, Timestamp::now()).trim_end());
+            say::out(table::shown(&rows, status.all_namespaces, Timestamp::now()));
         }
     }
     let all_ready = rows.iter().all(|row| row.ready == "True");
@@ -67,14 +67,14 @@ async fn list(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<Vec<Ten
         Api::namespaced(cluster.client.clone(), &cluster.namespace)
     };
     let list =
-        api.list(&ListParams::default()).await.map_err(|error| cluster.explain("list tenants", error))?;
+        api.list(&ListParams::default()).await.map_err(|error| cluster.explain("list tenants", &error))?;
     Ok(list.items)
 }
 
 /// The tenant of this name; if there is none, an error that names similar ones.
 pub async fn find(cluster: &Cluster, name: &str) -> anyhow::Result<Tenant> {
     let api: Api<Tenant> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let found = api.get_opt(name).await.map_err(|error| cluster.explain("get tenants", error))?;
+    let found = api.get_opt(name).await.map_err(|error| cluster.explain("get tenants", &error))?;
     if let Some(tenant) = found {
         return Ok(tenant);
     }

@@ -38,7 +38,7 @@ pub struct Up {
     /// Use this cluster instead of a control plane of one's own
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The folder beneath which TemplateBundles with `source.directory` are found
+    /// The folder beneath which bundles with `source.directory` are found
     #[arg(long, value_name = "DIR")]
     bundle_dir: Option<PathBuf>,
     /// Tenants may live at or below this directory; for the policy file at the first start [default: /srv]

@@ -50,17 +50,15 @@ pub async fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
     find(&cluster, &watch.tenant).await?;
     let screen = Screen::new();
     let follow = follow(&cluster, watch, &screen);
-    let ended = match watch.timeout {
-        None => follow.await,
-        Some(limit) => match tokio::time::timeout(limit, follow).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                screen.line(&format!("Not ended within {limit:?}; the upgrade goes on by itself."));
-                return Ok(ExitCode::from(TIMED_OUT));
-            }
-        },
-    };
+    let ended = tokio::time::timeout(watch.timeout.unwrap_or(Duration::MAX), follow).await;
     screen.clear();
+    let Ok(ended) = ended else {
+        say::err(format!(
+            "Not ended within {:?}; an upgrade goes on by itself.",
+            watch.timeout.unwrap_or_default()
+        ));
+        return Ok(ExitCode::from(TIMED_OUT));
+    };
     Ok(match ended? {
         End::Good => ExitCode::SUCCESS,
         End::Bad => ExitCode::FAILURE,
@@ -78,7 +76,7 @@ async fn follow(cluster: &Cluster, watch: &Watch, screen: &Screen) -> anyhow::Re
             Ok(event) => event,
             // The watcher goes on by itself, with growing pauses.
             Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
-                screen.now(&format!("{:#}; trying again", cluster.explain("watch tenants", error)));
+                screen.now(&format!("{:#}; trying again", cluster.explain("watch tenants", &error)));
                 continue;
             }
             Err(_) => continue,

@@ -133,6 +133,12 @@ mod tests {
         assert!(error.message.contains("follows"), "{}", error.message);
     }
 
+    #[derive(Debug, serde::Deserialize)]
+    struct Outer {
+        #[allow(dead_code)]
+        manifest: Manifest,
+    }
+
     #[test]
     fn a_value_of_env_is_never_quoted() {
         let manifest = |value: &str| {
@@ -142,11 +148,6 @@ mod tests {
             )
         };
         assert!(parse::<Manifest>(manifest(r#""x""#).as_bytes()).is_ok());
-        #[derive(Debug, serde::Deserialize)]
-        struct Outer {
-            #[allow(dead_code)]
-            manifest: Manifest,
-        }
         let error = refused::<Outer>(&format!(r#"{{"manifest": {}}}"#, manifest("31337")));
         assert!(error.field.as_deref().is_some_and(|f| f.starts_with("manifest.env")), "{error:?}");
         assert!(!error.message.contains("31337"), "{}", error.message);

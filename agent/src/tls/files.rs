@@ -87,7 +87,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn check_private(path: &Path) -> Result<(), TlsError> {
     let metadata = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
-    if metadata.mode() & 0o077 == 0 {
+    let for_others = metadata.mode() & 0o077;
+    if for_others == 0 {
         return Ok(());
     }
     let problem = format!(

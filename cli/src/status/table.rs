@@ -65,22 +65,22 @@ pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
         if with_namespace {
             cells.insert(0, &row.namespace);
         }
-        table.add_row(cells.into_iter().map(|cell| cell.to_owned()));
+        table.add_row(cells.into_iter().map(ToOwned::to_owned));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     let unready: Vec<&Row> =
         rows.iter().filter(|row| row.ready != "True" && !row.message.is_empty()).collect();
     if !unready.is_empty() {
-        text.push('\n');
+        lines.push(String::new());
     }
     for row in unready {
         let name = if with_namespace { format!("{}/{}", row.namespace, row.name) } else { row.name.clone() };
-        text.push_str(&format!("{name}: {}\n", row.message));
+        lines.push(format!("{name}: {}", row.message));
     }
-    text
+    lines.join("\n")
 }
 
 /// As kubectl shows it: one or two units.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A program that ran this long counts as having worked.
-const WORKED: Duration = Duration::from_secs(60);
+const WORKED: Duration = Duration::from_mins(1);
 /// Tries of a program that has never been ready: its settings are wrong, more of the same won't help.
 const FIRST_TRIES: u32 = 3;
 /// Failures in a row of a program that worked before.

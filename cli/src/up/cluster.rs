@@ -99,29 +99,24 @@ impl Cluster {
     /// Waits until the operator has reached the agent. An error says what the ComposeHost says instead.
     pub async fn host_ready(&self, within: Duration) -> anyhow::Result<()> {
         let ready = |host: Option<&ComposeHost>| ready_condition(host).is_some_and(|(ready, _)| ready);
-        match timeout(within, await_condition(self.hosts(), LOCAL, ready)).await {
-            Ok(waited) => waited.map(drop).context("can't watch the ComposeHost"),
-            Err(_) => {
-                let host = self
-                    .hosts()
-                    .get_opt(LOCAL)
-                    .await
-                    .map_err(|error| self.explain("get ComposeHosts", error))?;
-                let said = ready_condition(host.as_ref())
-                    .map_or_else(|| "nothing yet".to_owned(), |(_, message)| message);
-                Err(anyhow!(
-                    "the operator has not reached this machine's agent within {within:?}. The ComposeHost {LOCAL} says: {said}"
-                ))
-            }
+        if let Ok(waited) = timeout(within, await_condition(self.hosts(), LOCAL, ready)).await {
+            return waited.map(drop).context("can't watch the ComposeHost");
         }
+        let host =
+            self.hosts().get_opt(LOCAL).await.map_err(|error| self.explain("get ComposeHosts", error))?;
+        let said = ready_condition(host.as_ref()).map_or_else(|| "nothing yet".to_owned(), |(_, said)| said);
+        Err(anyhow!(
+            "the operator has not reached this machine's agent within {within:?}. The ComposeHost {LOCAL} says: {said}"
+        ))
     }
 
     fn hosts(&self) -> Api<ComposeHost> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    #[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
     fn explain(&self, verb: &str, error: kube::Error) -> anyhow::Error {
-        explain(&self.url, &self.namespace, verb, error)
+        explain(&self.url, &self.namespace, verb, &error)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::say;
 const LARGEST: u64 = 16 * 1024 * 1024;
 /// Lines of one program on the terminal within a minute: more are in the file only.
 const LINES_A_MINUTE: u32 = 12;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 const KEPT: usize = 3;
 
 /// The log of one program.

@@ -48,12 +48,12 @@ fn policy(wanted: &Wanted<'_>) -> anyhow::Result<String> {
         // A port that is free now is kept from then on, so that the agent is found at the same address after a restart.
         None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr())?,
     };
-    let listed = |names: Vec<&str>, default: &str| {
+    let list_of = |names: Vec<&str>, default: &str| {
         let names = if names.is_empty() { vec![default] } else { names };
         serde_json::to_string(&names) // JSON's lists are YAML's too
     };
-    let directories = listed(wanted.directories.iter().map(Directory::as_str).collect(), "/srv")?;
-    let registries = listed(wanted.registries.iter().map(String::as_str).collect(), "*")?;
+    let directories = list_of(wanted.directories.iter().map(Directory::as_str).collect(), "/srv")?;
+    let registries = list_of(wanted.registries.iter().map(String::as_str).collect(), "*")?;
     let mut text = String::new();
     write!(
         text,

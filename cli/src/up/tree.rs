@@ -22,7 +22,7 @@ use crate::say;
 
 /// How long the operator may take to reach the agent before that is worth a warning.
 const HOST_READY_WITHIN: Duration = Duration::from_secs(20);
-const CERTIFICATES_EVERY: Duration = Duration::from_secs(12 * 3600);
+const CERTIFICATES_EVERY: Duration = Duration::from_hours(12);
 
 /// Everything that runs.
 pub struct Tree {
@@ -181,11 +181,11 @@ impl Tree {
     fn write_ready_file(&self) -> anyhow::Result<()> {
         let Some(file) = &self.up.ready_file else { return Ok(()) };
         let (Some((operator, operator_said)), Some((agent, agent_said))) =
-            (said(&self.operator), said(&self.agent))
+            (said(self.operator.as_ref()), said(self.agent.as_ref()))
         else {
             return Ok(());
         };
-        let control_plane = match (&self.control_plane, said(&self.control_plane)) {
+        let control_plane = match (&self.control_plane, said(self.control_plane.as_ref())) {
             (Some(_), None) => return Ok(()),
             (_, said) => said.map(|(pid, _)| pid),
         };
@@ -253,8 +253,8 @@ async fn changed(child: &mut Option<Child>) {
     }
 }
 
-fn said(child: &Option<Child>) -> Option<(u32, Value)> {
-    match child.as_ref()?.state() {
+fn said(child: Option<&Child>) -> Option<(u32, Value)> {
+    match child?.state() {
         State::Ready { pid, said } => Some((pid, said)),
         State::Starting | State::GivenUp(_) => None,
     }
