@@ -2,6 +2,8 @@
 //!
 //! Needs the compose plugin (`docker compose`), but no engine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is missing")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -15,10 +17,7 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap()
     }
 
@@ -27,19 +26,14 @@ impl Random {
     }
 
     fn text(&mut self, letters: &[&str], longest: usize) -> String {
-        (0..self.next() % (longest + 1))
-            .map(|_| self.pick(letters))
-            .collect()
+        (0..self.next() % (longest + 1)).map(|_| self.pick(letters)).collect()
     }
 }
 
 /// What compose reads for each key, through a service's environment.
 fn as_compose_reads(directory: &Path, file: &[u8], keys: &[String]) -> BTreeMap<String, String> {
     std::fs::write(directory.join(".env"), file).unwrap();
-    let lines: String = keys
-        .iter()
-        .map(|key| format!("      {key}: \"${{{key}}}\"\n"))
-        .collect();
+    let lines: String = keys.iter().map(|key| format!("      {key}: \"${{{key}}}\"\n")).collect();
     let probe = format!("services:\n  probe:\n    image: probe\n    environment:\n{lines}");
     std::fs::write(directory.join("compose.yml"), probe).unwrap();
     let output = Command::new("docker")
@@ -69,10 +63,7 @@ fn as_compose_reads(directory: &Path, file: &[u8], keys: &[String]) -> BTreeMap<
     let model: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let environment = model["services"]["probe"]["environment"].as_object().unwrap();
     // `config` doubles every `$`, so that its output can be read again.
-    environment
-        .iter()
-        .map(|(key, value)| (key.clone(), value.as_str().unwrap().replace("$$", "$")))
-        .collect()
+    environment.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap().replace("$$", "$"))).collect()
 }
 
 const NASTY: [&str; 44] = [
@@ -151,10 +142,7 @@ fn p7_compose_reads_back_exactly_what_was_written() {
     let mut add = |value: String, before: Option<&str>| {
         let key = format!("K{}", values.len());
         file.push_str(&before.unwrap_or_default().replace("{}", &key));
-        values.push(EnvValue {
-            name: EnvKey::parse(key).unwrap(),
-            value,
-        });
+        values.push(EnvValue { name: EnvKey::parse(key).unwrap(), value });
     };
     for value in NASTY {
         for before in BEFORE {
@@ -175,25 +163,15 @@ fn p7_compose_reads_back_exactly_what_was_written() {
     for value in &values {
         assert_eq!(read[value.name.as_str()], value.value, "{}", value.name);
     }
-    assert_eq!(
-        (read["OTHER"].as_str(), read["LAST"].as_str()),
-        ("a\nK0=not this\n", "x")
-    );
-    assert!(
-        values.len() > 1_000 && patched.appended.len() > 80,
-        "{} values",
-        values.len()
-    );
+    assert_eq!((read["OTHER"].as_str(), read["LAST"].as_str()), ("a\nK0=not this\n", "x"));
+    assert!(values.len() > 1_000 && patched.appended.len() > 80, "{} values", values.len());
 }
 
 #[test]
 fn values_are_read_as_compose_reads_them() {
     let mut random = Random(11);
-    let within: Vec<&str> = LETTERS
-        .iter()
-        .copied()
-        .filter(|letter| !["'", "\"", "\n"].contains(letter))
-        .collect();
+    let within: Vec<&str> =
+        LETTERS.iter().copied().filter(|letter| !["'", "\"", "\n"].contains(letter)).collect();
     let mut file = String::new();
     let mut keys = Vec::new();
     for round in 0..1_200 {
@@ -201,12 +179,8 @@ fn values_are_read_as_compose_reads_them() {
         let text = random.text(&within, 10);
         // An odd backslash would escape the closing quote.
         let text = text.trim_end_matches('\\');
-        let escapes = random.text(
-            &[
-                "\\n", "\\t", "\\\\", "\\\"", "\\$", "\\0101", "\\012", "\\q", "\\'", "x", " ",
-            ],
-            6,
-        );
+        let escapes =
+            random.text(&["\\n", "\\t", "\\\\", "\\\"", "\\$", "\\0101", "\\012", "\\q", "\\'", "x", " "], 6);
         let ending = random.pick(&["\n", "\r\n", " # comment\n", "  \n"]);
         let line = match round % 4 {
             0 => format!("{key}={text}{ending}"),

@@ -178,17 +178,11 @@ impl fmt::Debug for Patched {
 pub fn patch(bytes: &[u8], values: &[EnvValue]) -> Result<Patched, EnvError> {
     let statements = scan::scan(bytes)?;
     let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
-    let mut patched = Patched {
-        bytes: Vec::new(),
-        changed: Vec::new(),
-        appended: Vec::new(),
-    };
+    let mut patched = Patched { bytes: Vec::new(), changed: Vec::new(), appended: Vec::new() };
     let mut tail = Vec::new();
     for (at, wanted) in values.iter().enumerate() {
         check(wanted, &values[..at])?;
-        let mut own = statements
-            .iter()
-            .filter(|s| &bytes[s.key.clone()] == wanted.name.as_str().as_bytes());
+        let mut own = statements.iter().filter(|s| &bytes[s.key.clone()] == wanted.name.as_str().as_bytes());
         let mut found = false;
         let before = edits.len();
         own.by_ref().for_each(|statement| {
@@ -216,10 +210,7 @@ fn check(wanted: &EnvValue, earlier: &[EnvValue]) -> Result<(), EnvError> {
         return Err(EnvError::Twice { name });
     }
     if wanted.value.len() > VALUE_LIMIT {
-        return Err(EnvError::ValueTooLong {
-            name,
-            size: wanted.value.len(),
-        });
+        return Err(EnvError::ValueTooLong { name, size: wanted.value.len() });
     }
     if wanted.value.contains('\0') {
         return Err(EnvError::Nul { name });
@@ -236,24 +227,13 @@ fn edit(bytes: &[u8], statement: &Statement, wanted: &str) -> Option<(Range<usiz
             Some((statement.key.end..statement.key.end, text))
         }
         Declared::Assigned { value, .. } if value.is(wanted) => None,
-        Declared::Assigned {
-            separator,
-            span,
-            style,
-            ..
-        } => {
+        Declared::Assigned { separator, span, style, .. } => {
             let comment_only = *separator < span.start
                 && bytes.get(span.start) == Some(&b'#')
                 && bytes[span.start - 1] == b' ';
-            let replaced = if span.is_empty() || comment_only {
-                *separator..*separator
-            } else {
-                span.clone()
-            };
-            let rest = bytes[replaced.end..]
-                .split(|byte| *byte == b'\n')
-                .next()
-                .unwrap_or_default();
+            let replaced =
+                if span.is_empty() || comment_only { *separator..*separator } else { span.clone() };
+            let rest = bytes[replaced.end..].split(|byte| *byte == b'\n').next().unwrap_or_default();
             let followed = rest.iter().any(|byte| !byte.is_ascii_whitespace());
             Some((replaced, quote::keeping(*style, wanted, followed)))
         }
@@ -290,14 +270,10 @@ fn line_ending(bytes: &[u8]) -> &'static [u8] {
 fn verify(bytes: &[u8], values: &[EnvValue]) -> Result<(), EnvError> {
     let statements = scan::scan(bytes)?;
     for wanted in values {
-        let mut own = statements
-            .iter()
-            .filter(|s| &bytes[s.key.clone()] == wanted.name.as_str().as_bytes());
+        let mut own = statements.iter().filter(|s| &bytes[s.key.clone()] == wanted.name.as_str().as_bytes());
         let holds = |s: &Statement| matches!(&s.declared, Declared::Assigned { value, .. } if value.is(&wanted.value));
         if !own.clone().any(holds) || !own.all(holds) {
-            return Err(EnvError::Unrepresentable {
-                name: wanted.name.clone(),
-            });
+            return Err(EnvError::Unrepresentable { name: wanted.name.clone() });
         }
     }
     Ok(())

@@ -38,6 +38,9 @@ pub struct Journal<T> {
     records: PhantomData<fn(&T)>,
 }
 
+/// A journal that was opened again, and all its records.
+pub type Opened<T> = (Journal<T>, Vec<T>);
+
 /// The first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -73,7 +76,7 @@ impl Store {
         kept.sync()?;
         requests.sync()?;
         let mut number = 0;
-        for (other, _) in self.numbered(&journals)? {
+        for (other, _) in numbered(&journals)? {
             number = number.max(other + 1);
         }
         let head = Head {
@@ -102,7 +105,7 @@ impl Store {
         &self,
         uid: &TenantUid,
         operation: &OperationId,
-    ) -> Result<Option<(Journal<T>, Vec<T>)>, StoreError> {
+    ) -> Result<Option<Opened<T>>, StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
         let Some(read) = read(&journals, operation)? else {
             return Ok(None);
@@ -151,14 +154,14 @@ impl Store {
     /// A tenant's operations in the order in which they were begun.
     pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
-        Ok(self.numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
+        Ok(numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
     }
 
     /// Removes old journals: the youngest ten stay, and these.
     pub fn prune_operations(&self, uid: &TenantUid, keep: &[OperationId]) -> Result<(), StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
         let requests = self.folder(uid, REQUESTS)?;
-        let all = self.numbered(&journals)?;
+        let all = numbered(&journals)?;
         for (_, operation) in &all[..all.len().saturating_sub(KEPT)] {
             if !keep.contains(operation) {
                 journals.remove(operation.as_str())?;
@@ -166,20 +169,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    fn numbered(&self, journals: &Folder) -> Result<Vec<(u64, OperationId)>, StoreError> {
-        let mut all = Vec::new();
-        for name in journals.names()? {
-            let Ok(operation) = OperationId::parse(name) else {
-                continue;
-            };
-            if let Some(head) = head(journals, &operation)? {
-                all.push((head.number, operation));
-            }
-        }
-        all.sort();
-        Ok(all)
     }
 
     fn folder(&self, uid: &TenantUid, name: &str) -> Result<Folder, FilesError> {
@@ -230,6 +219,21 @@ impl<T: Serialize> Journal<T> {
     pub fn append(&mut self, record: &T) -> Result<(), StoreError> {
         self.write(record)
     }
+}
+
+/// Every operation with its number, in order.
+fn numbered(journals: &Folder) -> Result<Vec<(u64, OperationId)>, StoreError> {
+    let mut all = Vec::new();
+    for name in journals.names()? {
+        let Ok(operation) = OperationId::parse(name) else {
+            continue;
+        };
+        if let Some(head) = head(journals, &operation)? {
+            all.push((head.number, operation));
+        }
+    }
+    all.sort();
+    Ok(all)
 }
 
 /// A journal's text, taken apart.

@@ -30,7 +30,7 @@ use tenantry_api::names::TenantUid;
 use claims::Claims;
 pub use claims::{Claim, ClaimWanted};
 pub use error::{ClaimError, StoreError};
-pub use journal::Journal;
+pub use journal::{Journal, Opened};
 pub use records::{Baseline, Start, Starts, Written};
 
 use crate::files::{Calls, FilesError, Folder, NewFile, Tree, read_record, write_record};

@@ -46,10 +46,7 @@ pub fn scan(bytes: &[u8]) -> Result<Vec<Statement>, EnvError> {
     if bytes.len() > FILE_LIMIT {
         return Err(EnvError::TooLarge { size: bytes.len() });
     }
-    let mut scanner = Scanner {
-        bytes,
-        at: if bytes.starts_with(BOM) { BOM.len() } else { 0 },
-    };
+    let mut scanner = Scanner { bytes, at: if bytes.starts_with(BOM) { BOM.len() } else { 0 } };
     let mut statements = Vec::new();
     while scanner.find_statement() {
         statements.push(scanner.statement()?);
@@ -76,19 +73,14 @@ impl Scanner<'_> {
     }
 
     fn statement(&mut self) -> Result<Statement, EnvError> {
-        let exported = self.bytes[self.at..]
-            .strip_prefix(b"export")
-            .and_then(<[u8]>::first);
+        let exported = self.bytes[self.at..].strip_prefix(b"export").and_then(<[u8]>::first);
         if exported.is_some_and(|byte| matches!(byte, b'\t' | b'\n' | 0x0C | b'\r' | b' ')) {
             self.at += b"export".len();
             self.skip(is_space);
         }
         let (key, separator) = self.key()?;
         let Some(separator) = separator else {
-            return Ok(Statement {
-                key,
-                declared: Declared::Bare,
-            });
+            return Ok(Statement { key, declared: Declared::Bare });
         };
         self.skip(is_space);
         let declared = self.value(separator)?;
@@ -132,40 +124,22 @@ impl Scanner<'_> {
             Some(b'\'') => {
                 let chars = self.quoted(b'\'')?;
                 let span = start..self.at;
-                Ok(Declared::Assigned {
-                    separator,
-                    span,
-                    style: Style::Single,
-                    value: Value::Literal(chars),
-                })
+                Ok(Declared::Assigned { separator, span, style: Style::Single, value: Value::Literal(chars) })
             }
             Some(b'"') => {
                 let chars = self.quoted(b'"')?;
                 let span = start..self.at;
-                let value = expand(expand_escapes(&chars));
-                Ok(Declared::Assigned {
-                    separator,
-                    span,
-                    style: Style::Double,
-                    value,
-                })
+                let value = expand(&expand_escapes(&chars));
+                Ok(Declared::Assigned { separator, span, style: Style::Double, value })
             }
             _ => {
                 let line_end = self.line_end(start);
                 let line = &self.bytes[start..line_end];
-                let cut = line
-                    .windows(2)
-                    .position(|pair| pair == b" #")
-                    .unwrap_or(line.len());
+                let cut = line.windows(2).position(|pair| pair == b" #").unwrap_or(line.len());
                 let span = start..trim_end(self.bytes, start..start + cut);
                 self.at = line_end;
-                let value = expand(self.bytes[span.clone()].to_vec());
-                Ok(Declared::Assigned {
-                    separator,
-                    span,
-                    style: Style::Plain,
-                    value,
-                })
+                let value = expand(&self.bytes[span.clone()]);
+                Ok(Declared::Assigned { separator, span, style: Style::Plain, value })
             }
         }
     }
@@ -208,7 +182,7 @@ impl Scanner<'_> {
     }
 
     fn unreadable(&self, at: usize, problem: &'static str) -> EnvError {
-        let line = 1 + self.bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = self.bytes[..at].split(|byte| *byte == b'\n').count();
         EnvError::Unreadable { line, problem }
     }
 }
@@ -221,14 +195,7 @@ fn char_at(bytes: &[u8], at: usize) -> Option<(char, usize)> {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&window[..error.valid_up_to()]).unwrap_or_default(),
     };
-    Some(
-        valid
-            .chars()
-            .next()
-            .map_or((char::REPLACEMENT_CHARACTER, 1), |letter| {
-                (letter, letter.len_utf8())
-            }),
-    )
+    Some(valid.chars().next().map_or((char::REPLACEMENT_CHARACTER, 1), |letter| (letter, letter.len_utf8())))
 }
 
 /// The end of a range without the white space at its end.
@@ -249,10 +216,7 @@ fn trim_end(bytes: &[u8], range: Range<usize>) -> usize {
 
 /// White space within a line, as compose's parser has it.
 pub fn is_space(letter: char) -> bool {
-    matches!(
-        letter,
-        '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}'
-    )
+    matches!(letter, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
 }
 
 /// Replaces the escapes that compose knows; `\$` becomes `$$`, which [`expand`] reads as a literal `$`.
@@ -287,31 +251,24 @@ fn expand_escapes(chars: &[u8]) -> Vec<u8> {
 /// `\0` and up to three digits: a character by its octal number if there are three that give at most 255; otherwise
 /// compose drops the `0` and keeps the rest. Returns how many bytes were read.
 fn octal(chars: &[u8], result: &mut Vec<u8>) -> usize {
-    let digits = chars[2..]
-        .iter()
-        .take(3)
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = chars[2..].iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
     let number = &chars[2..2 + digits];
     let code = if digits == 3 && number.iter().all(|digit| *digit < b'8') {
-        number
-            .iter()
-            .fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'))
+        number.iter().fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'))
     } else {
         u32::MAX
     };
-    match u8::try_from(code) {
-        Ok(code) => result.extend_from_slice(char::from(code).encode_utf8(&mut [0; 4]).as_bytes()),
-        Err(_) => {
-            result.push(b'\\');
-            result.extend_from_slice(number);
-        }
+    if let Ok(code) = u8::try_from(code) {
+        result.extend_from_slice(char::from(code).encode_utf8(&mut [0; 4]).as_bytes());
+    } else {
+        result.push(b'\\');
+        result.extend_from_slice(number);
     }
     2 + digits
 }
 
 /// Expands `$$`; any real substitution makes the value dynamic. A `$` that begins nothing stays.
-fn expand(text: Vec<u8>) -> Value {
+fn expand(text: &[u8]) -> Value {
     let mut result = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
@@ -320,7 +277,7 @@ fn expand(text: Vec<u8>) -> Value {
             at += 1;
             continue;
         }
-        match char_at(&text, at + 1) {
+        match char_at(text, at + 1) {
             Some(('$', _)) => {
                 result.push(b'$');
                 at += 2;

@@ -6,10 +6,7 @@ use rstest::rstest;
 use super::*;
 
 fn want(name: &str, value: &str) -> EnvValue {
-    EnvValue {
-        name: EnvKey::parse(name).unwrap(),
-        value: value.to_owned(),
-    }
+    EnvValue { name: EnvKey::parse(name).unwrap(), value: value.to_owned() }
 }
 
 fn patched(before: &str, value: &str) -> String {
@@ -95,10 +92,7 @@ fn a_file_that_compose_cannot_read_is_refused_with_its_line(
     #[case] cause: &str,
 ) {
     let error = patch(text.as_bytes(), &[want("TAG", "v")]).unwrap_err();
-    assert!(
-        matches!(error, EnvError::Unreadable { line: at, .. } if at == line),
-        "{error}"
-    );
+    assert!(matches!(error, EnvError::Unreadable { line: at, .. } if at == line), "{error}");
     assert!(error.to_string().contains(cause), "{error}");
 }
 
@@ -126,12 +120,7 @@ fn p12_errors_and_debug_output_never_hold_a_value() {
 #[test]
 fn a_key_named_twice_is_refused() {
     let error = patch(b"", &[want("A", "1"), want("A", "2")]).unwrap_err();
-    assert_eq!(
-        error,
-        EnvError::Twice {
-            name: EnvKey::parse("A").unwrap()
-        }
-    );
+    assert_eq!(error, EnvError::Twice { name: EnvKey::parse("A").unwrap() });
 }
 
 #[test]
@@ -174,17 +163,18 @@ fn other_line() -> impl Strategy<Value = String> {
     (line, ending).prop_map(|(line, ending)| line + ending)
 }
 
-fn own_line() -> impl Strategy<Value = (String, String)> {
+/// Lines that define the wanted key: what stands before the value, the value, and what follows it.
+fn own_line() -> impl Strategy<Value = Line> {
     let before = "(export )?TAG ?(=|:) ?";
     let value = prop_oneof!["[a-z0-9.-]{1,8}", "'[a-z #$\n]{0,8}'", "\"[a-z #\n]{0,8}\""];
     let after = "( # [a-z]{0,5})?[ \t]{0,2}\r?\n";
-    (before, value, after).prop_map(|(before, value, after)| (format!("{before}{value}{after}"), after))
+    (before, value, after).prop_map(|(before, value, after)| Line::Own { before, value, after })
 }
 
 #[derive(Clone, Debug)]
 enum Line {
     Other(String),
-    Own(String, String),
+    Own { before: String, value: String, after: String },
 }
 
 fn any_value() -> impl Strategy<Value = String> {
@@ -204,27 +194,32 @@ proptest! {
         lines in prop::collection::vec(
             prop_oneof![
                 4 => other_line().prop_map(Line::Other),
-                1 => own_line().prop_map(|(line, after)| Line::Own(line, after)),
+                1 => own_line(),
             ],
             0..12,
         ),
         value in any_value(),
     ) {
-        let text: String = lines.iter().map(|line| match line { Line::Other(text) | Line::Own(text, _) => text.as_str() }).collect();
+        let mark = |at: usize| format!("# line {at} is next\n");
+        let mut text = String::new();
+        for (at, line) in lines.iter().enumerate() {
+            text += &mark(at);
+            match line {
+                Line::Other(line) => text += line,
+                Line::Own { before, value, after } => text.extend([before.as_str(), value, after]),
+            }
+        }
+        text += &mark(lines.len());
         let result = patch(text.as_bytes(), &[want("TAG", &value)]).unwrap();
         let mut rest = std::str::from_utf8(&result.bytes).unwrap();
-        for line in &lines {
+        for (at, line) in lines.iter().enumerate() {
+            rest = rest.strip_prefix(&mark(at)).expect("a comment changed");
+            let (found, _) = rest.split_once(&mark(at + 1)).expect("a comment is gone");
+            rest = &rest[found.len()..];
             match line {
-                Line::Other(text) => rest = rest.strip_prefix(text.as_str()).expect("another line changed"),
-                Line::Own(_, after) => {
-                    let at = rest.find(after.as_str()).expect("what followed the value changed");
-                    rest = &rest[at + after.len()..];
-                    // The value itself may hold what follows it; then the next line tells where it ends.
-                    while let Some(Line::Other(next)) = lines.iter().skip_while(|l| !std::ptr::eq(*l, line)).nth(1) {
-                        if rest.starts_with(next.as_str()) || next.is_empty() { break; }
-                        let Some(at) = rest.find(after.as_str()) else { break };
-                        rest = &rest[at + after.len()..];
-                    }
+                Line::Other(line) => prop_assert_eq!(found, line),
+                Line::Own { before, after, .. } => {
+                    prop_assert!(found.starts_with(before) && found.ends_with(after), "{found:?}");
                 }
             }
         }
