@@ -25,21 +25,21 @@ impl Calls for Core {
         Core::resolve(self, request)
     }
 
-    fn claim(&self, _operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse> {
-        Core::claim(self, request)
+    fn claim(&self, operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse> {
+        Core::claim(self, operator, request)
     }
 
-    fn release(&self, _operator: &Identity, request: ReleaseRequest) -> impl Answer<()> {
-        Core::release(self, request)
+    fn release(&self, operator: &Identity, request: ReleaseRequest) -> impl Answer<()> {
+        Core::release(self, operator, request)
     }
 
     fn operate(
         self: &Arc<Self>,
-        _operator: &Identity,
+        operator: &Identity,
         id: OperationId,
         body: OperateRequest,
     ) -> impl Answer<OperationStatus> {
-        Core::operate(self, id, body)
+        Core::operate(self, operator, id, body)
     }
 
     fn operation(&self, id: &OperationId, after: u64, wait: Duration) -> impl Answer<OperationStatus> {

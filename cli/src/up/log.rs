@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::say;
 
@@ -105,26 +105,29 @@ fn append_to(path: &Path) -> std::io::Result<(File, u64)> {
     Ok((file, size))
 }
 
-/// A line as a sentence, and whether it is a warning or worse. Our own programs log JSON; the Kubernetes libraries in
-/// the control plane begin a line with a letter and the date.
+/// A line as a sentence, and whether the person at the terminal should see it. Our own programs log JSON, or sentences of
+/// their own; the Kubernetes libraries in the control plane begin a line with a letter and the date, and complain about
+/// what they mend by themselves a moment later.
 fn read(line: &str) -> (String, bool) {
-    if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
-        let level = fields.get("level").and_then(Value::as_str).unwrap_or_default();
-        let warns = matches!(level, "WARN" | "ERROR");
-        let message = fields.get("message").and_then(Value::as_str).unwrap_or_default();
-        let noise = ["level", "message", "timestamp", "target"];
-        let rest = fields.iter().filter(|(key, _)| !noise.contains(&key.as_str()));
-        let rest: Vec<String> = rest.map(|(key, value)| format!("{key}={}", plain(value))).collect();
-        let rest = if rest.is_empty() { String::new() } else { format!(" ({})", rest.join(" ")) };
-        return (format!("{message}{rest}"), warns);
+    if let Ok(Value::Object(event)) = serde_json::from_str(line) {
+        let level = event.get("level").and_then(Value::as_str).unwrap_or_default();
+        return (event_sentence(&event), matches!(level, "WARN" | "ERROR"));
     }
     let mut letters = line.chars();
-    let klog = letters
-        .next()
-        .zip(letters.next())
-        .filter(|(level, digit)| "IWEF".contains(*level) && digit.is_ascii_digit());
+    let of_library = letters.next().zip(letters.next());
+    let of_library = of_library.filter(|(level, digit)| "IWEF".contains(*level) && digit.is_ascii_digit());
     let sentence = line.strip_prefix("tenantry-standalone: ").unwrap_or(line);
-    (sentence.to_owned(), klog.is_none_or(|(level, _)| "EF".contains(level)))
+    (sentence.to_owned(), of_library.is_none_or(|(level, _)| level == 'F'))
+}
+
+fn event_sentence(event: &Map<String, Value>) -> String {
+    // Fields stand beside the level, or in an object of their own.
+    let fields = event.get("fields").and_then(Value::as_object).unwrap_or(event);
+    let message = fields.get("message").and_then(Value::as_str).unwrap_or_default();
+    let noise = ["level", "message", "timestamp", "target"];
+    let rest = fields.iter().filter(|(key, _)| !noise.contains(&key.as_str()));
+    let rest: Vec<String> = rest.map(|(key, value)| format!("{key}={}", plain(value))).collect();
+    if rest.is_empty() { message.to_owned() } else { format!("{message} ({})", rest.join(" ")) }
 }
 
 fn plain(value: &Value) -> String {
@@ -142,7 +145,10 @@ mod tests {
         assert!(!read(r#"{"level":"INFO","message":"listening"}"#).1);
         assert!(!read("W1121 10:00:00.0 something usual").1);
         assert!(!read("I1121 10:00:00.0 something").1);
-        assert!(read("E1121 10:00:00.0 something bad").1);
+        assert!(!read("E1121 10:00:00.0 something that is tried again").1);
+        assert!(read("F1121 10:00:00.0 something fatal").1);
+        let nested = r#"{"level":"ERROR","fields":{"message":"no answer","tenant":"a/b"},"target":"x"}"#;
+        assert_eq!(read(nested), ("no answer (tenant=a/b)".to_owned(), true));
         assert_eq!(read("tenantry-standalone: The port is taken."), ("The port is taken.".to_owned(), true));
     }
 

@@ -170,6 +170,7 @@ impl Tree {
             "--metrics-listen".into(),
             "127.0.0.1:0".into(),
             "--log-format=json".into(),
+            "--leader-elect=false".into(), // the lock on the state folder keeps a second one away
         ];
         if let Some(folder) = &self.up.bundle_dir {
             args.extend(["--bundle-dir".into(), folder.into()]);
