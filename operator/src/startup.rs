@@ -28,7 +28,7 @@ pub fn log(format: LogFormat) {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if json {
         lines.json().init();
     } else {
@@ -44,11 +44,13 @@ pub fn end_of_process(on_stdin_close: bool) -> anyhow::Result<CancellationToken>
     let token = end.clone();
     tokio::spawn(async move {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("ends on SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("ends on SIGINT"),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
             () = token.cancelled() => {}
         }
+        // First the end, then the log line: standard error may be a broken pipe by now.
         token.cancel();
+        tracing::info!("ending");
     });
     if on_stdin_close {
         let token = end.clone();
@@ -56,7 +58,6 @@ pub fn end_of_process(on_stdin_close: bool) -> anyhow::Result<CancellationToken>
             let mut ignored = [0_u8; 256];
             let mut stdin = tokio::io::stdin();
             while matches!(stdin.read(&mut ignored).await, Ok(read) if read > 0) {}
-            tracing::info!("ends: standard input was closed");
             token.cancel();
         });
     }

@@ -231,7 +231,12 @@ impl<'a> Pass<'a> {
         } else {
             self.rest();
         }
-        self.next.observed_generation = Some(self.facts.subject.generation);
+        let generation = Some(self.facts.subject.generation);
+        self.next.observed_generation = generation;
+        // What was set before this generation was seen speaks of it now, too.
+        for condition in &mut self.next.conditions {
+            condition.observed_generation = generation;
+        }
         if self.facts.subject.finalizer { Finalizer::Keep } else { Finalizer::Add }
     }
 

@@ -1,0 +1,10 @@
+//! What is decided, case by case; and what holds for every case.
+
+mod asks;
+mod contact;
+mod flight;
+mod leave;
+mod promises;
+mod steady;
+mod upgrade;
+mod world;

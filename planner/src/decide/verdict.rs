@@ -90,10 +90,6 @@ impl Pass<'_> {
         if find(&self.next.conditions, DRIFTED).is_none() {
             self.condition(DRIFTED, Truth::Unknown, "NotCompared", "Not compared yet.");
         }
-        // What was set before this generation was seen speaks of it now, too.
-        for condition in &mut self.next.conditions {
-            condition.observed_generation = Some(self.facts.subject.generation);
-        }
         if phase != Phase::Degraded {
             self.next.healthy_since = None;
         }

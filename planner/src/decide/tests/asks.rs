@@ -1,0 +1,82 @@
+use super::world::*;
+use crate::decide::{Answer, Effect};
+use tenantry_protocol::{ResolveResponse, ResolvedReference};
+
+fn answer(digest: Option<&str>) -> ResolveResponse {
+    ResolveResponse {
+        references: vec![ResolvedReference {
+            reference: "app:v1".to_owned(),
+            digest: digest.map(str::to_owned),
+            problem: None,
+        }],
+    }
+}
+
+#[test]
+fn a_moved_tag_is_a_new_target_when_somebody_asks() {
+    let mut world = World::deployed("v1");
+    world.subject.reconcile = Some("1".to_owned());
+    let decision = world.try_decide(Answer::Seen(&running()));
+    assert_eq!(decision.effect, Some(Effect::Resolve { references: vec!["app:v1".to_owned()] }));
+    assert_eq!(decision.status.handled, None, "not handled before the registry has answered");
+
+    world.resolved = Some(answer(Some("sha256:d2")));
+    let decision = world.decide(Answer::Seen(&running()));
+    let Some(Effect::Submit(submission)) = decision.effect else { panic!("{decision:?}") };
+    assert_eq!(submission.pinned[0].digest, "sha256:d2");
+    assert_ne!(submission.target_hash, world.target().base_hash);
+    assert_eq!(world.status.handled.as_ref().unwrap().reconcile.as_deref(), Some("1"));
+    // And the same value asks only once.
+    world.resolved = None;
+    let status = ended(&world, tenantry_api::tenant_status::Outcome::Succeeded);
+    assert_eq!(world.decide(Answer::Followed(&status, Some(&running()))).effect, None);
+    assert_eq!(world.decide(Answer::Seen(&running())).effect, None);
+}
+
+#[test]
+fn a_tag_that_did_not_move_changes_nothing() {
+    for found in [Some("sha256:d1"), Some("app@sha256:d1"), None] {
+        let mut world = World::deployed("v1");
+        world.subject.reconcile = Some("1".to_owned());
+        world.resolved = Some(answer(found));
+        let decision = world.decide(Answer::Seen(&running()));
+        assert_eq!((decision.effect, &world.status.resolved), (None, &None), "{found:?}");
+        assert_eq!(world.status.handled.as_ref().unwrap().reconcile.as_deref(), Some("1"));
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_due_resolves_anyway() {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    world.subject.reconcile = Some("1".to_owned());
+    let decision = world.decide(Answer::Seen(&running()));
+    assert!(matches!(decision.effect, Some(Effect::Submit(_))));
+    assert!(world.status.handled.is_some());
+}
+
+#[test]
+fn digests_that_were_found_for_another_target_are_dropped() {
+    let mut world = World::deployed("v1");
+    world.subject.reconcile = Some("1".to_owned());
+    world.resolved = Some(answer(Some("sha256:d2")));
+    world.decide(Answer::Seen(&running()));
+    let status = ended(&world, tenantry_api::tenant_status::Outcome::Succeeded);
+    world.decide(Answer::Followed(&status, Some(&running())));
+    assert!(world.status.resolved.is_some());
+    world.want("v2");
+    let decision = world.decide(Answer::Seen(&running()));
+    let Some(Effect::Submit(submission)) = decision.effect else { panic!("{decision:?}") };
+    assert!(submission.pinned.is_empty() && world.status.resolved.is_none());
+}
+
+#[test]
+fn a_retry_is_echoed_even_when_nothing_is_blocked() {
+    let mut world = World::deployed("v1");
+    world.subject.retry = Some("x".repeat(1_000));
+    let decision = world.decide(Answer::Seen(&running()));
+    assert_eq!(decision.effect, None);
+    assert!(world.status.handled.as_ref().unwrap().retry.as_ref().unwrap().len() <= 256);
+    let again = world.try_decide(Answer::Seen(&running()));
+    assert_eq!(again.status, world.status);
+}

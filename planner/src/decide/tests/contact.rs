@@ -1,0 +1,148 @@
+use super::world::*;
+use crate::decide::{Answer, Effect, Finalizer};
+use rstest::rstest;
+use serde_json::json;
+use tenantry_api::names::TenantUid;
+use tenantry_api::tenant_status::Phase;
+use tenantry_protocol::{ClaimState, FileState, ForeignContainer, Observation};
+
+#[test]
+fn a_new_tenant_has_its_conditions_and_our_finalizer_before_the_host_is_asked() {
+    let mut world = World::new("v1");
+    world.subject.finalizer = false;
+    let decision = world.decide(Answer::NotAsked);
+    assert_eq!((world.phase(), world.truths()), (Phase::Pending, ["Unknown", "True", "False"]));
+    assert_eq!(decision.finalizer, Finalizer::Add);
+    assert_eq!(world.status.observed_generation, Some(1));
+    assert_eq!(world.status.conditions.len(), 5);
+}
+
+#[test]
+fn a_project_that_is_as_wanted_is_taken_over_silently() {
+    let mut world = World::new("v1");
+    let observation = Observation { claim: ClaimState::Free, epoch: 4, ..running() };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!(decision.effect, Some(Effect::Claim { epoch: 5 }));
+    assert_eq!((world.phase(), world.truths()), (Phase::Ready, ["True", "False", "False"]));
+    let deployed = world.status.deployed.as_ref().unwrap();
+    assert_eq!((deployed.image_tag.as_str(), deployed.images.len()), ("v1", 1));
+    assert_eq!(deployed.images[0].repo_digest.as_deref(), Some("sha256:d1"));
+    assert!(decision.notes.iter().any(|note| note.reason == "Adopted"));
+}
+
+#[test]
+fn after_a_crash_between_claim_and_status_the_same_is_recorded_without_a_second_claim() {
+    let mut world = World::new("v1");
+    let decision = world.decide(Answer::Seen(&running()));
+    assert_eq!(decision.effect, None);
+    assert!(world.status.deployed.is_some());
+}
+
+#[rstest]
+#[case::another_value(|o: &mut Observation| o.env.keys[0].as_wanted = false, "IMAGE_TAG in .env has another value")]
+#[case::no_value(|o: &mut Observation| { o.env.keys[0].as_wanted = false; o.env.keys[0].present = false }, "IMAGE_TAG in .env is not set")]
+#[case::other_images(|o: &mut Observation| o.image_differences.push("web was made from app:v0".to_owned()), "app:v0")]
+#[case::another_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Differs)), "a.conf has other content")]
+#[case::a_missing_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Missing)), "a.conf is not there")]
+#[case::a_symlink(|o: &mut Observation| o.files.push(file("a.conf", FileState::Blocked { found: "a symlink".to_owned() })), "a.conf is a symlink")]
+fn a_project_that_differs_is_left_alone_and_the_difference_named(
+    #[case] change: fn(&mut Observation),
+    #[case] difference: &str,
+) {
+    let mut world = World::new("v1");
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    change(&mut observation);
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::AdoptionNeeded, None));
+    assert_eq!(world.truths(), ["False", "False", "True"]);
+    assert!(world.message().contains(difference), "{}", world.message());
+    assert!(world.message().contains("Nothing was written"));
+}
+
+#[test]
+fn another_mode_is_no_difference_at_first_contact() {
+    let mut world = World::new("v1");
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    observation.files.push(file("a.conf", FileState::Attributes));
+    let decision = world.decide(Answer::Seen(&observation));
+    assert!(matches!(decision.effect, Some(Effect::Claim { .. })));
+}
+
+#[test]
+fn overwrite_goes_on_where_something_differs() {
+    let mut value = spec("v1");
+    value["adopt"] = json!("Overwrite");
+    let mut world = World::with_spec(value);
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    observation.env.keys[0].as_wanted = false;
+    let decision = world.decide(Answer::Seen(&observation));
+    assert!(matches!(decision.effect, Some(Effect::Submit(_))), "{decision:?}");
+}
+
+#[test]
+fn p11_overwrite_does_not_cover_containers_made_from_another_path() {
+    let mut value = spec("v1");
+    value["adopt"] = json!("Overwrite");
+    let mut world = World::with_spec(value);
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    observation
+        .foreign_containers
+        .push(ForeignContainer { name: "acme-web-1".to_owned(), directory: "/home/old".to_owned() });
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::AdoptionNeeded, None));
+    assert!(world.message().contains("/home/old"));
+}
+
+#[test]
+fn without_a_bundle_nothing_can_be_installed_where_nothing_is() {
+    let mut world = World::new("v1");
+    let decision = world.decide(Answer::Seen(&nothing()));
+    assert_eq!((world.phase(), world.reason(), decision.effect), (Phase::Refused, "ProjectMissing", None));
+    assert!(world.message().contains("/srv/acme does not exist on host n5"));
+}
+
+#[test]
+fn with_a_bundle_a_first_installation_is_begun_also_beside_a_prepared_env() {
+    let mut world = bundled("v1", "Auto");
+    let mut observation = nothing();
+    observation.directory_exists = true;
+    observation.env.exists = true;
+    observation.files.push(file("docker-compose.yml", FileState::Missing));
+    let decision = world.decide(Answer::Seen(&observation));
+    assert!(matches!(decision.effect, Some(Effect::Submit(_))), "{decision:?}");
+    assert_eq!(world.phase(), Phase::Planning);
+    assert!(world.message().starts_with("Installing v1"));
+    assert_eq!(world.status.upgrade.as_ref().unwrap().from, None);
+    assert_eq!(world.status.plan.as_ref().unwrap().files.created, 1);
+}
+
+#[test]
+fn a_place_that_the_host_holds_for_another_tenant_is_refused() {
+    let mut world = World::new("v1");
+    let observation = Observation {
+        claim: ClaimState::Other {
+            owner: "fleet/old".to_owned(),
+            uid: TenantUid::parse("ff").unwrap(),
+            holds: "directory".to_owned(),
+        },
+        ..running()
+    };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), world.reason(), decision.effect), (Phase::Refused, "ClaimedByOther", None));
+    assert!(world.message().contains("fleet/old"));
+}
+
+#[test]
+fn an_operation_that_status_does_not_know_is_waited_for() {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    let mut observation = running();
+    observation.operation = Some(tenantry_protocol::OperationBrief {
+        id: tenantry_api::names::OperationId::parse("x-1").unwrap(),
+        target_hash: "sha256:x".to_owned(),
+        outcome: None,
+    });
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::Planning, None));
+    assert!(decision.requeue.as_secs() <= 5);
+}
