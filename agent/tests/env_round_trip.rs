@@ -33,8 +33,10 @@ impl Random {
 /// What compose reads for each key, through a service's environment.
 fn as_compose_reads(directory: &Path, file: &[u8], keys: &[String]) -> BTreeMap<String, String> {
     std::fs::write(directory.join(".env"), file).unwrap();
-    let lines: String = keys.iter().map(|key| format!("      {key}: \"${{{key}}}\"\n")).collect();
-    let probe = format!("services:\n  probe:\n    image: probe\n    environment:\n{lines}");
+    let mut probe = "services:\n  probe:\n    image: probe\n    environment:\n".to_owned();
+    for key in keys {
+        probe.extend(["      ", key, ": \"${", key, "}\"\n"]);
+    }
     std::fs::write(directory.join("compose.yml"), probe).unwrap();
     let output = Command::new("docker")
         .args([

@@ -42,4 +42,4 @@ pub fn sha256(bytes: &[u8]) -> tenantry_api::names::Sha256 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

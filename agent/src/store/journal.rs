@@ -106,7 +106,7 @@ impl Store {
         uid: &TenantUid,
         operation: &OperationId,
     ) -> Result<Option<Opened<T>>, StoreError> {
-        let journals = self.folder(uid, JOURNAL)?;
+        let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
         let Some(read) = read(&journals, operation)? else {
             return Ok(None);
         };
@@ -131,7 +131,7 @@ impl Store {
 
     /// What was asked, while it is kept.
     pub fn request(&self, uid: &TenantUid, operation: &OperationId) -> Result<Option<Vec<u8>>, StoreError> {
-        let folder = self.folder(uid, REQUESTS)?;
+        let Some(folder) = self.existing(uid, Some(REQUESTS))? else { return Ok(None) };
         let limit = 2 * tenantry_protocol::BODY_LIMIT as u64;
         let Some((request, _)) = folder.read(operation.as_str(), limit)? else {
             return Ok(None);
@@ -147,13 +147,15 @@ impl Store {
 
     /// Removes what was asked, once the operation has ended: it may hold secrets.
     pub fn forget_request(&self, uid: &TenantUid, operation: &OperationId) -> Result<(), StoreError> {
-        self.folder(uid, REQUESTS)?.remove(operation.as_str())?;
+        if let Some(folder) = self.existing(uid, Some(REQUESTS))? {
+            folder.remove(operation.as_str())?;
+        }
         Ok(())
     }
 
     /// A tenant's operations in the order in which they were begun.
     pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
-        let journals = self.folder(uid, JOURNAL)?;
+        let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(Vec::new()) };
         Ok(numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
     }
 

@@ -33,7 +33,7 @@ pub use error::{ClaimError, StoreError};
 pub use journal::{Journal, Opened};
 pub use records::{Baseline, Start, Starts, Written};
 
-use crate::files::{Calls, FilesError, Folder, NewFile, Tree, read_record, write_record};
+use crate::files::{Calls, FilesError, Folder, Look, NewFile, Tree, read_record, write_record};
 
 const TENANTS: &str = "tenants";
 const LOCK: &str = "lock";
@@ -89,6 +89,19 @@ impl Store {
             self.tenants.sync()?;
         }
         self.tenants.below(uid.as_str())
+    }
+
+    /// A tenant's folder, or one within it, if it is there: looking makes nothing.
+    fn existing(&self, uid: &TenantUid, within: Option<&str>) -> Result<Option<Folder>, FilesError> {
+        if self.tenants.look(uid.as_str())? == Look::Missing {
+            return Ok(None);
+        }
+        let tenant = self.tenants.below(uid.as_str())?;
+        match within {
+            None => Ok(Some(tenant)),
+            Some(name) if tenant.look(name)? == Look::Missing => Ok(None),
+            Some(name) => tenant.below(name).map(Some),
+        }
     }
 
     fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {

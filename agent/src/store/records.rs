@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, RelativePath, Sha256, TenantUid};
 use tenantry_protocol::RunImage;
@@ -57,7 +58,7 @@ pub struct Start {
 impl Store {
     /// What the last operation left; empty where there was none.
     pub fn baseline(&self, uid: &TenantUid) -> Result<Baseline, StoreError> {
-        Ok(load(&self.tenant(uid)?, BASELINE)?.unwrap_or_default())
+        self.record(uid, BASELINE)
     }
 
     /// Keeps what an operation left.
@@ -67,11 +68,16 @@ impl Store {
 
     /// What containers had before them when they were started.
     pub fn starts(&self, uid: &TenantUid) -> Result<Starts, StoreError> {
-        Ok(load(&self.tenant(uid)?, STARTS)?.unwrap_or_default())
+        self.record(uid, STARTS)
     }
 
     /// Keeps what containers had before them.
     pub fn save_starts(&self, uid: &TenantUid, starts: &Starts) -> Result<(), StoreError> {
         Ok(save(&self.tenant(uid)?, STARTS, starts)?)
+    }
+
+    fn record<T: DeserializeOwned + Default>(&self, uid: &TenantUid, name: &str) -> Result<T, StoreError> {
+        let Some(folder) = self.existing(uid, None)? else { return Ok(T::default()) };
+        Ok(load(&folder, name)?.unwrap_or_default())
     }
 }

@@ -11,6 +11,8 @@ use tenantry_api::names::{Directory, OperationId, ProjectName, RelativePath};
 use tenantry_protocol::{ClaimState, Place, TenantRef};
 
 use super::*;
+use crate::files::tests::model::{Disk, Recorder, chances};
+use crate::files::tests::scratch;
 use crate::files::{Effect, Hook, sha256};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ fn opened(directory: &Path) -> Store {
 
 #[test]
 fn a_claim_outlives_the_agent() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let claim = opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
     let store = opened(directory.path());
     assert_eq!(store.claim_of(&uid("a1")), Some(claim));
@@ -62,7 +64,7 @@ fn a_claim_outlives_the_agent() {
 
 #[test]
 fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     let claim = |epoch, operation| store.claim(&wanted("a1", "shop", "/srv/shop", epoch, operation));
     claim(5, "op-1").unwrap();
@@ -87,7 +89,7 @@ fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
 
 #[test]
 fn one_owner_for_each_directory_and_each_project() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     store.claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
     let cases = [
@@ -112,7 +114,7 @@ fn one_owner_for_each_directory_and_each_project() {
 
 #[test]
 fn another_uid_takes_over_only_what_was_given_back() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-1")).unwrap();
     assert!(store.claim(&wanted("b2", "shop", "/srv/shop", 8, "op-2")).is_err());
@@ -126,7 +128,7 @@ fn another_uid_takes_over_only_what_was_given_back() {
 
 #[test]
 fn a_second_agent_and_a_second_mutator_are_kept_out() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     let error = Store::open(directory.path(), Calls::default()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
@@ -141,7 +143,7 @@ fn a_second_agent_and_a_second_mutator_are_kept_out() {
 
 #[test]
 fn baseline_and_starts_are_kept() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     assert_eq!(store.baseline(&uid("a1")).unwrap(), Baseline::default());
     let at = RelativePath::parse("docker-compose.yml").unwrap();
@@ -167,7 +169,7 @@ fn baseline_and_starts_are_kept() {
 
 #[test]
 fn a_damaged_claim_fails_closed_for_its_tenant_and_for_new_places_only() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     store.claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
     store.claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1")).unwrap();
@@ -217,7 +219,7 @@ impl Hook for CrashAt {
 fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
     let mut outcomes = [0, 0];
     for at in 0.. {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
         let hook = Arc::new(CrashAt(at, AtomicUsize::new(0)));
         let result = Store::open(directory.path(), Calls::with(hook))
@@ -258,7 +260,7 @@ fn read_back(directory: &Path) -> Result<Option<Vec<Record>>, StoreError> {
 
 #[test]
 fn a_journal_is_read_back_and_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     written(directory.path(), 5);
     let store = opened(directory.path());
     let (mut journal, records) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap().unwrap();
@@ -276,7 +278,7 @@ fn a_journal_is_read_back_and_goes_on() {
 
 #[test]
 fn p3_a_journal_cut_anywhere_in_its_last_record_loses_only_that() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let at = written(directory.path(), 3);
     let whole = std::fs::read(&at).unwrap();
     let ends: Vec<usize> =
@@ -302,7 +304,7 @@ fn p3_a_journal_cut_anywhere_in_its_last_record_loses_only_that() {
 
 #[test]
 fn an_operation_whose_first_line_was_cut_was_never_begun() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let at = written(directory.path(), 0);
     let whole = std::fs::read(&at).unwrap();
     std::fs::write(&at, &whole[..whole.len() - 1]).unwrap();
@@ -314,7 +316,7 @@ fn an_operation_whose_first_line_was_cut_was_never_begun() {
 
 #[test]
 fn a_journal_with_any_flipped_bit_fails_closed() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let at = written(directory.path(), 3);
     let whole = std::fs::read(&at).unwrap();
     for position in 0..whole.len() {
@@ -332,7 +334,7 @@ fn a_journal_with_any_flipped_bit_fails_closed() {
 
 #[test]
 fn a_journal_that_lost_doubled_or_moved_a_line_fails_closed() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let at = written(directory.path(), 4);
     let text = std::fs::read_to_string(&at).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -364,7 +366,7 @@ fn after_a_failed_append_a_journal_takes_nothing_more() {
             }
         }
     }
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = Store::open(directory.path(), Calls::with(Arc::new(Full(AtomicUsize::new(0))))).unwrap();
     let mut journal = store.begin(&uid("a1"), &id("op-1"), b"request").unwrap();
     let error = journal.append(&record(0)).unwrap_err();
@@ -377,7 +379,7 @@ fn after_a_failed_append_a_journal_takes_nothing_more() {
 
 #[test]
 fn p12_a_request_is_kept_beside_the_journal_only_while_it_is_needed() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     let request = b"TOKEN=canary-91aa";
     store.begin::<Record>(&uid("a1"), &id("op-1"), request).unwrap();
@@ -394,7 +396,7 @@ fn p12_a_request_is_kept_beside_the_journal_only_while_it_is_needed() {
 
 #[test]
 fn operations_are_listed_in_order_and_the_youngest_ten_are_kept() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = opened(directory.path());
     let ids: Vec<OperationId> = (0..14).map(|n| id(&format!("op-{}", (n * 5) % 14))).collect();
     for operation in &ids {
@@ -407,6 +409,96 @@ fn operations_are_listed_in_order_and_the_youngest_ten_are_kept() {
     assert_eq!(store.operations(&uid("a1")).unwrap(), left);
     assert_eq!(store.request(&uid("a1"), &ids[0]).unwrap(), None);
     assert_eq!(store.tenants().unwrap(), [uid("a1")]);
+}
+
+#[test]
+fn looking_at_a_tenant_makes_nothing() {
+    let directory = scratch();
+    let store = opened(directory.path());
+    store.baseline(&uid("a1")).unwrap();
+    store.starts(&uid("a1")).unwrap();
+    store.release(&uid("a1")).unwrap();
+    store.forget_request(&uid("a1"), &id("op-1")).unwrap();
+    assert_eq!(store.operations(&uid("a1")).unwrap(), []);
+    assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap(), None);
+    assert!(store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap().is_none());
+    assert_eq!(store.tenants().unwrap(), []);
+}
+
+/// What a caller was told to be durable.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promised {
+    effects: usize,
+    epoch: u64,
+    begun: bool,
+    records: u32,
+    baseline: bool,
+}
+
+/// A claim, a journal and a baseline, with what was promised after each call.
+fn work(directory: &Path, recorder: &Arc<Recorder>) -> Vec<Promised> {
+    let store = Store::open(directory, Calls::with(recorder.clone())).unwrap();
+    let mut now = Promised::default();
+    let mut all = vec![now];
+    let mut tell = |now: &mut Promised| {
+        now.effects = recorder.len();
+        all.push(*now);
+    };
+    for epoch in [1, 2] {
+        store.claim(&wanted("a1", "shop", "/srv/shop", epoch, "op-1")).unwrap();
+        now.epoch = epoch;
+        tell(&mut now);
+    }
+    let mut journal = store.begin(&uid("a1"), &id("op-1"), b"request").unwrap();
+    now.begun = true;
+    tell(&mut now);
+    for step in 0..3 {
+        journal.append(&record(step)).unwrap();
+        now.records = step + 1;
+        tell(&mut now);
+    }
+    let baseline = Baseline { target_hash: Some("t".to_owned()), ..Baseline::default() };
+    store.save_baseline(&uid("a1"), &baseline).unwrap();
+    now.baseline = true;
+    tell(&mut now);
+    all
+}
+
+#[test]
+fn p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect() {
+    let directory = scratch();
+    let disk = Disk::of(directory.path());
+    let recorder = Arc::new(Recorder::default());
+    let told = work(directory.path(), &recorder);
+    assert!(recorder.len() > 30, "only {} effects", recorder.len());
+    for effects in 0..=recorder.len() {
+        let promised = told.iter().rfind(|promised| promised.effects <= effects).unwrap();
+        for seed in 0..8 {
+            let mut disk = disk.clone();
+            disk.replay(&recorder, effects);
+            let left = disk.after_power_cut(chances(seed));
+            let at = format!(
+                "power cut before {} (effect {effects}), seed {seed}: {promised:?}",
+                recorder.name(effects)
+            );
+            let store = opened(left.path());
+            let epoch = store.claim_of(&uid("a1")).map_or(0, |claim| claim.epoch);
+            assert!(epoch >= promised.epoch && epoch <= 2, "{at}: epoch {epoch}");
+            let read = store
+                .open_journal::<Record>(&uid("a1"), &id("op-1"))
+                .unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert!(read.is_some() || !promised.begun, "{at}: no journal");
+            if let Some((mut journal, records)) = read {
+                assert!(records.len() >= promised.records as usize, "{at}: {} records", records.len());
+                let written: Vec<Record> = (0..3).map(record).collect();
+                assert_eq!(records, written[..records.len()], "{at}");
+                journal.append(&record(9)).unwrap();
+                assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap().unwrap(), b"request", "{at}");
+            }
+            let baseline = store.baseline(&uid("a1")).unwrap();
+            assert!(baseline.target_hash.is_some() || !promised.baseline, "{at}: no baseline");
+        }
+    }
 }
 
 proptest! {
@@ -432,7 +524,7 @@ proptest! {
         let mut ends = vec![0];
         for json in &lines {
             sum = journal::chained(&sum, json);
-            text.push_str(&format!("{} {sum} {json}\n", json.len()));
+            text.extend([&json.len().to_string(), " ", &sum, " ", json, "\n"]);
             ends.push(text.len());
         }
         let length = text.len().saturating_sub(cut);

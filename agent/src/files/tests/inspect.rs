@@ -82,7 +82,7 @@ fn the_hash_of_a_file_that_was_just_written_is_not_remembered() {
     let directory = sample();
     let at = directory.path().join(".env");
     // A time in the future is younger than any age, however slow this machine is.
-    let future = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let future = std::time::SystemTime::now() + Duration::from_hours(1);
     std::fs::File::options().write(true).open(&at).unwrap().set_modified(future).unwrap();
     let tree = Tree::open(directory.path(), Calls::default()).unwrap();
     let cache = HashCache::default();

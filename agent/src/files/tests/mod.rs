@@ -2,7 +2,7 @@
 
 mod crash;
 mod inspect;
-mod model;
+pub mod model;
 mod paths;
 mod power;
 mod transaction;
@@ -63,7 +63,7 @@ fn collect(root: &Path, folder: &Path, all: &mut Snapshot) {
 }
 
 /// An empty directory, in memory where the machine has such a place: what was synced is the model's affair.
-fn scratch() -> tempfile::TempDir {
+pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 

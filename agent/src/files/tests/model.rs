@@ -152,7 +152,7 @@ impl Disk {
             }
             Done::Append(bytes) => self.files[file.unwrap()].0.content.extend_from_slice(bytes),
             Done::Truncate(length) => {
-                self.files[file.unwrap()].0.content.truncate(usize::try_from(*length).unwrap())
+                self.files[file.unwrap()].0.content.truncate(usize::try_from(*length).unwrap());
             }
             Done::SetOwner(uid, gid) => self.files[file.unwrap()].0.owner = (*uid, *gid),
             // Folders are made with their mode.
@@ -253,4 +253,17 @@ fn lay_out(at: &Path, (now, durable): &(Inode, Inode), chance: &mut impl FnMut()
     std::fs::write(at, &inode.content).unwrap();
     chown(at, Some(inode.owner.0), Some(inode.owner.1)).unwrap();
     std::fs::set_permissions(at, std::fs::Permissions::from_mode(inode.mode)).unwrap();
+}
+
+/// How much of what was not durable is left: nothing, everything, or by chance.
+pub fn chances(seed: usize) -> impl FnMut() -> u8 {
+    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    move || match seed {
+        0 => 0,
+        1 => 255,
+        _ => {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        }
+    }
 }

@@ -1,20 +1,7 @@
 //! P6: the power goes after each effect in turn; only what was made durable is sure to be there.
 
-use super::model::{Disk, Recorder};
+use super::model::{Disk, Recorder, chances};
 use super::*;
-
-/// How much of what was not durable is left: nothing, everything, or by chance.
-fn chances(seed: usize) -> impl FnMut() -> u8 {
-    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    move || match seed {
-        0 => 0,
-        1 => 255,
-        _ => {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        }
-    }
-}
 
 const SEEDS: usize = 8;
 
