@@ -222,9 +222,13 @@ fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
         let directory = scratch();
         opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
         let hook = Arc::new(CrashAt(at, AtomicUsize::new(0)));
-        let result = Store::open(directory.path(), Calls::with(hook))
-            .map_err(ClaimError::from)
-            .and_then(|store| store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2")));
+        let result =
+            Store::open(directory.path(), Calls::with(hook)).map_err(ClaimError::from).and_then(|store| {
+                let result = store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2"));
+                let told = store.claim_of(&uid("a1")).map(|claim| claim.epoch);
+                assert_eq!(told, Some(if result.is_ok() { 2 } else { 1 }), "what is told must be durable");
+                result
+            });
         let epoch = opened(directory.path()).claim_of(&uid("a1")).unwrap().epoch;
         outcomes[usize::from(epoch == 2)] += 1;
         assert!(epoch == 1 || epoch == 2);

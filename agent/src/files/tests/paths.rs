@@ -66,6 +66,9 @@ fn a_symlink_is_refused_wherever_it_is() {
     assert!(refusal(directory.path(), "dangling").contains("there is a symlink"));
     assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
     let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let inside = tree.inspect(&path("inside/old.conf"), &HashCache::default()).unwrap();
+    assert_eq!(inside, Found::Blocked("there is a symlink at inside".to_owned()));
+    assert!(tree.read(&path("inside/old.conf"), 100).is_err());
     let found = tree.inspect(&path("out/site.conf"), &HashCache::default()).unwrap();
     assert_eq!(found, Found::Blocked("there is a symlink at out".to_owned()));
     assert!(tree.read(&path("passwd"), 100).is_err());
@@ -203,6 +206,32 @@ fn a_folder_swapped_for_a_symlink_during_the_write_leads_nowhere() {
     assert!(error.to_string().contains("nginx/conf.d: there is a symlink"), "{error}");
     assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+/// Puts a symlink in a folder's place as soon as the first file, which is not in it, is put in its place.
+struct SwapOnce(PathBuf);
+impl Hook for SwapOnce {
+    fn before(&self, _: &Path, effect: Effect<'_>) -> io::Result<()> {
+        if let Effect::Rename(target) = effect
+            && target.ends_with("docker-compose.yml")
+        {
+            std::fs::rename(&self.0, self.0.with_extension("away")).unwrap();
+            symlink("../data", &self.0).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn p1_a_folder_swapped_for_a_symlink_to_a_protected_one_leads_nowhere() {
+    let directory = sample();
+    let folder = directory.path().join("nginx/conf.d");
+    let protected = directory.path().join("data");
+    std::fs::write(protected.join("site.conf"), "the tenant's\n").unwrap();
+    let error = run(directory.path(), Calls::with(Arc::new(SwapOnce(folder))), &upgrade()).unwrap_err();
+    assert!(error.to_string().contains("nginx/conf.d: there is a symlink"), "{error}");
+    assert_eq!(std::fs::read(protected.join("site.conf")).unwrap(), b"the tenant's\n");
+    assert_eq!(std::fs::read_dir(protected).unwrap().count(), 2);
 }
 
 /// A tenant's directory with a folder on another mount.
