@@ -1,6 +1,5 @@
 //! What a program says: all of it to a file, warnings to the terminal too.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +16,6 @@ const LARGEST: u64 = 16 * 1024 * 1024;
 /// Lines of one program on the terminal within a minute: more are in the file only.
 const LINES_A_MINUTE: u32 = 12;
 const MINUTE: Duration = Duration::from_mins(1);
-const KEPT: usize = 3;
 
 /// The log of one program.
 pub struct Log {
@@ -29,7 +27,7 @@ pub struct Log {
 struct State {
     file: Option<File>,
     size: u64,
-    last: VecDeque<String>,
+    last: Option<String>,
     window: Instant,
     shown: u32,
 }
@@ -39,7 +37,7 @@ impl Log {
     pub fn open(folder: &Path, name: &'static str) -> std::io::Result<Self> {
         let path = folder.join(format!("{}.log", name.replace(' ', "-")));
         let (file, size) = append_to(&path)?;
-        let state = State { file: Some(file), size, last: VecDeque::new(), window: Instant::now(), shown: 0 };
+        let state = State { file: Some(file), size, last: None, window: Instant::now(), shown: 0 };
         Ok(Self { name, path, state: Mutex::new(state) })
     }
 
@@ -59,15 +57,14 @@ impl Log {
                 say::err(format!("{}: more of these are in {}", self.name, self.path.display()));
             }
         }
-        if state.last.len() == KEPT {
-            state.last.pop_front();
+        if warns {
+            state.last = Some(sentence);
         }
-        state.last.push_back(sentence);
     }
 
-    /// The last thing that the program said.
+    /// The last thing that the program complained about, once.
     pub fn last_words(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.back().cloned()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.take()
     }
 }
 
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_in_the_file_and_the_last_one_is_remembered() {
+    fn every_line_is_in_the_file_and_the_last_complaint_is_remembered() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::open(folder.path(), "control plane").unwrap();
         for i in 0..20 {
