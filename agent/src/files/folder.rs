@@ -42,6 +42,11 @@ impl Folder {
             Err(FilesError::Io { source, .. }) if is(&source, Errno::NOENT) => {
                 Err(FilesError::NoDirectory(path.to_owned()))
             }
+            Err(FilesError::Refused { found, .. }) => {
+                let problem =
+                    format!("{found}, seen from /; give the directory's real path, without symlinks");
+                Err(FilesError::Invalid { path: path.display().to_string(), problem })
+            }
             other => other,
         }
     }
@@ -280,6 +285,14 @@ impl Folder {
 
     /// Says which component of a path is in the way, if one is.
     fn explain(&self, doing: &'static str, relative: &str, error: Errno) -> FilesError {
+        if error == Errno::NOSYS {
+            let problem = "the kernel has no openat2, or does not let us use it: Linux 5.6 or newer is needed, \
+                           and in a container a seccomp profile that knows openat2";
+            return FilesError::Invalid {
+                path: self.path.join(relative).display().to_string(),
+                problem: problem.to_owned(),
+            };
+        }
         let in_the_way = matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NXIO);
         if !in_the_way {
             return FilesError::io(doing, self.path.join(relative), error);
@@ -293,13 +306,12 @@ impl Folder {
             match placed(found).look {
                 Look::Other(found) if part == relative => return FilesError::refused(relative, found),
                 Look::Other(found) => return FilesError::refused(relative, format!("{found} at {part}")),
-                Look::File(_) if part != relative => {
-                    return FilesError::refused(
-                        relative,
-                        format!("there is a file at {part}, where a folder is needed"),
-                    );
+                Look::File(_) if part == relative => return FilesError::refused(relative, "there is a file"),
+                Look::File(_) => {
+                    let found = format!("there is a file at {part}, where a folder is needed");
+                    return FilesError::refused(relative, found);
                 }
-                _ => {}
+                Look::Missing | Look::Folder(_) => {}
             }
         }
         FilesError::refused(relative, "there is something other than a folder or file on the way to it")

@@ -55,7 +55,7 @@ pub struct TenantLock {
 impl Store {
     /// Opens the state directory, made if need be. Refused while another agent has it open.
     pub fn open(state_dir: &Path, calls: Calls) -> Result<Self, StoreError> {
-        let root = Tree::create(state_dir, calls)?.root;
+        let root = Tree::create(&real(state_dir)?, calls)?.root;
         root.set_mode(0o700)?;
         let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse { path: state_dir.to_owned() })?;
         if root.make(TENANTS, 0o700)? {
@@ -107,6 +107,22 @@ impl Store {
     fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The state directory's real path: unlike a tenant's directory it may be reached through symlinks, for the person
+/// who runs the agent chose it.
+fn real(state_dir: &Path) -> Result<PathBuf, FilesError> {
+    let fail = |error| FilesError::io("find", state_dir, error);
+    let absolute = std::path::absolute(state_dir).map_err(fail)?;
+    let mut missing = Vec::new();
+    let mut there = absolute.as_path();
+    while let Err(error) = there.symlink_metadata() {
+        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else { return Err(fail(error)) };
+        missing.push(name);
+        there = parent;
+    }
+    let real = there.canonicalize().map_err(fail)?;
+    Ok(missing.iter().rev().fold(real, |path, name| path.join(name)))
 }
 
 /// Locks a file of ours; `None` while another has it.

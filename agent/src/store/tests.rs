@@ -63,6 +63,18 @@ fn a_claim_outlives_the_agent() {
 }
 
 #[test]
+fn a_state_directory_may_be_reached_through_a_symlink_and_is_made() {
+    let directory = scratch();
+    std::fs::create_dir(directory.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", directory.path().join("link")).unwrap();
+    drop(opened(&directory.path().join("link/agent/state")));
+    assert!(directory.path().join("real/agent/state/tenants").is_dir());
+    std::os::unix::fs::symlink("nowhere", directory.path().join("dangling")).unwrap();
+    let error = Store::open(&directory.path().join("dangling"), Calls::default()).unwrap_err();
+    assert!(error.to_string().contains("dangling"), "{error}");
+}
+
+#[test]
 fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
     let directory = scratch();
     let store = opened(directory.path());

@@ -82,6 +82,10 @@ fn a_directory_that_is_reached_through_a_symlink_is_refused() {
     assert!(error.to_string().contains("symlink"), "{error}");
     let error = Tree::open(&links.path().join("srv/nginx"), Calls::default()).unwrap_err();
     assert!(error.to_string().contains("symlink at"), "{error}");
+    assert!(error.to_string().contains("real path"), "{error}");
+    assert_eq!(error.category(), tenantry_protocol::FailureCategory::PathRefused);
+    let error = Tree::open(&directory.path().join("docker-compose.yml"), Calls::default()).unwrap_err();
+    assert!(error.to_string().contains("there is a file"), "{error}");
 }
 
 #[test]
