@@ -1,87 +1,200 @@
 //! The agent's core: what the calls of the protocol do, without how they travel.
 
-use std::sync::Arc;
+mod host;
+mod operations;
+mod tenant;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenantry_api::names::OperationId;
+use futures::StreamExt as _;
+use tenantry_api::names::{Identity, OperationId, TenantUid};
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    ApiError, ClaimRequest, ClaimResponse, ErrorCode, FileState, HostInfo, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference,
 };
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::files::Calls;
 use crate::metrics::Metrics;
+use crate::observe::{MAX_REFERENCES, observe};
+use crate::store::{Baseline, ClaimWanted, StoreError, Written};
+
+pub use host::{Host, blocking, claim_refused, fault, refused, store_refused};
+pub use tenant::{Running, Tenant, lock};
+
+/// How many references are asked for side by side.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Why the core could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The agent's own records can't be used.
-    #[error("the agent's records in {folder}: {problem}")]
-    Records {
-        /// The folder.
-        folder: String,
-        /// What is wrong with them.
-        problem: String,
-    },
+    #[error("the agent's records can't be used: {0}")]
+    Records(#[from] StoreError),
 }
 
 /// The agent's core.
 pub struct Core {
-    config: Arc<Config>,
-    metrics: Arc<Metrics>,
-}
-
-fn pending() -> ApiError {
-    ApiError { code: ErrorCode::HostFault, field: None, message: "being built".to_owned() }
+    host: Arc<Host>,
+    tenants: Mutex<HashMap<TenantUid, Arc<Tenant>>>,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    end: CancellationToken,
 }
 
 impl Core {
-    /// Opens the records, resumes or rolls back what was in flight, and begins the engine's event stream.
+    /// Opens the records, takes up what was in flight, and begins to follow the engine's events. An engine that does
+    /// not answer yet is no obstacle.
     pub async fn start(config: Arc<Config>) -> Result<Arc<Self>, StartError> {
-        Ok(Arc::new(Self { config, metrics: Arc::default() }))
+        Self::start_with(config, Calls::default()).await
     }
-    /// What is counted: operations, phases and observations by the core, the rest by the server.
+
+    /// The same, with every change to files going through `calls`.
+    pub async fn start_with(config: Arc<Config>, calls: Calls) -> Result<Arc<Self>, StartError> {
+        let slots = config.max_operations as usize;
+        let host = Arc::new(Host::open(config, calls)?);
+        let core = Arc::new(Self {
+            host,
+            tenants: Mutex::default(),
+            slots: Arc::new(Semaphore::new(slots)),
+            tasks: TaskTracker::new(),
+            end: CancellationToken::new(),
+        });
+        core.tasks.spawn(core.host.engine.clone().follow_events(core.end.clone()));
+        core.resume().await;
+        Ok(core)
+    }
+
+    /// Counters of what this core does.
     pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
+        self.host.metrics.clone()
     }
+
     /// What this agent says of itself and its machine.
     pub async fn host(&self) -> HostInfo {
-        HostInfo {
-            identity: self.config.identity.clone(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Vec::new(),
-            docker_version: None,
-            compose_version: None,
-            disk_free_bytes: 0,
-            disk_total_bytes: 0,
-            max_operations: self.config.max_operations,
-            problems: Vec::new(),
-        }
+        self.host.info().await
     }
+
     /// What is on the host.
-    pub async fn observe(&self, _request: ObserveRequest) -> Result<ObserveResponse, ApiError> {
-        Err(pending())
+    pub async fn observe(&self, request: ObserveRequest) -> Result<ObserveResponse, ApiError> {
+        let tenant = self.tenant(&request.tenant.uid);
+        observe(&self.host, &tenant, request).await
     }
+
     /// The digests that references point to now.
-    pub async fn resolve(&self, _request: ResolveRequest) -> Result<ResolveResponse, ApiError> {
-        Err(pending())
+    pub async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ApiError> {
+        if request.references.len() > MAX_REFERENCES {
+            let problem = format!("are more than {MAX_REFERENCES}");
+            return Err(refused(ErrorCode::Invalid, "references", problem));
+        }
+        let asked = request.references.into_iter().map(|reference| self.resolve_one(reference));
+        let references = futures::stream::iter(asked).buffered(SIDE_BY_SIDE).collect().await;
+        Ok(ResolveResponse { references })
     }
+
+    async fn resolve_one(&self, reference: String) -> ResolvedReference {
+        let problem = if crate::engine::Reference::parse(&reference).is_none() {
+            "is no image reference".to_owned()
+        } else if !self.host.config.allow.reference(&reference) {
+            "its registry is not allowed by this host's policy".to_owned()
+        } else {
+            match self.host.engine.remote_digest(&reference).await {
+                Ok(digest) => return ResolvedReference { reference, digest: Some(digest), problem: None },
+                Err(error) => error.to_string(),
+            }
+        };
+        ResolvedReference { reference, digest: None, problem: Some(problem) }
+    }
+
     /// Takes a directory and project that are already as wanted.
-    pub async fn claim(&self, _request: ClaimRequest) -> Result<ClaimResponse, ApiError> {
-        Err(pending())
+    pub async fn claim(&self, operator: &Identity, request: ClaimRequest) -> Result<ClaimResponse, ApiError> {
+        self.host.allowed(&request.place.directory)?;
+        let tenant = self.tenant(&request.tenant.uid);
+        self.not_busy(&tenant, None)?;
+        let (host, remembered, operator) = (self.host.clone(), tenant.clone(), operator.to_string());
+        blocking(move || claim(&host, &remembered, operator, &request)).await?
     }
+
     /// Gives a claim back.
-    pub async fn release(&self, _request: ReleaseRequest) -> Result<(), ApiError> {
-        Err(pending())
+    pub async fn release(&self, _operator: &Identity, request: ReleaseRequest) -> Result<(), ApiError> {
+        let tenant = self.tenant(&request.tenant.uid);
+        self.not_busy(&tenant, None)?;
+        let host = self.host.clone();
+        let uid = request.tenant.uid;
+        blocking(move || {
+            let _lock = host.store.lock(&uid).map_err(|error| store_refused(&error))?;
+            host.store.release(&uid).map_err(|error| store_refused(&error))
+        })
+        .await??;
+        tenant.records_changed();
+        Ok(())
     }
+
     /// Begins an operation, or tells how the one with this id stands.
-    pub async fn operate(self: &Arc<Self>, _id: OperationId, _body: OperateRequest) -> Result<OperationStatus, ApiError> {
-        Err(pending())
+    pub async fn operate(
+        self: &Arc<Self>,
+        operator: &Identity,
+        id: OperationId,
+        body: OperateRequest,
+    ) -> Result<OperationStatus, ApiError> {
+        self.begin(operator, id, body).await
     }
+
     /// How an operation stands, as soon as its `seq` is above `after` or `wait` is over.
-    pub async fn operation(&self, _id: &OperationId, _after: u64, _wait: Duration) -> Result<OperationStatus, ApiError> {
-        Err(pending())
+    pub async fn operation(&self, id: &OperationId, after: u64, wait: Duration) -> Result<OperationStatus, ApiError> {
+        self.wait_for(id, after, wait).await
     }
+
     /// Stops taking new work; an operation in flight is left to its journal.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.end.cancel();
+        self.slots.close();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn tenant(&self, uid: &TenantUid) -> Arc<Tenant> {
+        lock(&self.tenants).entry(uid.clone()).or_default().clone()
+    }
+}
+
+/// Records a claim on what is there, with what is there as the baseline.
+fn claim(host: &Host, tenant: &Tenant, operator: String, request: &ClaimRequest) -> Result<ClaimResponse, ApiError> {
+    let store = |error: StoreError| store_refused(&error);
+    let uid = &request.tenant.uid;
+    let _lock = host.store.lock(uid).map_err(store)?;
+    let tree = host.tree(&request.place.directory).map_err(fault)?;
+    let mut baseline = host.store.baseline(uid).map_err(store)?;
+    for (at, file) in request.manifest.files.iter().enumerate() {
+        let found = tree.as_ref().map(|tree| tree.inspect(&file.path, &tenant.hashes)).transpose().map_err(fault)?;
+        let seen = match found {
+            Some(crate::files::Found::File(seen)) => Some(seen),
+            _ => None,
+        };
+        let same = seen.filter(|seen| !matches!(crate::observe::file_state(file, seen), FileState::Differs));
+        let Some(seen) = same else {
+            let problem = format!("{} is no longer as it was seen", file.path);
+            return Err(refused(ErrorCode::Invalid, &format!("manifest.files[{at}]"), problem));
+        };
+        let mode = seen.stamp.mode & 0o7777;
+        baseline.files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+    }
+    let wanted = ClaimWanted {
+        tenant: request.tenant.clone(),
+        operator,
+        place: request.place.clone(),
+        epoch: request.epoch,
+        operation: None,
+    };
+    let claim = host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
+    // A project that was taken over is known from now on, with or without managed files.
+    baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
+    host.store.save_baseline(uid, &Baseline { ..baseline }).map_err(store)?;
+    tenant.records_changed();
+    Ok(ClaimResponse { epoch: claim.epoch })
 }

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_api::names::OperationId;
+use tenantry_api::names::{OperationId, RelativePath};
 use tenantry_api::tenant::OnFailure;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{
@@ -177,6 +177,8 @@ pub struct Plan {
     pub writes: bool,
     /// Whether nothing ran here before.
     pub first: bool,
+    /// Managed files whose content changes, `.env` aside.
+    pub changed: Vec<RelativePath>,
     /// Ids of the containers that were there before.
     pub containers: Vec<String>,
     /// What each reference of both releases pointed to before.
@@ -389,6 +391,11 @@ impl State {
 
     fn first_open(&self, order: impl IntoIterator<Item = Step>) -> Option<Step> {
         order.into_iter().find(|step| !self.done.contains(step))
+    }
+
+    /// The step that was begun and has not ended.
+    pub fn current(&self) -> Option<Step> {
+        self.current
     }
 
     /// What Preflight decided.

@@ -25,6 +25,7 @@ fn plan(first: bool, writes: bool) -> Did {
         previous_compose: None,
         writes,
         first,
+        changed: vec![],
         containers: vec![],
         references: vec![],
         previous_images: vec![],

@@ -1,0 +1,89 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn place(json: serde_json::Value) -> Place {
+    let mut all = serde_json::json!({"project": "acme", "directory": "/srv/acme"});
+    if !json.is_null() {
+        all["compose"] = json;
+    }
+    serde_json::from_value(all).unwrap()
+}
+
+fn discover(place: &Place, files: &[(&str, &str)]) -> Result<Option<Discovered>, Explained> {
+    let all: BTreeMap<String, Vec<u8>> =
+        files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+    inputs(place, &move |path: &RelativePath| Ok(all.get(path.as_str()).cloned()))
+}
+
+fn names(paths: &[RelativePath]) -> Vec<&str> {
+    paths.iter().map(RelativePath::as_str).collect()
+}
+
+const PLAIN: serde_json::Value = serde_json::Value::Null;
+
+#[test]
+fn plain_compose_takes_the_first_name_and_its_override() {
+    let files = [("compose.yml", ""), ("docker-compose.yml", ""), ("docker-compose.override.yml", "")];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    assert_eq!(names(&found.files), ["compose.yml", "docker-compose.override.yml"]);
+    assert!(found.typed_arguments(&place(PLAIN)).is_empty());
+    assert_eq!(discover(&place(PLAIN), &[("x.yml", "")]).unwrap(), None);
+}
+
+#[test]
+fn the_env_file_chooses_files_profiles_and_project() {
+    let env = "COMPOSE_FILE=a.yml:b/c.yml\nCOMPOSE_PROFILES=x, y\nCOMPOSE_PROJECT_NAME=other\n";
+    let found = discover(&place(PLAIN), &[(".env", env), ("a.yml", ""), ("b/c.yml", "")]).unwrap().unwrap();
+    assert_eq!(names(&found.files), ["a.yml", "b/c.yml"]);
+    assert_eq!(found.profiles, ["x", "y"]);
+    let typed = found.typed_arguments(&place(PLAIN)).join(" ");
+    assert_eq!(typed, "-p acme -f a.yml -f b/c.yml --profile x --profile y");
+}
+
+#[test]
+fn the_tenants_own_choice_wins_and_is_shown() {
+    let place = place(serde_json::json!({"files": ["deploy/c.yml"], "profiles": []}));
+    let found = discover(&place, &[("deploy/c.yml", "name: acme"), ("compose.yml", "")]).unwrap().unwrap();
+    assert_eq!(found.typed_arguments(&place).join(" "), "-p acme -f deploy/c.yml --project-directory .");
+}
+
+#[test]
+fn every_file_that_the_model_is_read_from_is_an_input() {
+    let files = [
+        ("docker-compose.yml", "include: [sub/a.yml]\nservices: {w: {env_file: w.env}}"),
+        ("sub/a.yml", "services: {x: {extends: {file: ../base.yml, service: y}}}"),
+    ];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    for input in [".env", "docker-compose.yml", "sub/a.yml", "base.yml", "w.env", "compose.yaml"] {
+        assert!(names(&found.inputs).contains(&input), "{input}: {:?}", found.inputs);
+    }
+}
+
+#[test]
+fn files_that_leave_the_directory_are_refused() {
+    for (bad, why) in [
+        ("include: [../other.yml]", "leaves"),
+        ("include: [/etc/x.yml]", "absolute"),
+        ("include: ['https://example.org/x.yml']", "not on this host"),
+        ("include: ['${X}.yml']", "depends on variables"),
+    ] {
+        let error = discover(&place(PLAIN), &[("compose.yml", bad)]).unwrap_err();
+        assert_eq!(error.category, FailureCategory::PathRefused);
+        assert!(error.message.contains(why) && error.message.starts_with("compose.yml"), "{}", error.message);
+    }
+}
+
+#[test]
+fn a_setting_that_depends_on_others_is_refused_rather_than_guessed() {
+    let files = [(".env", "X=1\nCOMPOSE_FILE=${X}.yml\n"), ("compose.yml", "")];
+    let error = discover(&place(PLAIN), &files).unwrap_err();
+    assert!(error.message.contains("COMPOSE_FILE depends on other variables"), "{}", error.message);
+}
+
+#[test]
+fn a_folders_name_becomes_a_projects_name_as_in_compose() {
+    for (folder, name) in [("Acme.Org", "acmeorg"), ("_x-1", "x-1"), ("a b", "ab")] {
+        assert_eq!(normal_name(folder), name);
+    }
+}

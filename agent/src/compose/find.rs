@@ -1,0 +1,112 @@
+//! Where the compose plugin is, and whether it may be used.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::{Compose, environment, run};
+
+const ASK_LIMIT: Duration = Duration::from_secs(15);
+/// Where the Docker client looks for plugins, besides its configuration's folder.
+const FOLDERS: [&str; 4] = [
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+];
+
+/// Why there is no compose to run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ComposeError {
+    /// It was not found.
+    #[error("there is no docker compose plugin on this host: install docker-compose-plugin 2.20 or later")]
+    Missing,
+    /// It does not say its version.
+    #[error("{program} does not say its version: {problem}")]
+    Broken {
+        /// Which one.
+        program: String,
+        /// What happened.
+        problem: String,
+    },
+    /// It must not be used.
+    #[error("docker compose {version} {problem}")]
+    Refused {
+        /// Its version.
+        version: String,
+        /// Why.
+        problem: &'static str,
+    },
+}
+
+/// Finds the plugin and asks for its version.
+pub async fn find(docker_host: &str) -> Result<Compose, ComposeError> {
+    let (program, typed) = program().ok_or(ComposeError::Missing)?;
+    let ask = |arguments: &'static [&'static str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).env_clear().envs(environment(docker_host));
+        run(command, std::path::Path::new("/"), ASK_LIMIT)
+    };
+    let broken = |problem: String| ComposeError::Broken { program: program.display().to_string(), problem };
+    let (version, help) = tokio::join!(ask(&["version", "--short"]), ask(&["config", "--help"]));
+    let output = version.map_err(|error| broken(error.to_string()))?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
+    check(&version)?;
+    let help = help.map_err(|error| broken(error.to_string()))?;
+    Ok(Compose {
+        program: OsString::from(program),
+        version,
+        docker_host: docker_host.to_owned(),
+        keeps_env_files: String::from_utf8_lossy(&help.stdout).contains("--no-env-resolution"),
+        typed,
+    })
+}
+
+fn program() -> Option<(PathBuf, &'static str)> {
+    let own = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+    let folders = own.map(|folder| folder.join("cli-plugins")).into_iter().chain(FOLDERS.map(PathBuf::from));
+    let plugin = folders.map(|folder| folder.join("docker-compose")).find(|path| path.is_file());
+    if let Some(path) = plugin {
+        return Some((path, "docker compose"));
+    }
+    let path = std::env::var_os("PATH")?;
+    let alone = std::env::split_paths(&path).map(|folder| folder.join("docker-compose")).find(|path| path.is_file());
+    alone.map(|path| (path, "docker-compose"))
+}
+
+fn check(version: &str) -> Result<(), ComposeError> {
+    let refuse = |problem| Err(ComposeError::Refused { version: version.to_owned(), problem });
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().ok());
+    let (Some(Some(major)), Some(Some(minor)), Some(Some(patch))) = (numbers.next(), numbers.next(), numbers.next())
+    else {
+        return refuse("has a version that is not understood: install 2.20 or later");
+    };
+    let number = (major, minor, patch);
+    if number < (2, 20, 0) {
+        return refuse("is too old: install 2.20 or later");
+    }
+    if ((2, 34, 0)..=(2, 40, 1)).contains(&number) {
+        return refuse("has CVE-2025-62725 (it writes files outside its cache): install 2.40.2 or later");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_write_where_they_must_not_are_refused() {
+        for good in ["2.20.0", "2.33.1", "2.40.2", "2.40.3-desktop.1", "5.0.2"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [("2.34.0", "CVE"), ("2.40.1", "CVE"), ("1.29.2", "old"), ("", "understood"), ("dev", "understood")] {
+            let message = check(bad).unwrap_err().to_string();
+            assert!(message.contains(why), "{bad}: {message}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The host's own compose plugin: found once, run by argv with a cleared environment, its output kept on the host.
+
+mod discover;
+mod explain;
+mod find;
+mod log;
+mod scan;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+pub use discover::{Discovered, InputFile, inputs};
+pub use explain::{Explained, explain};
+pub use find::{ComposeError, find};
+pub use scan::{Scan, scan};
+
+/// The most that is kept of what compose prints.
+const STDOUT_LIMIT: u64 = 64 * 1024 * 1024;
+const STDERR_LIMIT: u64 = 1024 * 1024;
+/// How long an ended child's pipes may stay open in other hands.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// The compose plugin of this host.
+#[derive(Clone, Debug)]
+pub struct Compose {
+    program: OsString,
+    version: String,
+    docker_host: String,
+    /// Whether `config` knows `--no-env-resolution`.
+    keeps_env_files: bool,
+    /// What a person types for it.
+    typed: &'static str,
+}
+
+/// What a run of compose gave.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed. It may hold secrets.
+    pub stdout: Vec<u8>,
+    /// What it complained about. It may hold secrets.
+    pub stderr: String,
+}
+
+/// Why there is no output.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not be run.
+    #[error("compose could not be run: {0}")]
+    Start(std::io::Error),
+    /// It took too long and was ended.
+    #[error("compose did not end within {} s and was ended", .0.as_secs())]
+    Slow(Duration),
+}
+
+impl Compose {
+    /// Its version, as it says.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What a person types for it: `docker compose` or `docker-compose`.
+    pub fn typed(&self) -> &'static str {
+        self.typed
+    }
+
+    /// Runs compose in a directory and waits for its end. When `limit` is over, or when the caller gives up, it and
+    /// all its children are ended.
+    pub async fn run(&self, directory: &Path, arguments: &[OsString], limit: Duration) -> Result<Output, RunError> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env_clear().envs(self.environment());
+        run(command, directory, limit).await
+    }
+
+    /// The arguments that print the resolved model.
+    pub fn config_arguments(&self, mut before: Vec<OsString>) -> Vec<OsString> {
+        before.extend(["config", "--format", "json"].map(OsString::from));
+        before.extend(self.keeps_env_files.then(|| "--no-env-resolution".into()));
+        before
+    }
+
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        environment(&self.docker_host)
+    }
+}
+
+/// All that compose sees of our environment.
+fn environment(docker_host: &str) -> Vec<(OsString, OsString)> {
+    let kept = ["PATH", "HOME", "DOCKER_CONFIG"];
+    let own = kept.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+    own.chain([("DOCKER_HOST".into(), docker_host.into())]).collect()
+}
+
+/// Runs a program in a process group of its own, bounded in time and output.
+pub async fn run(mut command: Command, directory: &Path, limit: Duration) -> Result<Output, RunError> {
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.process_group(0).spawn().map_err(RunError::Start)?;
+    let group = Group(child.id());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let out = tokio::spawn(drain(stdout, STDOUT_LIMIT));
+    let err = tokio::spawn(drain(stderr, STDERR_LIMIT));
+    let Ok(status) = tokio::time::timeout(limit, child.wait()).await else {
+        drop(group);
+        let _ = child.wait().await;
+        return Err(RunError::Slow(limit));
+    };
+    let status = status.map_err(RunError::Start)?;
+    // Its own end is seen; whatever of its children still holds the pipes is not waited for.
+    let (stdout, stderr) = tokio::join!(collected(out), collected(err));
+    group.done();
+    Ok(Output { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+}
+
+async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let mut limited = pipe.take(limit);
+        let _ = limited.read_to_end(&mut bytes).await;
+        // A child that is not read from would hang.
+        let _ = tokio::io::copy(&mut limited.into_inner(), &mut tokio::io::sink()).await;
+    }
+    bytes
+}
+
+async fn collected(task: tokio::task::JoinHandle<Vec<u8>>) -> Vec<u8> {
+    let abort = task.abort_handle();
+    match tokio::time::timeout(DRAIN_LIMIT, task).await {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(_) => {
+            abort.abort();
+            Vec::new()
+        }
+    }
+}
+
+/// Ends the process group unless it has ended by itself.
+struct Group(Option<u32>);
+
+impl Group {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let pid = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Appends what compose said to the tenant's log on this host.
+pub async fn keep_output(path: std::path::PathBuf, title: String, output: String) {
+    let kept = tokio::task::spawn_blocking(move || log::append(&path, &title, &output)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(%error, "compose's output could not be kept");
+    }
+}

@@ -1,0 +1,140 @@
+//! Containers: found by the labels that compose gives them, and told by name what to do.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use bollard::query_parameters::{
+    KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RestartContainerOptions, StopContainerOptions,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_planner::compare::{Container, ContainerState};
+use tenantry_protocol::ServiceHealth;
+
+use super::{Engine, EngineError, gone_is_fine};
+
+const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
+const DIRECTORY: &str = "com.docker.compose.project.working_dir";
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+/// How many containers are looked at side by side.
+const SIDE_BY_SIDE: usize = 8;
+/// How long the engine may take beyond the grace period of a container that it stops.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// A container of a compose project.
+#[derive(Clone, Debug)]
+pub struct ProjectContainer {
+    /// What it does.
+    pub container: Container,
+    /// The directory that it was made from, as compose noted it; empty where it did not.
+    pub directory: String,
+    /// When it was last started, exactly as the engine writes it.
+    pub started_raw: String,
+    /// Whether `docker compose run` made it, so that it belongs to nobody's plan.
+    pub one_off: bool,
+}
+
+impl Engine {
+    /// Every container of a project, whatever directory it was made from.
+    pub async fn project_containers(&self, project: &str) -> Result<Vec<ProjectContainer>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{PROJECT}={project}")])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let ask = |docker: bollard::Docker| async move { docker.list_containers(Some(options)).await };
+        let listed = self.read("list containers", ask).await?;
+        let looks = listed.into_iter().filter_map(|summary| summary.id).map(|id| self.container(id));
+        let found: Vec<Option<ProjectContainer>> =
+            futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        let mut containers: Vec<ProjectContainer> = found.into_iter().flatten().collect();
+        containers.sort_by(|a, b| a.container.name.cmp(&b.container.name));
+        Ok(containers)
+    }
+
+    /// `None` when it has gone since it was listed.
+    async fn container(&self, id: String) -> Result<Option<ProjectContainer>, EngineError> {
+        let ask = |docker: bollard::Docker| async move { docker.inspect_container(&id, None).await };
+        match self.read("look at a container", ask).await {
+            Ok(seen) => Ok(Some(understood(seen))),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Restarts a container. `grace` is how long it may take to stop, where the compose file says so.
+    pub async fn restart(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        let seconds = grace.map(|grace| i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
+        let options = RestartContainerOptions { t: seconds, ..Default::default() };
+        let ask = |docker: bollard::Docker| async move { docker.restart_container(id, Some(options)).await };
+        self.call("restart a container", grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN, ask).await
+    }
+
+    /// Sends a signal to a container.
+    pub async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptions { signal: signal.to_owned() };
+        let ask = |docker: bollard::Docker| async move { docker.kill_container(id, Some(options)).await };
+        self.read("signal a container", ask).await
+    }
+
+    /// Stops and removes a container by its id. Its volumes stay.
+    pub async fn stop_and_remove(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        let seconds = grace.map(|grace| i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
+        let options = StopContainerOptions { t: seconds, ..Default::default() };
+        let ask = |docker: bollard::Docker| async move { docker.stop_container(id, Some(options)).await };
+        let limit = grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN;
+        gone_is_fine(self.call("stop a container", limit, ask).await)?;
+        let options = RemoveContainerOptions { v: false, force: true, link: false };
+        let ask = |docker: bollard::Docker| async move { docker.remove_container(id, Some(options)).await };
+        gone_is_fine(self.call("remove a container", STOP_MARGIN, ask).await)
+    }
+}
+
+fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
+    let config = seen.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+    let state = seen.state.unwrap_or_default();
+    let started_raw = state.started_at.unwrap_or_default();
+    let health = state.health.and_then(|health| health.status);
+    ProjectContainer {
+        directory: label(DIRECTORY),
+        one_off: label(ONE_OFF).eq_ignore_ascii_case("true"),
+        container: Container {
+            id: seen.id.unwrap_or_default(),
+            name: seen.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+            service: label(SERVICE),
+            image_ref: config.image.unwrap_or_default(),
+            image_id: seen.image.unwrap_or_default(),
+            state: container_state(state.status),
+            exit_code: state.exit_code.unwrap_or_default(),
+            oom_killed: state.oom_killed.unwrap_or_default(),
+            restart_count: u64::try_from(seen.restart_count.unwrap_or_default()).unwrap_or_default(),
+            health: service_health(health),
+            // The engine writes the year 1 for "never".
+            started_at: started_raw.parse().ok().filter(|at: &jiff::Timestamp| at.as_second() > 0),
+        },
+        started_raw,
+    }
+}
+
+fn container_state(status: Option<ContainerStateStatusEnum>) -> ContainerState {
+    use ContainerStateStatusEnum as Status;
+    match status {
+        Some(Status::RUNNING) => ContainerState::Running,
+        Some(Status::PAUSED) => ContainerState::Paused,
+        Some(Status::RESTARTING) => ContainerState::Restarting,
+        Some(Status::REMOVING | Status::STOPPING) => ContainerState::Removing,
+        Some(Status::EXITED) => ContainerState::Exited,
+        Some(Status::DEAD) => ContainerState::Dead,
+        Some(Status::CREATED | Status::EMPTY) | None => ContainerState::Created,
+    }
+}
+
+fn service_health(status: Option<HealthStatusEnum>) -> ServiceHealth {
+    match status {
+        Some(HealthStatusEnum::STARTING) => ServiceHealth::Starting,
+        Some(HealthStatusEnum::HEALTHY) => ServiceHealth::Healthy,
+        Some(HealthStatusEnum::UNHEALTHY) => ServiceHealth::Unhealthy,
+        Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE) | None => ServiceHealth::None,
+    }
+}

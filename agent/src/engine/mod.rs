@@ -1,0 +1,208 @@
+//! The engine's API: everything that is read from Docker, and what is not compose's to do.
+//!
+//! Every call has a time limit. While the engine does not answer, calls fail and [`Engine::problem`] says so; the
+//! event stream keeps knocking, and all is well again once it is through.
+
+mod containers;
+mod credentials;
+mod events;
+mod images;
+mod reference;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tenantry_protocol::FailureCategory;
+
+pub use containers::ProjectContainer;
+pub use events::{Events, Generation};
+pub use images::{Image, PullProgress};
+pub use reference::Reference;
+
+/// How long the engine may take for a read.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+/// How long a client waits for the head of any answer; each call has its own, shorter limit.
+const CLIENT_SECONDS: u64 = 600;
+
+/// Why the engine did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It can't be reached.
+    #[error("the Docker engine at {socket} does not answer: {problem}")]
+    Down {
+        /// Where it should be.
+        socket: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// It took too long.
+    #[error("the Docker engine did not {doing} within {} s", .limit.as_secs())]
+    Slow {
+        /// What was asked.
+        doing: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It refused.
+    #[error("the Docker engine could not {doing}: {message}")]
+    Refused {
+        /// What was asked.
+        doing: String,
+        /// Its status code; 0 where a stream broke off.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl EngineError {
+    fn from_bollard(doing: &str, socket: &str, error: bollard::errors::Error) -> Self {
+        use bollard::errors::Error as Bollard;
+        let doing = doing.to_owned();
+        match error {
+            Bollard::DockerResponseServerError { status_code, message } => {
+                Self::Refused { doing, status: status_code, message }
+            }
+            Bollard::DockerStreamError { error } => Self::Refused { doing, status: 0, message: error },
+            Bollard::RequestTimeoutError => Self::Slow { doing, limit: Duration::from_secs(CLIENT_SECONDS) },
+            Bollard::JsonDataError { .. } | Bollard::JsonSerdeError { .. } => {
+                Self::Refused { doing, status: 0, message: "its answer was not understood".to_owned() }
+            }
+            other => Self::Down { socket: socket.to_owned(), problem: other.to_string() },
+        }
+    }
+
+    /// Whether it said that there is no such thing.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// The kind of failure when a registry was asked through the engine.
+    pub fn registry_category(&self) -> FailureCategory {
+        let Self::Refused { status, message, .. } = self else {
+            return FailureCategory::EngineFault;
+        };
+        let message = message.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["no space left", "disk quota"]) {
+            FailureCategory::DiskFull
+        } else if says(&["manifest unknown", "not found", "name unknown", "does not exist"]) && !says(&["denied"]) {
+            FailureCategory::ImageNotFound
+        } else if matches!(status, 401 | 403 | 429)
+            || says(&["denied", "unauthorized", "forbidden", "toomanyrequests", "authentication required"])
+        {
+            FailureCategory::RegistryRefused
+        } else if *status == 404 {
+            FailureCategory::ImageNotFound
+        } else {
+            FailureCategory::RegistryUnreachable
+        }
+    }
+}
+
+/// A client of the engine on this host.
+#[derive(Clone)]
+pub struct Engine {
+    socket: Arc<str>,
+    client: Arc<Mutex<Option<Docker>>>,
+    problem: Arc<Mutex<Option<String>>>,
+    events: Arc<Events>,
+}
+
+impl Engine {
+    /// A client for the engine at `docker_host`. Nothing is asked of it yet.
+    pub fn new(docker_host: &str) -> Self {
+        Self {
+            socket: docker_host.into(),
+            client: Arc::default(),
+            problem: Arc::default(),
+            events: Arc::default(),
+        }
+    }
+
+    /// What is known of changes.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Why the engine does not answer, if it was last seen not to.
+    pub fn problem(&self) -> Option<String> {
+        locked(&self.problem).clone()
+    }
+
+    /// The engine's version.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        let version = self.read("tell its version", |docker| async move { docker.version().await }).await?;
+        Ok(version.version.unwrap_or_else(|| "unknown".to_owned()))
+    }
+
+    /// Where the engine keeps its data, if it says so.
+    pub async fn data_root(&self) -> Result<Option<String>, EngineError> {
+        let info = self.read("tell about itself", |docker| async move { docker.info().await }).await?;
+        Ok(info.docker_root_dir)
+    }
+
+    /// A client that speaks the highest version that both know: made once, made anew after the engine was away.
+    async fn client(&self) -> Result<Docker, EngineError> {
+        if let Some(docker) = locked(&self.client).clone() {
+            return Ok(docker);
+        }
+        let connected = self.connect().await;
+        *locked(&self.problem) = connected.as_ref().err().map(ToString::to_string);
+        let docker = connected?;
+        *locked(&self.client) = Some(docker.clone());
+        Ok(docker)
+    }
+
+    async fn connect(&self) -> Result<Docker, EngineError> {
+        let doing = "tell its version";
+        let fail = |error| EngineError::from_bollard(doing, &self.socket, error);
+        let docker =
+            Docker::connect_with_unix(&self.socket, CLIENT_SECONDS, API_DEFAULT_VERSION).map_err(fail)?;
+        limited(doing, READ_LIMIT, docker.negotiate_version()).await?.map_err(fail)
+    }
+
+    fn forget(&self, error: &EngineError) {
+        if matches!(error, EngineError::Down { .. }) {
+            *locked(&self.client) = None;
+            *locked(&self.problem) = Some(error.to_string());
+        }
+    }
+
+    async fn read<T, F>(&self, doing: &str, ask: impl FnOnce(Docker) -> F) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>>,
+    {
+        self.call(doing, READ_LIMIT, ask).await
+    }
+
+    async fn call<T, F>(&self, doing: &str, limit: Duration, ask: impl FnOnce(Docker) -> F) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>>,
+    {
+        let docker = self.client().await?;
+        let answer = limited(doing, limit, ask(docker)).await?;
+        answer.map_err(|error| {
+            let error = EngineError::from_bollard(doing, &self.socket, error);
+            self.forget(&error);
+            error
+        })
+    }
+}
+
+async fn limited<T>(doing: &str, limit: Duration, work: impl Future<Output = T>) -> Result<T, EngineError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| EngineError::Slow { doing: doing.to_owned(), limit })
+}
+
+/// A refusal that is no error when the thing is gone already.
+fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+    match result {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,223 @@
+//! An observation, put together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::{Record, State};
+use tenantry_protocol::{
+    ApiError, ClaimState, ForeignContainer, Health, ImageRun, Observation, ObserveRequest, OperationBrief,
+    ServiceObservation,
+};
+
+use super::disk::{Disk, Stamps};
+use super::freshness::{Contents, freshness};
+use super::model::on_disk;
+use crate::core::{Host, Tenant, blocking, fault, store_refused};
+use crate::engine::{Engine, EngineError, Image, ProjectContainer};
+use crate::store::{Starts, StoreError};
+
+/// How many images are looked at side by side.
+const SIDE_BY_SIDE: usize = 8;
+
+/// What our own records and the disk say.
+struct Local {
+    claim: ClaimState,
+    epoch: u64,
+    operation: Option<OperationBrief>,
+    starts: Starts,
+    disk: Option<Disk>,
+}
+
+pub(super) async fn observation(
+    host: &Arc<Host>,
+    tenant: &Arc<Tenant>,
+    request: &ObserveRequest,
+) -> Result<(Observation, Stamps), ApiError> {
+    let (shared, remembered, asked) = (host.clone(), tenant.clone(), request.clone());
+    let local = blocking(move || local(&shared, &remembered, &asked)).await??;
+    let project = request.place.project.as_str();
+    let (containers, model) = tokio::join!(host.engine.project_containers(project), model(host, tenant, request, &local));
+    let containers = containers.map_err(fault)?;
+    let (compose, model, compose_problem) = model?;
+    let directory_exists = local.disk.is_some();
+    let mut observation = Observation {
+        claim: local.claim,
+        epoch: local.epoch,
+        operation: local.operation,
+        directory_exists,
+        files: Vec::new(),
+        leftover_files: Vec::new(),
+        env: Default::default(),
+        compose,
+        compose_problem,
+        services: Vec::new(),
+        removed_services: Vec::new(),
+        foreign_containers: foreign(&containers, request.place.directory.as_str()),
+        health: Health::default(),
+        image_differences: Vec::new(),
+    };
+    let own = own(containers, request.place.directory.as_str());
+    let mut stamps = Stamps::default();
+    let mut seen = Contents::new();
+    if let Some(disk) = local.disk {
+        observation.files = disk.files;
+        observation.leftover_files = disk.leftovers;
+        observation.env = disk.env;
+        (stamps, seen) = (disk.stamps, disk.seen);
+    } else {
+        observation.files = request.manifest.files.iter().map(missing).collect();
+    }
+    if let Some(model) = &model {
+        let images = Images::of(&host.engine, model, &own).await.map_err(fault)?;
+        services(&mut observation, request, model, &own, &images, &seen, &local.starts);
+    }
+    Ok((observation, stamps))
+}
+
+fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObservation {
+    let (path, state) = (file.path.clone(), tenantry_protocol::FileState::Missing);
+    tenantry_protocol::FileObservation { path, state, sha256: None, hand_edited: false }
+}
+
+fn local(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Local, ApiError> {
+    let uid = &request.tenant.uid;
+    let store = |error: StoreError| store_refused(&error);
+    let baseline = host.store.baseline(uid).map_err(store)?;
+    let tree = host.tree(&request.place.directory).map_err(fault)?;
+    let read = |tree| Disk::read(&tree, tenant, &request.place, &request.manifest, &baseline).map_err(fault);
+    Ok(Local {
+        claim: host.store.claim_state(uid, &request.place).map_err(store)?,
+        epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
+        operation: last_operation(host, tenant, request).map_err(store)?,
+        starts: host.store.starts(uid).map_err(store)?,
+        disk: tree.map(read).transpose()?,
+    })
+}
+
+fn last_operation(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Option<OperationBrief>, StoreError> {
+    if let Some(running) = tenant.running() {
+        let status = running.status.borrow();
+        let outcome = match &status.state {
+            tenantry_protocol::OperationState::Running => None,
+            tenantry_protocol::OperationState::Ended { outcome, .. } => Some(*outcome),
+        };
+        let target_hash = status.target_hash.clone();
+        return Ok(Some(OperationBrief { id: running.id, target_hash, outcome }));
+    }
+    let uid = &request.tenant.uid;
+    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
+    let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    let state = State::fold(&records);
+    let target_hash = state.target_hash().to_owned();
+    Ok(Some(OperationBrief { id, target_hash, outcome: state.outcome() }))
+}
+
+type Seen = (Option<tenantry_protocol::ComposeUse>, Option<Arc<Model>>, Option<String>);
+
+/// The compose files in use and their model, or why there is none.
+async fn model(host: &Host, tenant: &Tenant, request: &ObserveRequest, local: &Local) -> Result<Seen, ApiError> {
+    let discovered = match local.disk.as_ref().map(|disk| &disk.compose) {
+        None | Some(Ok(None)) => return Ok((None, None, None)),
+        Some(Err(problem)) => return Ok((None, None, Some(problem.message.clone()))),
+        Some(Ok(Some(discovered))) => discovered,
+    };
+    let compose = match host.compose().await {
+        Ok(compose) => compose,
+        Err(error) => return Err(fault(error)),
+    };
+    let in_use = discovered.in_use(&compose, &request.place);
+    let log = host.store.compose_log(&request.tenant.uid).map_err(|error| store_refused(&error))?;
+    Ok(match on_disk(host, tenant, &compose, &request.place, discovered, log).await {
+        Ok(model) => (Some(in_use), Some(model), None),
+        Err(problem) => (Some(in_use), None, Some(problem.message)),
+    })
+}
+
+fn is_from(container: &ProjectContainer, directory: &str) -> bool {
+    container.directory.trim_end_matches('/') == directory
+}
+
+fn foreign(containers: &[ProjectContainer], directory: &str) -> Vec<ForeignContainer> {
+    let foreign = containers.iter().filter(|container| !is_from(container, directory));
+    foreign.map(|container| ForeignContainer {
+        name: container.container.name.clone(),
+        directory: container.directory.clone(),
+    })
+    .collect()
+}
+
+/// The containers of the project that were made from this directory.
+pub fn own(containers: Vec<ProjectContainer>, directory: &str) -> Vec<ProjectContainer> {
+    containers.into_iter().filter(|container| is_from(container, directory) && !container.one_off).collect()
+}
+
+/// The images that references point to and that containers run.
+struct Images(BTreeMap<String, Option<Image>>);
+
+impl Images {
+    async fn of(engine: &Engine, model: &Model, own: &[ProjectContainer]) -> Result<Self, EngineError> {
+        let mut names: BTreeSet<String> = model.references().into_keys().map(str::to_owned).collect();
+        names.extend(own.iter().map(|container| container.container.image_id.clone()));
+        let looks = names.into_iter().map(|name| async move {
+            let image = engine.image(&name).await?;
+            Ok::<_, EngineError>((name, image))
+        });
+        let found: Vec<_> = futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        Ok(Self(found.into_iter().collect()))
+    }
+
+    fn get(&self, name: &str) -> Option<&Image> {
+        self.0.get(name).and_then(Option::as_ref)
+    }
+}
+
+fn services(
+    observation: &mut Observation,
+    request: &ObserveRequest,
+    model: &Model,
+    own: &[ProjectContainer],
+    images: &Images,
+    files: &Contents,
+    starts: &Starts,
+) {
+    let directory = request.place.directory.as_str();
+    let containers: Vec<Container> = own.iter().map(|container| container.container.clone()).collect();
+    let expected = expectations(model, &request.manifest.jobs);
+    observation.health = compare::health(&expected, &containers);
+    for (name, service) in &model.services {
+        let of_it = of_service(&containers, name.as_str());
+        let raw: Vec<&ProjectContainer> = own.iter().filter(|c| c.container.service == name.as_str()).collect();
+        let youngest = of_it.iter().max_by_key(|container| container.started_at);
+        if let Some(other) = of_it.iter().find(|container| container.image_ref != service.image) {
+            let difference = format!("{name} runs {}, the compose files say {}", other.image_ref, service.image);
+            observation.image_differences.push(difference);
+        }
+        observation.services.push(ServiceObservation {
+            name: name.clone(),
+            image_ref: service.image.clone(),
+            one_shot: expected.get(name).is_some_and(|expected| expected.one_shot),
+            local_image: service.local_image,
+            running: youngest.map(|container| image_run(container, &of_it, &service.image, images)),
+            state: service_state(&of_it),
+            health: service_health(&of_it),
+            restart_count: of_it.iter().map(|container| container.restart_count).sum(),
+            started_at: youngest.and_then(|container| container.started_at),
+            mounts: freshness(service, directory, &raw, files, starts),
+        });
+    }
+    let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);
+    let removed = containers.iter().map(|c| c.service.clone()).filter(|name| !known(name));
+    observation.removed_services = removed.collect::<BTreeSet<_>>().into_iter().collect();
+}
+
+fn image_run(youngest: &Container, all: &[&Container], reference: &str, images: &Images) -> ImageRun {
+    let wanted = images.get(reference).map(|image| image.id.as_str());
+    ImageRun {
+        image_id: youngest.image_id.clone(),
+        repo_digest: images.get(&youngest.image_id).and_then(|image| image.repo_digest(reference)),
+        current: all.iter().all(|container| Some(container.image_id.as_str()) == wanted),
+    }
+}

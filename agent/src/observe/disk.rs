@@ -1,0 +1,200 @@
+//! What is on the disk: managed files, `.env`, compose files; and the stamps of everything that was looked at.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tenantry_api::names::{RelativePath, Sha256};
+use tenantry_planner::env::EnvFile;
+use tenantry_protocol::{
+    EnvKeyState, EnvManifest, EnvObservation, FailureCategory, FileManifest, FileObservation, FileState, Manifest,
+    Place,
+};
+
+use crate::compose::{Discovered, Explained, inputs};
+use crate::core::Tenant;
+use crate::files::{FILE_LIMIT, FilesError, Found, Look, Seen, Tree};
+use crate::store::Baseline;
+
+/// A file that was changed so lately may change again without a new time.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// Everything on disk that an observation says something of.
+pub struct Disk {
+    /// Each managed file, in the manifest's order.
+    pub files: Vec<FileObservation>,
+    /// Each managed file that is there, with its hash and stamp.
+    pub seen: BTreeMap<RelativePath, Seen>,
+    /// Files that we wrote and that the manifest no longer has.
+    pub leftovers: Vec<FileObservation>,
+    /// The patched keys.
+    pub env: EnvObservation,
+    /// The compose files; absent where there is none.
+    pub compose: Result<Option<Discovered>, Explained>,
+    /// What everything was like before it was read.
+    pub stamps: Stamps,
+}
+
+/// What was at each path that was looked at.
+#[derive(Default)]
+pub struct Stamps {
+    looks: BTreeMap<RelativePath, Look>,
+    directory: bool,
+}
+
+impl Stamps {
+    /// The stamps of these paths as they are now.
+    pub fn of<'a>(tree: &Tree, paths: impl IntoIterator<Item = &'a RelativePath>) -> Result<Self, FilesError> {
+        let mut stamps = Self { looks: BTreeMap::new(), directory: true };
+        for path in paths {
+            stamps.look(tree, path)?;
+        }
+        Ok(stamps)
+    }
+
+    fn look(&mut self, tree: &Tree, path: &RelativePath) -> Result<(), FilesError> {
+        if !self.looks.contains_key(path) {
+            self.looks.insert(path.clone(), tree.look(path)?);
+        }
+        Ok(())
+    }
+
+    /// Whether everything is still as it was. On any doubt: no.
+    pub fn still_hold(&self, tree: Option<&Tree>) -> bool {
+        match tree {
+            None => !self.directory,
+            Some(tree) => {
+                self.directory && self.looks.iter().all(|(path, look)| tree.look(path).is_ok_and(|now| now == *look))
+            }
+        }
+    }
+
+    /// Whether every change is old enough for a further one to bear another time.
+    pub fn are_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let newest = self.looks.values().filter_map(|look| match look {
+            Look::File(stamp) | Look::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
+            Look::Missing | Look::Other(_) => None,
+        });
+        newest.max().is_none_or(|newest| now.cast_signed() - newest > SETTLED.as_nanos().cast_signed())
+    }
+
+    fn add(&mut self, other: Self) {
+        self.looks.extend(other.looks);
+    }
+}
+
+impl Disk {
+    /// Reads a tenant's directory.
+    pub fn read(
+        tree: &Tree,
+        tenant: &Tenant,
+        place: &Place,
+        manifest: &Manifest,
+        baseline: &Baseline,
+    ) -> Result<Self, FilesError> {
+        let managed: Vec<&RelativePath> = manifest.files.iter().map(|file| &file.path).collect();
+        let old: Vec<&RelativePath> = baseline.files.keys().filter(|path| !managed.contains(path)).collect();
+        let mut stamps = Stamps::of(tree, managed.into_iter().chain(old.iter().copied()))?;
+        let mut files = Vec::with_capacity(manifest.files.len());
+        let mut seen = BTreeMap::new();
+        for file in &manifest.files {
+            let found = tree.inspect(&file.path, &tenant.hashes)?;
+            files.push(file_observation(file, &found, baseline));
+            if let Found::File(known) = found {
+                seen.insert(file.path.clone(), known);
+            }
+        }
+        let mut leftovers = Vec::new();
+        for path in old {
+            leftovers.extend(leftover(path, &tree.inspect(path, &tenant.hashes)?, baseline));
+        }
+        let env = env_observation(tree, &manifest.env, &mut stamps)?;
+        let compose = discover(tree, place, &mut stamps);
+        Ok(Self { files, seen, leftovers, env, compose, stamps })
+    }
+}
+
+fn file_observation(file: &FileManifest, found: &Found, baseline: &Baseline) -> FileObservation {
+    let (state, sha256) = match found {
+        Found::Missing => (FileState::Missing, None),
+        Found::Blocked(what) => (FileState::Blocked { found: what.clone() }, None),
+        Found::File(seen) => (file_state(file, seen), Some(seen.sha256.clone())),
+    };
+    let hand_edited = state != FileState::Same && state != FileState::Attributes && edited(&file.path, sha256.as_ref(), baseline);
+    FileObservation { path: file.path.clone(), state, sha256, hand_edited }
+}
+
+/// How a file that is there stands to what is wanted.
+pub fn file_state(file: &FileManifest, seen: &Seen) -> FileState {
+    if seen.sha256 != file.sha256 {
+        return FileState::Differs;
+    }
+    let owner = file.owner.is_none_or(|owner| (owner.uid, owner.gid) == (seen.stamp.uid, seen.stamp.gid));
+    if owner && seen.stamp.mode & 0o7777 == file.mode { FileState::Same } else { FileState::Attributes }
+}
+
+/// Whether we once wrote the file, and it holds something else now. One that was taken away holds nothing to lose.
+pub fn edited(path: &RelativePath, now: Option<&Sha256>, baseline: &Baseline) -> bool {
+    now.is_some_and(|now| baseline.files.get(path).is_some_and(|written| written.sha256 != *now))
+}
+
+fn leftover(path: &RelativePath, found: &Found, baseline: &Baseline) -> Option<FileObservation> {
+    let (state, sha256) = match found {
+        Found::Missing => return None,
+        Found::Blocked(what) => (FileState::Blocked { found: what.clone() }, None),
+        Found::File(seen) => (FileState::Differs, Some(seen.sha256.clone())),
+    };
+    let hand_edited = edited(path, sha256.as_ref(), baseline);
+    Some(FileObservation { path: path.clone(), state, sha256, hand_edited })
+}
+
+fn env_observation(tree: &Tree, env: &EnvManifest, stamps: &mut Stamps) -> Result<EnvObservation, FilesError> {
+    let Ok(path) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
+    stamps.look(tree, &path)?;
+    let content = match tree.read(&path, FILE_LIMIT) {
+        Ok(content) => content,
+        Err(FilesError::Refused { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let parsed = content.as_deref().and_then(|bytes| EnvFile::parse(bytes).ok());
+    let patch = match env {
+        EnvManifest::Adopted { patch } => patch.as_slice(),
+        EnvManifest::Managed => &[],
+    };
+    let absent = |name: &tenantry_api::names::EnvKey| EnvKeyState { name: name.clone(), present: false, as_wanted: false };
+    let keys = patch.iter().map(|wanted| parsed.as_ref().map_or_else(|| absent(&wanted.name), |env| env.key_state(wanted)));
+    Ok(EnvObservation { exists: content.is_some(), keys: keys.collect() })
+}
+
+/// The compose files of a directory, with the stamps of all that was asked for.
+fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Discovered>, Explained> {
+    let looked = std::cell::RefCell::new(Stamps { looks: BTreeMap::new(), directory: true });
+    let read = |path: &RelativePath| {
+        looked.borrow_mut().look(tree, path).map_err(|error| explained(&error))?;
+        tree.read(path, FILE_LIMIT).map_err(|error| explained(&error))
+    };
+    let found = inputs(place, &read);
+    let mut looked = looked.into_inner();
+    if let Ok(Some(discovered)) = &found {
+        for path in &discovered.inputs {
+            looked.look(tree, path).map_err(|error| explained(&error))?;
+        }
+    }
+    stamps.add(looked);
+    found
+}
+
+/// A file's trouble in compose's place.
+pub fn explained(error: &FilesError) -> Explained {
+    Explained { category: error.category(), message: error.to_string() }
+}
+
+/// No compose file where one is needed.
+pub fn no_compose_file(place: &Place) -> Explained {
+    let directory = &place.directory;
+    let message = match place.compose.as_ref().and_then(|choice| choice.files.first()) {
+        Some(file) => format!("there is no {file} in {directory}, which spec.compose.files names"),
+        None => format!("there is no compose file in {directory}: compose.yaml, compose.yml or docker-compose.yml"),
+    };
+    Explained { category: FailureCategory::ComposeInvalid, message }
+}

@@ -1,0 +1,65 @@
+//! Whether containers have read the managed files that are mounted into them as they are now.
+
+use std::collections::BTreeMap;
+
+use tenantry_api::names::{RelativePath, Sha256};
+use tenantry_planner::model::{Mounted, Service};
+use tenantry_protocol::{MountFreshness, StaleFile};
+
+use crate::engine::ProjectContainer;
+use crate::files::Seen;
+use crate::store::Starts;
+
+/// Managed files as they are on disk.
+pub type Contents = BTreeMap<RelativePath, Seen>;
+
+#[derive(PartialEq)]
+enum Read {
+    Current,
+    Stale,
+    Unknown,
+}
+
+/// Whether all containers of a service have read its mounted files as they are now.
+pub fn freshness(
+    service: &Service,
+    directory: &str,
+    containers: &[&ProjectContainer],
+    files: &Contents,
+    starts: &Starts,
+) -> MountFreshness {
+    let (mut stale, mut unknown) = (Vec::new(), Vec::new());
+    for (path, seen) in files {
+        let Some(mounted) = service.mounts(directory, path) else { continue };
+        let file = || StaleFile { path: path.clone(), mounted_singly: mounted == Mounted::Singly };
+        let reads: Vec<Read> = containers.iter().map(|container| read(container, path, seen, starts)).collect();
+        if reads.contains(&Read::Stale) {
+            stale.push(file());
+        } else if reads.contains(&Read::Unknown) {
+            unknown.push(file());
+        }
+    }
+    if !stale.is_empty() {
+        MountFreshness::Stale { files: stale }
+    } else if !unknown.is_empty() {
+        MountFreshness::Unknown { files: unknown }
+    } else {
+        MountFreshness::Current
+    }
+}
+
+fn read(container: &ProjectContainer, path: &RelativePath, seen: &Seen, starts: &Starts) -> Read {
+    let recorded = starts.containers.get(&container.container.id);
+    let recorded: Option<&Sha256> = recorded
+        .filter(|start| start.started_at == container.started_raw)
+        .and_then(|start| start.files.get(path));
+    if let Some(hash) = recorded {
+        return if *hash == seen.sha256 { Read::Current } else { Read::Stale };
+    }
+    match container.container.started_at {
+        // What never ran has read nothing yet.
+        None => Read::Current,
+        Some(at) if seen.stamp.ctime_ns < at.as_nanosecond() => Read::Current,
+        Some(_) => Read::Unknown,
+    }
+}

@@ -1,0 +1,87 @@
+//! The resolved model of what is on disk, read through compose only when its inputs have changed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantry_planner::model::Model;
+use tenantry_protocol::{FailureCategory, Place};
+
+use super::disk::{Stamps, explained};
+use crate::compose::{Compose, Discovered, Explained, explain, keep_output};
+use crate::core::{Host, Tenant, lock};
+use crate::files::Tree;
+
+/// How long compose may take to resolve a model.
+const CONFIG_LIMIT: Duration = Duration::from_secs(60);
+
+/// A resolved model and what it was read from.
+pub struct CachedModel {
+    place: Place,
+    stamps: Stamps,
+    /// The model.
+    pub model: Arc<Model>,
+}
+
+/// A resolved model with compose's own words for it.
+pub struct Resolved {
+    /// The model.
+    pub model: Model,
+    /// What compose printed. It holds secrets.
+    pub json: Vec<u8>,
+}
+
+/// The model of what is on disk.
+pub async fn on_disk(
+    host: &Host,
+    tenant: &Tenant,
+    compose: &Compose,
+    place: &Place,
+    discovered: &Discovered,
+    log: std::path::PathBuf,
+) -> Result<Arc<Model>, Explained> {
+    let directory = Path::new(place.directory.as_str());
+    let tree = host.tree(&place.directory).map_err(|error| explained(&error))?;
+    let tree = tree.ok_or_else(|| super::disk::no_compose_file(place))?;
+    let cached = lock(&tenant.model).clone();
+    if let Some(cached) = cached
+        && cached.place == *place
+        && cached.stamps.still_hold(Some(&tree))
+    {
+        return Ok(cached.model.clone());
+    }
+    let stamps = stamps(&tree, discovered)?;
+    let resolved = resolve(compose, place, discovered, directory, log).await?;
+    let model = Arc::new(resolved.model);
+    let fresh = CachedModel { place: place.clone(), stamps, model: model.clone() };
+    *lock(&tenant.model) = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
+    Ok(model)
+}
+
+fn stamps(tree: &Tree, discovered: &Discovered) -> Result<Stamps, Explained> {
+    Stamps::of(tree, &discovered.inputs).map_err(|error| explained(&error))
+}
+
+/// Has compose resolve the model of the tree at `directory`, which may be a staged one.
+pub async fn resolve(
+    compose: &Compose,
+    place: &Place,
+    discovered: &Discovered,
+    directory: &Path,
+    log: std::path::PathBuf,
+) -> Result<Resolved, Explained> {
+    let arguments = compose.config_arguments(discovered.arguments(place, directory));
+    let output = compose.run(directory, &arguments, CONFIG_LIMIT).await.map_err(|error| {
+        Explained { category: FailureCategory::EngineFault, message: error.to_string() }
+    })?;
+    if !output.status.success() {
+        let explained = explain("config", output.status.code(), &output.stderr);
+        keep_output(log, "config".to_owned(), output.stderr).await;
+        return Err(explained);
+    }
+    let read_in = directory.display().to_string();
+    let model = Model::parse(&output.stdout, &read_in, place.directory.as_str()).map_err(|error| {
+        Explained { category: FailureCategory::ComposeInvalid, message: error.to_string() }
+    })?;
+    Ok(Resolved { model, json: output.stdout })
+}

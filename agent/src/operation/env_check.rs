@@ -1,0 +1,56 @@
+//! Whether compose itself reads from the patched `.env` exactly what was meant (P7).
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::Value;
+use tenantry_protocol::FailureCategory;
+
+use super::changes::patched_values;
+use super::driver::Wrong;
+use super::staged::Staged;
+use super::work::Work;
+
+const CHECK_LIMIT: Duration = Duration::from_secs(30);
+
+/// Has compose's own parser read the staged `.env` and compares.
+pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
+    let wanted = patched_values(&work.request.manifest.env);
+    if wanted.is_empty() || !staged.discovered.env {
+        return Ok(());
+    }
+    let Some(folder) = staged.path.parent().map(|parent| parent.join("probe")) else { return Ok(()) };
+    let variables: serde_json::Map<String, Value> =
+        wanted.keys().map(|name| ((*name).to_owned(), Value::from(format!("${{{name}-}}")))).collect();
+    // JSON is YAML.
+    let probe = serde_json::json!({"services": {"probe": {"image": "probe", "environment": variables}}}).to_string();
+    let written = folder.clone();
+    work.blocking(move || {
+        let fail = |error: std::io::Error| Wrong::new(FailureCategory::WriteFailed, format!("staging: {error}"));
+        std::fs::create_dir_all(&written).map_err(fail)?;
+        std::fs::write(written.join("compose.yaml"), probe).map_err(fail)
+    })
+    .await?;
+    let mut arguments: Vec<OsString> = ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
+    arguments.extend(["--env-file".into(), staged.path.join(".env").into_os_string()]);
+    arguments.extend(["config", "--format", "json"].map(OsString::from));
+    let output = work.compose().await?.run(&folder, &arguments, CHECK_LIMIT).await?;
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    if !output.status.success() || read.is_null() {
+        return Err(unreadable("compose can't read the patched .env"));
+    }
+    let read = &read["services"]["probe"]["environment"];
+    let differs = wanted.iter().find(|(name, value)| {
+        // `config` writes a dollar sign twice.
+        let got = read.get(**name).and_then(Value::as_str).map(|text| text.replace("$$", "$"));
+        got.as_deref() != Some(**value)
+    });
+    match differs {
+        None => Ok(()),
+        Some((name, _)) => Err(unreadable(&format!("compose does not read the wanted value of {name} back from .env"))),
+    }
+}
+
+fn unreadable(problem: &str) -> Wrong {
+    Wrong::new(FailureCategory::EnvUnrepresentable, format!("{problem}; nothing was written"))
+}

@@ -1,0 +1,109 @@
+//! Whether a person who runs compose by hand, from a login shell in the directory, would get the same model as we do.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::Value;
+use tenantry_planner::env::EnvFile;
+use tenantry_protocol::FailureCategory;
+use tokio::process::Command;
+
+use super::driver::Wrong;
+use super::staged::Staged;
+use super::work::Work;
+use crate::compose::{Compose, Output, RunError, run};
+
+const CHECK_LIMIT: Duration = Duration::from_secs(60);
+/// What a shell says for a command that it does not find.
+const NOT_FOUND: i32 = 127;
+/// The engine that a person's client talks to unless told otherwise.
+const USUAL_ENGINE: &str = "unix:///var/run/docker.sock";
+
+/// Compares the plain invocation in the staged tree with ours.
+pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
+    let compose = work.compose().await?;
+    let mut words: Vec<String> = compose.typed().split(' ').map(str::to_owned).collect();
+    words.extend(staged.discovered.typed_arguments(&work.request.place));
+    let arguments = compose.config_arguments(words.into_iter().map(OsString::from).collect());
+    let output = in_login_shell(work, staged, &arguments).await?;
+    if output.status.code() == Some(NOT_FOUND) {
+        // Where nobody can run it by hand, there is nothing to compare.
+        return Ok(());
+    }
+    let ours: Value = serde_json::from_slice(&staged.json).unwrap_or_default();
+    let theirs: Option<Value> = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
+    if theirs.as_ref() == Some(&ours) {
+        return Ok(());
+    }
+    let variables = guilty_variables(work, staged).await?;
+    Err(differs(&compose, theirs.as_ref(), &ours, &variables))
+}
+
+fn differs(compose: &Compose, theirs: Option<&Value>, ours: &Value, variables: &[String]) -> Wrong {
+    let typed = compose.typed();
+    let what = match theirs {
+        None => format!("`{typed}` by hand, from a login shell, can't read the compose files"),
+        Some(theirs) if theirs["name"] != ours["name"] => {
+            format!("`{typed}` by hand, from a login shell, would use another project name")
+        }
+        Some(theirs) => match differing_service(theirs, ours) {
+            Some(service) => format!("`{typed}` by hand, from a login shell, would see another services.{service}"),
+            None => format!("`{typed}` by hand, from a login shell, would see another model"),
+        },
+    };
+    let why = if variables.is_empty() {
+        "compare `docker compose config` there with and without the shell's variables".to_owned()
+    } else {
+        format!("the shell sets {}, which wins over .env: remove it from the profile", variables.join(", "))
+    };
+    Wrong::new(FailureCategory::HandRunDiffers, format!("{what}; {why}"))
+}
+
+fn differing_service(theirs: &Value, ours: &Value) -> Option<String> {
+    let names = [theirs, ours].into_iter().filter_map(|model| model["services"].as_object());
+    let names: BTreeSet<&String> = names.flat_map(|services| services.keys()).collect();
+    names.into_iter().find(|name| theirs["services"][*name] != ours["services"][*name]).cloned()
+}
+
+/// Variables of the login shell that could have made the difference. Names only: values may be secrets.
+async fn guilty_variables(work: &Work, staged: &Staged) -> Result<Vec<String>, Wrong> {
+    let output = in_login_shell(work, staged, &["env".into(), "-0".into()]).await?;
+    let set: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
+        .split('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let inputs = staged.discovered.inputs.clone();
+    let root = staged.path.clone();
+    let texts = work
+        .blocking(move || Ok(inputs.iter().filter_map(|path| std::fs::read(root.join(path.as_str())).ok()).collect::<Vec<_>>()))
+        .await?;
+    let env = texts.iter().find_map(|text| EnvFile::parse(text).ok());
+    let written = |name: &str| {
+        texts.iter().any(|text| {
+            let text = String::from_utf8_lossy(text);
+            text.contains(&format!("${name}")) || text.contains(&format!("${{{name}"))
+        })
+    };
+    let steers = |name: &str| ["COMPOSE_", "DOCKER_"].iter().any(|prefix| name.starts_with(prefix));
+    let guilty = |name: &String| {
+        steers(name) || env.as_ref().is_some_and(|env| env.get(name).is_some()) || written(name)
+    };
+    Ok(set.into_iter().filter(guilty).filter(|name| name != "PATH" && name != "HOME" && name != "PWD").take(8).collect())
+}
+
+async fn in_login_shell(work: &Work, staged: &Staged, words: &[OsString]) -> Result<Output, RunError> {
+    let shell = if std::path::Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+    let mut command = Command::new(shell);
+    command.args(["-l", "-c", "exec \"$@\"", "login"]).args(words).env_clear();
+    for name in ["HOME", "USER", "LOGNAME", "LANG", "PATH"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    // A profile may print, and may ask for a terminal's kind.
+    command.env("TERM", "dumb").env("SHELL", shell);
+    if work.host.config.docker_host != USUAL_ENGINE {
+        command.env("DOCKER_HOST", &work.host.config.docker_host);
+    }
+    run(command, &staged.path, CHECK_LIMIT).await
+}

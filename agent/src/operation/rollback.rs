@@ -1,0 +1,104 @@
+//! Rollback: images, containers and verification of the previous release. Files are Write's own way back.
+
+use std::time::Duration;
+
+use tenantry_planner::compare::expectations;
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::State;
+use tenantry_protocol::FailureCategory;
+
+use super::driver::{Performed, Wrong};
+use super::start::{put, record_starts, up};
+use super::verify::watch;
+use super::work::Work;
+use crate::engine::{ProjectContainer, Reference};
+
+/// Puts every reference back to where it pointed.
+pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
+    for previous in &plan.references {
+        match &previous.image_id {
+            Some(image) => put(work, &previous.reference, image).await?,
+            None => take_away(work, state, &previous.reference).await?,
+        }
+    }
+    Ok(Performed::quietly())
+}
+
+/// A reference that pointed nowhere. Only where it is ours: another project may have pulled it meanwhile.
+async fn take_away(work: &Work, state: &State, reference: &str) -> Result<(), Wrong> {
+    let ours = state.planned_images().iter().find(|image| image.reference == reference);
+    let parsed = Reference::parse(reference);
+    let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else { return Ok(()) };
+    let now = work.host.engine.image(reference).await?;
+    if now.is_some_and(|now| now.id == ours.image_id)
+        && let Err(error) = work.host.engine.untag(reference).await
+    {
+        // It does no harm where it is.
+        tracing::info!(reference, %error, "a reference of the failed release is left");
+    }
+    Ok(())
+}
+
+/// Removes what a first installation made. Volumes stay.
+pub async fn remove_created(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
+    let containers = work.containers().await?;
+    let made: Vec<&ProjectContainer> = containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    remove(work, &made, None).await?;
+    let names: Vec<&str> = made.iter().map(|one| one.container.name.as_str()).collect();
+    Ok(Performed::saying(format!(
+        "nothing ran here before: {} containers that this operation made were removed; volumes were left",
+        names.len()
+    )))
+}
+
+async fn remove(work: &Work, containers: &[&ProjectContainer], model: Option<&Model>) -> Result<(), Wrong> {
+    for one in containers {
+        let service = model.and_then(|model| {
+            model.services.iter().find(|(name, _)| name.as_str() == one.container.service).map(|(_, service)| service)
+        });
+        let grace = service.and_then(|service| service.stop_grace_ms).map(Duration::from_millis);
+        work.host.engine.stop_and_remove(&one.container.id, grace).await?;
+    }
+    Ok(())
+}
+
+/// Starts the previous release from its restored files.
+pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let (discovered, model) = previous(work).await?;
+    let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
+    let containers = work.containers().await?;
+    // Services that only the failed release has.
+    let strange = |one: &&ProjectContainer| {
+        !before.contains(&one.container.id)
+            && !model.services.keys().any(|name| name.as_str() == one.container.service)
+    };
+    let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
+    remove(work, &strange, None).await?;
+    up(work, &discovered, &model).await?;
+    let containers = work.containers().await?;
+    let made: Vec<&ProjectContainer> = containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    record_starts(work, &model, &containers, &made).await?;
+    Ok(Performed::quietly())
+}
+
+/// Watches the previous release. Its own probes are not known: a target's are for the target.
+pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let (_, model) = previous(work).await?;
+    let mut expected = expectations(&model, &work.request.manifest.jobs);
+    let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
+    for (name, expected) in &mut expected {
+        expected.image_id =
+            images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
+    }
+    watch(work, expected, &[]).await?;
+    Ok(Performed::saying("the previous release runs again and was seen healthy"))
+}
+
+async fn previous(work: &Work) -> Result<(crate::compose::Discovered, std::sync::Arc<Model>), Wrong> {
+    work.on_disk().await?.ok_or_else(|| {
+        let message = "containers ran here before, but there are no compose files to start them from again";
+        Wrong::new(FailureCategory::ComposeInvalid, message)
+    })
+}

@@ -1,0 +1,118 @@
+//! Start: references on the planned images, then `docker compose up` by the one safe recipe.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use tenantry_api::names::{RelativePath, Sha256};
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::State;
+use tenantry_protocol::FailureCategory;
+
+use super::driver::{Performed, Wrong};
+use super::work::Work;
+use crate::compose::{Discovered, explain, keep_output};
+use crate::engine::{ProjectContainer, Reference};
+use crate::files::Found;
+use crate::store::{Start, Starts};
+
+/// What `up` may take besides the time that services have to become healthy: stopping, creating, one-shots.
+const UP_ALLOWANCE: Duration = Duration::from_secs(600);
+
+/// Puts the references of the compose file on the planned images.
+pub async fn point(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    for planned in state.planned_images() {
+        put(work, &planned.reference, &planned.image_id).await?;
+    }
+    Ok(Performed::quietly())
+}
+
+/// Makes a reference point to an image. One with a digest points where it points.
+pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong> {
+    let Some(Reference { repository, tag: Some(tag), digest: None }) = Reference::parse(reference) else {
+        return Ok(());
+    };
+    if work.host.engine.image(reference).await?.is_some_and(|now| now.id == image) {
+        return Ok(());
+    }
+    Ok(work.host.engine.tag(image, &repository, &tag).await?)
+}
+
+/// Starts the release.
+pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let (discovered, model) = work.release().await?;
+    up(work, &discovered, &model).await?;
+    let before: BTreeSet<&str> = state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
+    let containers = work.containers().await?;
+    let made: Vec<&ProjectContainer> =
+        containers.iter().filter(|container| !before.contains(container.container.id.as_str())).collect();
+    record_starts(work, &model, &containers, &made).await?;
+    let services: BTreeSet<&str> = made.iter().map(|container| container.container.service.as_str()).collect();
+    Ok(Performed::saying(match services.len() {
+        0 => "compose left every container as it was".to_owned(),
+        1..=8 => format!("compose made containers of {}", services.into_iter().collect::<Vec<_>>().join(", ")),
+        many => format!("compose made containers of {many} services"),
+    }))
+}
+
+/// `docker compose up` over every selected service.
+pub async fn up(work: &Work, discovered: &Discovered, model: &Model) -> Result<(), Wrong> {
+    let directory = Path::new(work.directory());
+    let mut arguments = discovered.arguments(&work.request.place, directory);
+    let recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
+    arguments.extend(recipe.map(OsString::from));
+    arguments.extend(model.services.keys().map(|name| OsString::from(name.as_str())));
+    if model.services.is_empty() {
+        return Err(Wrong::new(FailureCategory::ComposeInvalid, "the compose files select no service: check profiles"));
+    }
+    let limit = Duration::from_millis(work.request.verify.timeout_ms) + UP_ALLOWANCE;
+    let output = work.compose().await?.run(directory, &arguments, limit).await?;
+    let (code, success) = (output.status.code(), output.status.success());
+    let explained = explain("up", code, &output.stderr);
+    keep_output(work.log()?, format!("up, operation {}", work.id), output.stderr).await;
+    if success { Ok(()) } else { Err(explained.into()) }
+}
+
+/// Records what managed files the containers that were just started have before them.
+pub async fn record_starts(
+    work: &Work,
+    model: &Model,
+    all: &[ProjectContainer],
+    started: &[&ProjectContainer],
+) -> Result<(), Wrong> {
+    let directory = work.directory();
+    let files: Vec<RelativePath> = work.request.manifest.files.iter().map(|file| file.path.clone()).collect();
+    let mounted = |service: &str| -> Vec<RelativePath> {
+        let service = model.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
+        let mounts = |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
+        files.iter().filter(mounts).cloned().collect()
+    };
+    let new: Vec<(String, String, Vec<RelativePath>)> = started
+        .iter()
+        .map(|one| (one.container.id.clone(), one.started_raw.clone(), mounted(&one.container.service)))
+        .filter(|(_, _, files)| !files.is_empty())
+        .collect();
+    let alive: BTreeSet<String> = all.iter().map(|container| container.container.id.clone()).collect();
+    let (host, uid, tree, tenant) = (work.host.clone(), work.request.tenant.uid.clone(), work.tree()?, work.tenant.clone());
+    work.blocking(move || {
+        let old = host.store.starts(&uid)?;
+        let mut starts = Starts { containers: old.containers.clone() };
+        starts.containers.retain(|id, _| alive.contains(id));
+        for (id, started_at, files) in new {
+            let mut hashes: BTreeMap<RelativePath, Sha256> = BTreeMap::new();
+            for file in files {
+                if let Found::File(seen) = tree.inspect(&file, &tenant.hashes)? {
+                    hashes.insert(file, seen.sha256);
+                }
+            }
+            starts.containers.insert(id, Start { started_at, files: hashes });
+        }
+        if starts != old {
+            host.store.save_starts(&uid, &starts)?;
+            tenant.records_changed();
+        }
+        Ok(())
+    })
+    .await
+}
