@@ -30,12 +30,7 @@ impl Told {
     fn read(reloads: u32) -> Result<Self, String> {
         let source = Source::load()?;
         let (settings, files) = (Settings::parse(&source)?, files::read(&source)?);
-        Ok(Self {
-            settings,
-            config: source.config,
-            files,
-            reloads,
-        })
+        Ok(Self { settings, config: source.config, files, reloads })
     }
 }
 
@@ -62,11 +57,7 @@ pub fn run() -> Result<u8, String> {
         })?;
     }
     for signal in signals.forever() {
-        let ignores = told
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .settings
-            .ignore_sigterm;
+        let ignores = told.read().unwrap_or_else(PoisonError::into_inner).settings.ignore_sigterm;
         match signal {
             SIGHUP => reload(&told),
             _ if ignores => eprintln!("standin: ignores signal {signal} as told"),
@@ -78,9 +69,7 @@ pub fn run() -> Result<u8, String> {
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let thread = thread::Builder::new().stack_size(STACK).spawn(work);
-    thread
-        .map(drop)
-        .map_err(|error| format!("a thread cannot be started: {error}"))
+    thread.map(drop).map_err(|error| format!("a thread cannot be started: {error}"))
 }
 
 fn exit(words: &str, code: u8) -> ! {
@@ -99,32 +88,18 @@ fn reload(told: &RwLock<Told>) {
 
 fn serve(settings: &Settings, told: &RwLock<Told>, start: Instant) -> Result<(), String> {
     thread::sleep(settings.start_delay.saturating_sub(start.elapsed()));
-    let fail = |error| {
-        format!(
-            "LISTEN is {}, which cannot be listened on: {error}",
-            settings.listen
-        )
-    };
+    let fail = |error| format!("LISTEN is {}, which cannot be listened on: {error}", settings.listen);
     let listener = TcpListener::bind(settings.listen).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     eprintln!("standin: {} listens on {address}", settings.version);
     http::serve(&listener, |path| {
-        answer(
-            path,
-            &told.read().unwrap_or_else(PoisonError::into_inner),
-            start.elapsed(),
-        )
+        answer(path, &told.read().unwrap_or_else(PoisonError::into_inner), start.elapsed())
     });
     Ok(())
 }
 
 fn answer(path: &str, told: &Told, age: Duration) -> Answer {
-    let Told {
-        settings,
-        config,
-        files,
-        ..
-    } = told;
+    let Told { settings, config, files, .. } = told;
     match path {
         "/" | "/version" => Answer::ok(format!("{}\n", settings.version)),
         "/config" => config.clone().map_or_else(Answer::not_found, Answer::ok),
@@ -159,24 +134,14 @@ mod tests {
 
     fn told() -> Told {
         let mut source = Source::of(&[("VERSION", "v7"), ("HEALTHY_AFTER", "1s")]);
-        source
-            .add_config("web.conf", "GREETING=hello\n".to_owned())
-            .unwrap();
+        source.add_config("web.conf", "GREETING=hello\n".to_owned()).unwrap();
         let files = Files::from([("/etc/nginx/nginx.conf".to_owned(), b"events {}\n".to_vec())]);
-        Told {
-            settings: Settings::parse(&source).unwrap(),
-            config: source.config,
-            files,
-            reloads: 2,
-        }
+        Told { settings: Settings::parse(&source).unwrap(), config: source.config, files, reloads: 2 }
     }
 
     fn ask(path: &str, millis: u64) -> (&'static str, String) {
         let Answer { status, body } = answer(path, &told(), Duration::from_millis(millis));
-        (
-            status.split(' ').next().unwrap(),
-            String::from_utf8(body).unwrap(),
-        )
+        (status.split(' ').next().unwrap(), String::from_utf8(body).unwrap())
     }
 
     #[test]

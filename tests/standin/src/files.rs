@@ -13,12 +13,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// Reads the files, and the files directly in the directories, that `STANDIN_FILES` names, separated by `:`.
 pub fn read(source: &Source) -> Result<Files, String> {
     let mut files = Files::new();
-    for path in source
-        .get("STANDIN_FILES")
-        .unwrap_or_default()
-        .split(':')
-        .filter(|path| !path.is_empty())
-    {
+    for path in source.get("STANDIN_FILES").unwrap_or_default().split(':').filter(|path| !path.is_empty()) {
         add(Path::new(path), &mut files)
             .map_err(|error| format!("STANDIN_FILES names {path}, which cannot be read: {error}"))?;
     }
@@ -50,10 +45,8 @@ mod tests {
         fs::write(root.join("single"), "one").unwrap();
         fs::write(root.join("dir/a"), "two").unwrap();
         let (single, dir) = (root.join("single"), root.join("dir"));
-        let files = read(&Source::of(&[(
-            "STANDIN_FILES",
-            &format!("{}:{}", single.display(), dir.display()),
-        )]));
+        let files =
+            read(&Source::of(&[("STANDIN_FILES", &format!("{}:{}", single.display(), dir.display()))]));
         let missing = read(&Source::of(&[("STANDIN_FILES", "/does/not/exist")]));
         fs::remove_dir_all(&root).unwrap();
         let expected = [(single, "one"), (dir.join("a"), "two")]

@@ -17,24 +17,15 @@ pub struct Answer {
 
 impl Answer {
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: "200 OK",
-            body: body.into(),
-        }
+        Self { status: "200 OK", body: body.into() }
     }
 
     pub fn unavailable(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: "503 Service Unavailable",
-            body: body.into(),
-        }
+        Self { status: "503 Service Unavailable", body: body.into() }
     }
 
     pub fn not_found() -> Self {
-        Self {
-            status: "404 Not Found",
-            body: b"not found\n".to_vec(),
-        }
+        Self { status: "404 Not Found", body: b"not found\n".to_vec() }
     }
 }
 
@@ -58,13 +49,7 @@ fn exchange(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> std::io::
     }
     let (head_only, answer) = match request(&head) {
         Some((method, path)) => (method == "HEAD", answer(path)),
-        None => (
-            false,
-            Answer {
-                status: "400 Bad Request",
-                body: b"only GET and HEAD\n".to_vec(),
-            },
-        ),
+        None => (false, Answer { status: "400 Bad Request", body: b"only GET and HEAD\n".to_vec() }),
     };
     let Answer { status, body } = answer;
     let length = body.len();
@@ -72,11 +57,7 @@ fn exchange(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> std::io::
         stream,
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
-    if head_only {
-        Ok(())
-    } else {
-        stream.write_all(&body)
-    }
+    if head_only { Ok(()) } else { stream.write_all(&body) }
 }
 
 /// Method and path, without a query, of a request that can be answered.
@@ -95,10 +76,7 @@ mod tests {
 
     #[test]
     fn a_request_line_is_read() {
-        assert_eq!(
-            request(b"GET /version?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Some(("GET", "/version"))
-        );
+        assert_eq!(request(b"GET /version?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"), Some(("GET", "/version")));
         assert_eq!(request(b"HEAD / HTTP/1.0\r\n\r\n"), Some(("HEAD", "/")));
     }
 

@@ -12,11 +12,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // What else a compose file's `command` says is meant for the program that this one stands in for.
-    if std::env::args().nth(1).as_deref() == Some("health") {
-        health()
-    } else {
-        serve()
-    }
+    if std::env::args().nth(1).as_deref() == Some("health") { health() } else { serve() }
 }
 
 fn serve() -> ExitCode {

@@ -75,10 +75,7 @@ impl Settings {
 fn end(source: &Source, mode: Mode) -> Result<Option<End>, String> {
     let code = source
         .get("EXIT_CODE")
-        .map(|text| {
-            text.parse::<u8>()
-                .map_err(|_| format!("EXIT_CODE is {text:?}; it may be 0 to 255"))
-        })
+        .map(|text| text.parse::<u8>().map_err(|_| format!("EXIT_CODE is {text:?}; it may be 0 to 255")))
         .transpose()?;
     let exit_after = duration(source, "EXIT_AFTER")?;
     let crash_after = duration(source, "CRASH_AFTER")?;
@@ -86,16 +83,8 @@ fn end(source: &Source, mode: Mode) -> Result<Option<End>, String> {
         return Err("EXIT_CODE is set, but not when to end: set EXIT_AFTER, or MODE=job".to_owned());
     }
     let exit_after = exit_after.or((mode == Mode::Job).then_some(Duration::ZERO));
-    let exit = exit_after.map(|after| End {
-        after,
-        code: code.unwrap_or(0),
-        words: "ends as told",
-    });
-    let crash = crash_after.map(|after| End {
-        after,
-        code: 1,
-        words: "crashes as told",
-    });
+    let exit = exit_after.map(|after| End { after, code: code.unwrap_or(0), words: "ends as told" });
+    let crash = crash_after.map(|after| End { after, code: 1, words: "crashes as told" });
     Ok([exit, crash].into_iter().flatten().min_by_key(|end| end.after))
 }
 
@@ -125,13 +114,14 @@ fn duration(source: &Source, key: &str) -> Result<Option<Duration>, String> {
         match unit {
             "ms" => Some(Duration::from_millis(number.into())),
             "s" => Some(Duration::from_secs(number.into())),
-            "m" => Some(Duration::from_secs(u64::from(number) * 60)),
+            "m" => Some(Duration::from_mins(number.into())),
+            "h" => Some(Duration::from_hours(number.into())),
             _ => None,
         }
     });
-    parsed
-        .map(Some)
-        .ok_or_else(|| format!("{key} is {text:?}; it may be a whole number and ms, s or m, for example 2s"))
+    parsed.map(Some).ok_or_else(|| {
+        format!("{key} is {text:?}; it may be a whole number and ms, s, m or h, for example 2s")
+    })
 }
 
 #[cfg(test)]
@@ -146,14 +136,8 @@ mod tests {
     fn without_settings_it_serves_on_8080_and_is_healthy() {
         let settings = parse(&[]).unwrap();
         assert_eq!(settings.listen, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(
-            (settings.mode, settings.end, settings.ignore_sigterm),
-            (Mode::Serve, None, false)
-        );
-        assert_eq!(
-            (settings.start_delay, settings.version.as_str()),
-            (Duration::ZERO, "unknown")
-        );
+        assert_eq!((settings.mode, settings.end, settings.ignore_sigterm), (Mode::Serve, None, false));
+        assert_eq!((settings.start_delay, settings.version.as_str()), (Duration::ZERO, "unknown"));
         assert!(settings.is_healthy(Duration::ZERO));
     }
 
@@ -176,11 +160,7 @@ mod tests {
             start_delay: Duration::from_secs(2),
             healthy_after: Duration::from_millis(500),
             unhealthy_from: Some(Duration::from_mins(1)),
-            end: Some(End {
-                after: Duration::from_secs(10),
-                code: 3,
-                words: "ends as told",
-            }),
+            end: Some(End { after: Duration::from_secs(10), code: 3, words: "ends as told" }),
             ignore_sigterm: true,
         };
         assert_eq!(settings, Ok(expected));
@@ -190,35 +170,21 @@ mod tests {
     fn health_has_a_beginning_and_an_end() {
         let settings = parse(&[("HEALTHY_AFTER", "2s"), ("UNHEALTHY_FROM", "4s")]).unwrap();
         let at = |millis| settings.is_healthy(Duration::from_millis(millis));
-        assert_eq!(
-            [at(0), at(1999), at(2000), at(3999), at(4000)],
-            [false, false, true, true, false]
-        );
+        assert_eq!([at(0), at(1999), at(2000), at(3999), at(4000)], [false, false, true, true, false]);
     }
 
     #[test]
     fn a_job_ends_at_once_with_0_unless_told_otherwise() {
         let end = |pairs: &[(&str, &str)]| parse(pairs).unwrap().end.map(|end| (end.after, end.code));
         assert_eq!(end(&[("MODE", "job")]), Some((Duration::ZERO, 0)));
-        assert_eq!(
-            end(&[("MODE", "job"), ("EXIT_CODE", "7")]),
-            Some((Duration::ZERO, 7))
-        );
-        assert_eq!(
-            end(&[("MODE", "job"), ("EXIT_AFTER", "2s")]),
-            Some((Duration::from_secs(2), 0))
-        );
+        assert_eq!(end(&[("MODE", "job"), ("EXIT_CODE", "7")]), Some((Duration::ZERO, 7)));
+        assert_eq!(end(&[("MODE", "job"), ("EXIT_AFTER", "2s")]), Some((Duration::from_secs(2), 0)));
     }
 
     #[test]
     fn the_earlier_of_exit_and_crash_happens() {
-        let end = |exit, crash| {
-            parse(&[("EXIT_AFTER", exit), ("CRASH_AFTER", crash)])
-                .unwrap()
-                .end
-                .unwrap()
-                .code
-        };
+        let end =
+            |exit, crash| parse(&[("EXIT_AFTER", exit), ("CRASH_AFTER", crash)]).unwrap().end.unwrap().code;
         assert_eq!((end("1s", "2s"), end("3s", "2s")), (0, 1));
     }
 

@@ -19,10 +19,7 @@ impl Source {
         let variables = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut source = Self {
-            values: variables,
-            config: None,
-        };
+        let mut source = Self { values: variables, config: None };
         let Some(path) = source.get("STANDIN_CONFIG").map(str::to_owned) else {
             return Ok(source);
         };
@@ -35,10 +32,7 @@ impl Source {
     /// Lays the lines of a config file over what is known so far.
     pub fn add_config(&mut self, path: &str, text: String) -> Result<(), String> {
         if text.len() > LIMIT {
-            return Err(format!(
-                "{path} has {} bytes; at most {LIMIT} are read",
-                text.len()
-            ));
+            return Err(format!("{path} has {} bytes; at most {LIMIT} are read", text.len()));
         }
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -47,14 +41,10 @@ impl Source {
             }
             match line.split_once('=') {
                 Some((key, value)) if is_key(key.trim_end()) => {
-                    self.values
-                        .insert(key.trim_end().to_owned(), value.trim().to_owned());
+                    self.values.insert(key.trim_end().to_owned(), value.trim().to_owned());
                 }
                 _ => {
-                    return Err(format!(
-                        "{path}, line {}: expected KEY=value or a # comment",
-                        index + 1
-                    ));
+                    return Err(format!("{path}, line {}: expected KEY=value or a # comment", index + 1));
                 }
             }
         }
@@ -64,18 +54,12 @@ impl Source {
 
     /// A setting; one that is set to nothing counts as not set.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.values
-            .get(key)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.values.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     #[cfg(test)]
     pub fn of(pairs: &[(&str, &str)]) -> Self {
-        let values = pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let values = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self { values, config: None }
     }
 }
@@ -93,12 +77,7 @@ mod tests {
     #[test]
     fn the_config_file_wins_over_the_environment() {
         let mut source = Source::of(&[("VERSION", "v1"), ("LISTEN", "81")]);
-        source
-            .add_config(
-                "web.conf",
-                "# a comment\n\nVERSION = v2\r\nGREETING=a=b\n".to_owned(),
-            )
-            .unwrap();
+        source.add_config("web.conf", "# a comment\n\nVERSION = v2\r\nGREETING=a=b\n".to_owned()).unwrap();
         assert_eq!(source.get("VERSION"), Some("v2"));
         assert_eq!(source.get("LISTEN"), Some("81"));
         assert_eq!(source.get("GREETING"), Some("a=b"));
@@ -114,24 +93,14 @@ mod tests {
     #[test]
     fn a_line_that_is_no_assignment_is_named_by_number() {
         for bad in ["hello", "=x", "1A=x", "A B=x", "export A=x"] {
-            let error = Source::default()
-                .add_config("web.conf", format!("A=1\n{bad}\n"))
-                .unwrap_err();
-            assert_eq!(
-                error, "web.conf, line 2: expected KEY=value or a # comment",
-                "{bad}"
-            );
+            let error = Source::default().add_config("web.conf", format!("A=1\n{bad}\n")).unwrap_err();
+            assert_eq!(error, "web.conf, line 2: expected KEY=value or a # comment", "{bad}");
         }
     }
 
     #[test]
     fn a_config_file_has_a_limit() {
         let long = "#".repeat(LIMIT + 1);
-        assert!(
-            Source::default()
-                .add_config("web.conf", long)
-                .unwrap_err()
-                .contains("at most")
-        );
+        assert!(Source::default().add_config("web.conf", long).unwrap_err().contains("at most"));
     }
 }
