@@ -123,16 +123,10 @@ mod tests {
         set(&mut conditions, READY, Truth::False, "Starting", "two", 2, at(20));
         let ready = find(&conditions, READY).unwrap();
         assert_eq!(ready.last_transition_time, Time(at(10)));
-        assert_eq!(
-            (ready.reason.as_str(), ready.observed_generation),
-            ("Starting", Some(2))
-        );
+        assert_eq!((ready.reason.as_str(), ready.observed_generation), ("Starting", Some(2)));
 
         set(&mut conditions, READY, Truth::True, "Ready", "three", 2, at(30));
-        assert_eq!(
-            find(&conditions, READY).unwrap().last_transition_time,
-            Time(at(30))
-        );
+        assert_eq!(find(&conditions, READY).unwrap().last_transition_time, Time(at(30)));
         assert_eq!(conditions.len(), 1);
     }
 

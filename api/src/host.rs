@@ -31,10 +31,7 @@ pub struct ComposeHostSpec {
     pub connection: Connection,
     /// The agent's exact identity: its certificate must be for `<identity>.agent.tenantry.internal`, and for nothing
     /// else. Example: `n5`.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub identity: String,
 }
 

@@ -19,11 +19,7 @@ pub struct NameError {
 impl NameError {
     fn new(kind: &'static str, text: &str, problem: impl Into<String>) -> Self {
         let shown = crate::conditions::bounded(&format!("{text:?}"), 80);
-        Self {
-            kind,
-            shown,
-            problem: problem.into(),
-        }
+        Self { kind, shown, problem: problem.into() }
     }
 }
 
@@ -159,9 +155,7 @@ impl fmt::Display for ProtectedPath {
 impl RelativePath {
     /// Whether this path is `other` or lies below it.
     pub fn is_at_or_below(&self, other: &Self) -> bool {
-        self.0
-            .strip_prefix(other.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The path's last component.
@@ -184,9 +178,7 @@ impl Directory {
     /// Whether this directory is `other` or lies below it.
     pub fn is_at_or_below(&self, other: &str) -> bool {
         let other = other.trim_end_matches('/');
-        self.0
-            .strip_prefix(other)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.0.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -202,11 +194,7 @@ fn shaped(
         return Err(NameError::new(kind, text, format!("is empty: {rule}")));
     }
     if text.len() > limit {
-        return Err(NameError::new(
-            kind,
-            text,
-            format!("is longer than {limit} characters"),
-        ));
+        return Err(NameError::new(kind, text, format!("is longer than {limit} characters")));
     }
     let mut letters = text.chars();
     if letters.next().is_some_and(first) && letters.all(rest) {
@@ -235,30 +223,14 @@ fn image_tag(text: &str) -> Result<(), NameError> {
     let rule =
         "use letters, digits, '_', '.' and '-', starting with a letter, digit or '_', for example v2.10.3";
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    shaped(
-        "image tag",
-        text,
-        128,
-        word,
-        |c| word(c) || c == '.' || c == '-',
-        rule,
-    )
+    shaped("image tag", text, 128, word, |c| word(c) || c == '.' || c == '-', rule)
 }
 
 fn env_key(text: &str) -> Result<(), NameError> {
     let rule = "use letters, digits and '_', not starting with a digit";
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    shaped(
-        "variable",
-        text,
-        128,
-        first,
-        |c| c.is_ascii_alphanumeric() || c == '_',
-        rule,
-    )?;
-    let steering = ["COMPOSE_", "DOCKER_", "LD_"]
-        .iter()
-        .any(|prefix| text.starts_with(prefix));
+    shaped("variable", text, 128, first, |c| c.is_ascii_alphanumeric() || c == '_', rule)?;
+    let steering = ["COMPOSE_", "DOCKER_", "LD_"].iter().any(|prefix| text.starts_with(prefix));
     if steering || text == "PATH" || text == "HOME" {
         let problem = "steers compose, Docker or the loader itself, so it is never patched";
         return Err(NameError::new("variable", text, problem));
@@ -306,11 +278,7 @@ fn directory(text: &str) -> Result<(), NameError> {
         return refuse(&error.problem);
     }
     let system = ["proc", "sys", "dev", "run", "boot"];
-    if relative
-        .split('/')
-        .next()
-        .is_some_and(|top| system.contains(&top))
-    {
+    if relative.split('/').next().is_some_and(|top| system.contains(&top)) {
         return refuse("lies in a system directory");
     }
     Ok(())
@@ -318,46 +286,21 @@ fn directory(text: &str) -> Result<(), NameError> {
 
 fn dns_label(text: &str) -> Result<(), NameError> {
     let rule = "use lower case letters, digits and '-', not at either end";
-    shaped(
-        "identity",
-        text,
-        63,
-        lower_alphanumeric,
-        |c| lower_alphanumeric(c) || c == '-',
-        rule,
-    )?;
+    shaped("identity", text, 63, lower_alphanumeric, |c| lower_alphanumeric(c) || c == '-', rule)?;
     if text.ends_with('-') {
-        return Err(NameError::new(
-            "identity",
-            text,
-            format!("is not allowed: {rule}"),
-        ));
+        return Err(NameError::new("identity", text, format!("is not allowed: {rule}")));
     }
     Ok(())
 }
 
 fn operation_id(text: &str) -> Result<(), NameError> {
     let rest = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    shaped(
-        "operation id",
-        text,
-        64,
-        |c| c.is_ascii_alphanumeric(),
-        rest,
-        "use letters, digits and '-'",
-    )
+    shaped("operation id", text, 64, |c| c.is_ascii_alphanumeric(), rest, "use letters, digits and '-'")
 }
 
 fn tenant_uid(text: &str) -> Result<(), NameError> {
     let rest = |c: char| c.is_ascii_hexdigit() || c == '-';
-    shaped(
-        "tenant uid",
-        text,
-        64,
-        |c| c.is_ascii_hexdigit(),
-        rest,
-        "use hexadecimal digits and '-'",
-    )
+    shaped("tenant uid", text, 64, |c| c.is_ascii_hexdigit(), rest, "use hexadecimal digits and '-'")
 }
 
 fn sha256(text: &str) -> Result<(), NameError> {
@@ -365,11 +308,7 @@ fn sha256(text: &str) -> Result<(), NameError> {
     if text.len() == 64 && text.chars().all(hex) {
         return Ok(());
     }
-    Err(NameError::new(
-        "sha256",
-        text,
-        "is not 64 lower-case hexadecimal digits",
-    ))
+    Err(NameError::new("sha256", text, "is not 64 lower-case hexadecimal digits"))
 }
 
 #[cfg(test)]
@@ -416,28 +355,10 @@ mod tests {
         for bad in ["-f", "--help", "$(id)", "Upper", "", "a b"] {
             assert!(ProjectName::parse(bad).is_err(), "{bad:?}");
         }
-        for bad in [
-            "",
-            "a b",
-            "--privileged",
-            "-x",
-            ".x",
-            &"x".repeat(129),
-            "v1/2",
-            "v1@sha256",
-        ] {
+        for bad in ["", "a b", "--privileged", "-x", ".x", &"x".repeat(129), "v1/2", "v1@sha256"] {
             assert!(ImageTag::parse(bad).is_err(), "{bad:?}");
         }
-        for bad in [
-            "A=B",
-            "A\nB",
-            "1A",
-            "COMPOSE_FILE",
-            "DOCKER_HOST",
-            "PATH",
-            "LD_PRELOAD",
-            "",
-        ] {
+        for bad in ["A=B", "A\nB", "1A", "COMPOSE_FILE", "DOCKER_HOST", "PATH", "LD_PRELOAD", ""] {
             assert!(EnvKey::parse(bad).is_err(), "{bad:?}");
         }
         for bad in ["srv/x", "/", "/srv/../etc", "/srv/", "/proc/self/root", "//srv"] {

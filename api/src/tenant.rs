@@ -43,10 +43,7 @@ use crate::tenant_status::TenantStatus;
 )]
 pub struct TenantSpec {
     /// The ComposeHost, in this namespace, that the project runs on. Cannot be changed. Example: `n5`.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("host cannot be changed: make a new Tenant for another host"))]
     pub host: String,
     /// The compose project's name on the host. Cannot be changed. Example: `changemakerlite`.
@@ -69,10 +66,7 @@ pub struct TenantSpec {
     /// The TemplateBundle, in this namespace, that renders the project's files. Default: none; then only the image tag
     /// is changed, through `env.patch`. Example: `changemaker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
     pub bundle: Option<String>,
     /// The release: the image tag that templates see as `imageTag` and patches as `$(imageTag)`. Example: `v2.10.3`.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
@@ -93,10 +87,7 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        inner(
-            length(min = 1, max = 1024),
-            regex(pattern = r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*/?$")
-        )
+        inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*/?$"))
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(validation = Rule::new("self.all(p, !p.startsWith('../') && !p.contains('/../') && !p.endsWith('/..') && p != '..' && p != '.' && !p.startsWith('./') && !p.contains('/./'))")
@@ -256,11 +247,7 @@ pub struct Verify {
 
 impl Default for Verify {
     fn default() -> Self {
-        Self {
-            timeout: default_timeout(),
-            stable_for: default_stable_for(),
-            http: Vec::new(),
-        }
+        Self { timeout: default_timeout(), stable_for: default_stable_for(), http: Vec::new() }
     }
 }
 
@@ -338,13 +325,7 @@ mod tests {
     fn an_empty_upgrade_has_the_documented_defaults() {
         let upgrade: Upgrade = serde_json::from_str("{}").unwrap();
         assert_eq!(upgrade.approach, Approach::Auto);
-        assert_eq!(
-            (
-                upgrade.verify.timeout.as_str(),
-                upgrade.verify.stable_for.as_str()
-            ),
-            ("120s", "15s")
-        );
+        assert_eq!((upgrade.verify.timeout.as_str(), upgrade.verify.stable_for.as_str()), ("120s", "15s"));
         assert_eq!(upgrade.on_failure, OnFailure::Rollback);
     }
 }

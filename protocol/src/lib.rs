@@ -22,14 +22,14 @@ mod operate;
 pub use error::{ApiError, ErrorCode};
 pub use host::{Capability, HostInfo};
 pub use manifest::{
-    Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, Owner, Place,
-    ProbeHttp, TenantRef, VerifyPolicy,
+    Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, Owner,
+    Place, ProbeHttp, TenantRef, VerifyPolicy,
 };
 pub use observe::{
-    ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation, FileObservation, FileState,
-    ForeignContainer, Health, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse, OperationBrief,
-    ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference, ServiceHealth, ServiceObservation,
-    ServiceState, StaleFile,
+    ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation, FileObservation,
+    FileState, ForeignContainer, Health, ImageRun, MountFreshness, Observation, ObserveRequest,
+    ObserveResponse, OperationBrief, ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference,
+    ServiceHealth, ServiceObservation, ServiceState, StaleFile,
 };
 pub use operate::{
     Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState, OperationStatus,
