@@ -207,9 +207,11 @@ impl Tree {
     }
 
     fn greeting(&self) -> String {
-        let plane = match &self.up.kubeconfig {
-            None => format!("control plane {}", self.up.listen),
-            Some(file) => format!("the cluster of {}", file.display()),
+        let server = said(self.control_plane.as_ref()).map(|(_, said)| said["server"].clone());
+        let plane = match (&self.up.kubeconfig, server) {
+            (Some(file), _) => format!("the cluster of {}", file.display()),
+            (None, Some(Value::String(url))) => format!("control plane {url}"),
+            (None, _) => format!("control plane {}", self.up.listen),
         };
         format!(
             "Tenantry is up: {plane}, an operator, and an agent for this machine\n\
