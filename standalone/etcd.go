@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	etcdDir    = "etcd"
-	etcdSocket = "etcd.sock"
+	etcdDir      = "etcd"
+	etcdDatabase = etcdDir + "/member/snap/db"
+	etcdSocket   = "etcd.sock"
 	// walSegmentBytes is preallocated twice; etcd's own 64 MB is made for busy clusters.
 	walSegmentBytes = 8 << 20
 	// snapshotEntries is after how many writes the log in memory is cut.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -27,9 +29,30 @@ func complain(format string, args ...any) {
 	fmt.Fprintln(os.Stderr, "tenantry-standalone: "+text)
 }
 
-// quietLibraries lets only errors of the Kubernetes, gRPC and etcd libraries
-// reach standard error while the server starts: the warnings of a start are
-// the same every time and ask for nothing. Then logWarnings is called.
+// libraryLog lets through what the Kubernetes libraries say that somebody may
+// want to know: errors while the server starts, warnings too when it serves.
+// The warnings of a start are the same every time and ask for nothing.
+type libraryLog struct {
+	out     io.Writer
+	serving atomic.Bool
+}
+
+// harmless is an error that every first start logs once: a controller that is
+// faster than the namespace it writes to tries again.
+const harmless = "legacy-service-account-token-tracking"
+
+// Write gets whole lines that begin with their severity's letter.
+func (l *libraryLog) Write(line []byte) (int, error) {
+	warning := bytes.HasPrefix(line, []byte("W"))
+	if warning && !l.serving.Load() || bytes.Contains(line, []byte(harmless)) {
+		return len(line), nil
+	}
+	return l.out.Write(line)
+}
+
+var libraries = &libraryLog{out: os.Stderr}
+
+// quietLibraries sends what the libraries log through libraryLog.
 func quietLibraries(verbose bool) {
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	if verbose {
@@ -37,16 +60,11 @@ func quietLibraries(verbose bool) {
 	}
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr))
 	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
-	setLibraryThreshold("ERROR")
-}
-
-// logWarnings lets the warnings of the Kubernetes libraries through as well.
-func logWarnings() { setLibraryThreshold("WARNING") }
-
-func setLibraryThreshold(severity string) {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
-	// The name and the value are klog's own: this cannot fail.
-	_ = flags.Set("stderrthreshold", severity)
+	// Names and values are klog's own: these cannot fail. One output writes to
+	// itself and to those of lower severity, so that of warnings gets errors too.
+	_ = flags.Set("stderrthreshold", "FATAL")
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("WARNING", libraries)
 }

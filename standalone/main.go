@@ -27,7 +27,6 @@ func main() {
 	if settings.exitOnStdinClose {
 		ctx = untilStdinCloses(ctx, os.Stdin)
 	}
-	go followLoad(ctx)
 	if err := run(ctx, settings); err != nil {
 		complain("%v", err)
 		os.Exit(1)

@@ -20,8 +20,8 @@ const (
 )
 
 // followLoad sets the collector to the load, and gives unused memory back to
-// the system when a load is over. Whoever sets GOGC decides for himself.
-func followLoad(ctx context.Context) {
+// the system when a load (or the start) is over. Whoever sets GOGC decides.
+func followLoad(ctx context.Context, files *mappedFiles) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -36,19 +36,22 @@ func followLoad(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := collections()
-		busy := now-before >= loadCollections
-		before = now
-		if busy == loaded {
-			continue
-		}
-		loaded = busy
-		if loaded {
+		wasLoaded := loaded
+		loaded, before = now-before >= loadCollections, now
+		switch {
+		case loaded && !wasLoaded:
 			debug.SetGCPercent(loadPercent)
-		} else {
+		case !loaded && wasLoaded:
 			debug.SetGCPercent(restPercent)
-			debug.FreeOSMemory()
+			settle(files)
 		}
 	}
+}
+
+// settle gives back what only the work before needed.
+func settle(files *mappedFiles) {
+	debug.FreeOSMemory()
+	files.giveBack()
 }
 
 // collections counts the collections that the heap's growth caused.

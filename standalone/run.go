@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
+	"path/filepath"
 	"time"
 )
 
@@ -41,18 +41,21 @@ func run(ctx context.Context, s settings) error {
 	if err := writeKubeconfig(s.kubeconfig, server, credentials); err != nil {
 		return err
 	}
-	return serve(ctx, listener, readyLine{Ready: true, Server: server, Kubeconfig: s.kubeconfig})
+	files := newMappedFiles(filepath.Join(dir.path, etcdDatabase))
+	go followLoad(ctx, files)
+	return serve(ctx, listener, files, readyLine{Ready: true, Server: server, Kubeconfig: s.kubeconfig})
 }
 
 // serve starts the store and then the API server, and ends them in the
 // opposite order.
-func serve(ctx context.Context, listener *listener, ready readyLine) error {
+func serve(ctx context.Context, listener *listener, files *mappedFiles, ready readyLine) error {
 	store, err := startEtcd(ctx)
 	if err != nil {
 		return ignoreAfterStop(ctx, err)
 	}
 	defer closeWithin(stopWithin/2, func() {
 		ending.Store(true)
+		files.forget()
 		store.Close()
 	})
 	api, err := newAPIServer(ctx, listener)
@@ -65,7 +68,7 @@ func serve(ctx context.Context, listener *listener, ready readyLine) error {
 	go func() { ended <- api.run(serving) }()
 	go renewDaily(serving, listener, ready)
 	started := make(chan error, 1)
-	go func() { started <- announce(serving, api, ready) }()
+	go func() { started <- announce(serving, api, files, ready) }()
 	for waiting := true; waiting; {
 		select {
 		case err := <-started:
@@ -89,17 +92,16 @@ func serve(ctx context.Context, listener *listener, ready readyLine) error {
 }
 
 // announce says that the server answers, once it does.
-func announce(ctx context.Context, api *apiServer, ready readyLine) error {
+func announce(ctx context.Context, api *apiServer, files *mappedFiles, ready readyLine) error {
 	if err := api.waitReady(ctx); err != nil {
 		return err
 	}
 	if err := startControllers(ctx, api.loopback); err != nil {
 		return err
 	}
-	logWarnings()
+	libraries.serving.Store(true)
 	ready.print(os.Stdout)
-	// A start uses more than what follows: give it back.
-	debug.FreeOSMemory()
+	settle(files)
 	return nil
 }
 
