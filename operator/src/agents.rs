@@ -13,6 +13,7 @@ use tenantry_protocol::{
 
 pub mod client;
 mod fault;
+pub mod trust;
 
 /// Why a call to an agent has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

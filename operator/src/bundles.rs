@@ -94,9 +94,9 @@ impl Bundles {
                     missing(message)
                 })?;
                 let (bundle, name) = (key.name.clone(), folder.name.clone());
-                directory::read(base, name)
-                    .await
-                    .map_err(|problem| missing(format!("TemplateBundle {bundle}: spec.source.directory: {problem}.")))
+                directory::read(base, name).await.map_err(|problem| {
+                    missing(format!("TemplateBundle {bundle}: spec.source.directory: {problem}."))
+                })
             }
             _ => {
                 let message = format!(

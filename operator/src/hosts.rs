@@ -7,15 +7,12 @@ use kube::runtime::reflector::Store;
 use tenantry_api::ComposeHost;
 use tenantry_api::names::Identity;
 use tenantry_planner::decide::Unreached;
-use tenantry_protocol::{ReleaseRequest, TenantRef};
 
 use crate::agents::{Agent, AgentError, Agents};
 use crate::key::Key;
 
+pub mod owed;
 pub mod status;
-
-/// The most claims that are remembered for one host that does not answer.
-const OWED_LIMIT: usize = 1_000;
 
 /// The way to a host's agent.
 #[derive(Clone)]
@@ -33,13 +30,12 @@ pub struct Hosts {
     store: Store<ComposeHost>,
     agents: Arc<dyn Agents>,
     known: Mutex<HashMap<Key, Route>>,
-    owed: Mutex<HashMap<Key, Vec<TenantRef>>>,
 }
 
 impl Hosts {
     /// The hosts of a store, with agents from there.
     pub fn new(store: Store<ComposeHost>, agents: Arc<dyn Agents>) -> Self {
-        Self { store, agents, known: Mutex::default(), owed: Mutex::default() }
+        Self { store, agents, known: Mutex::default() }
     }
 
     /// The way to a host's agent; `None` where there is no such ComposeHost.
@@ -50,7 +46,9 @@ impl Hosts {
         };
         let (identity, address) = (&host.spec.identity, &host.spec.connection.dial.address);
         let mut known = locked(&self.known);
-        if let Some(route) = known.get(key).filter(|route| route.identity == *identity && route.address == *address) {
+        if let Some(route) =
+            known.get(key).filter(|route| route.identity == *identity && route.address == *address)
+        {
             return Some(route.clone());
         }
         let agent = Identity::parse(identity)
@@ -67,35 +65,6 @@ impl Hosts {
     /// The ComposeHost itself.
     pub fn get(&self, key: &Key) -> Option<Arc<ComposeHost>> {
         self.store.get(&key.reference())
-    }
-
-    /// Remembers a claim that is to be released when the host is next reached; tries it once at once.
-    pub async fn owe(&self, host: &Key, tenant: TenantRef) {
-        {
-            let mut owed = locked(&self.owed);
-            let claims = owed.entry(host.clone()).or_default();
-            if claims.len() < OWED_LIMIT && !claims.contains(&tenant) {
-                claims.push(tenant);
-            }
-        }
-        tracing::warn!(%host, "a Tenant goes without its host: its claim is released at the next contact");
-    }
-
-    /// Releases what is owed to a host that answers.
-    pub async fn settle(&self, host: &Key, agent: &Arc<dyn Agent>) {
-        let claims = locked(&self.owed).remove(host).unwrap_or_default();
-        for tenant in claims {
-            let name = format!("{}/{}", tenant.namespace, tenant.name);
-            match agent.release(&ReleaseRequest { tenant: tenant.clone() }).await {
-                Ok(()) => tracing::info!(%host, tenant = name, "released the claim of a Tenant that is gone"),
-                Err(AgentError::Refused(error)) => {
-                    tracing::warn!(%host, tenant = name, "the claim of a Tenant that is gone is not released: {error}");
-                }
-                Err(AgentError::Unreached { .. }) => {
-                    locked(&self.owed).entry(host.clone()).or_default().push(tenant);
-                }
-            }
-        }
     }
 }
 

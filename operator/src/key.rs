@@ -21,6 +21,7 @@ impl Key {
     }
 
     /// Another object in the same namespace.
+    #[must_use]
     pub fn beside(&self, name: &str) -> Self {
         Self { namespace: self.namespace.clone(), name: name.to_owned() }
     }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tenantry_operator::agents::client::{HttpsAgents, Trust};
+use tenantry_operator::agents::client::HttpsAgents;
+use tenantry_operator::agents::trust::Trust;
 use tenantry_operator::health::Health;
+use tenantry_operator::leader;
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::operator::{Operator, Setup};
 use tenantry_operator::startup::{self, LogFormat};
 use tenantry_operator::stores::Scope;
-use tenantry_operator::leader;
 
 /// The operator of a fleet of Docker Compose hosts.
 #[derive(Parser)]
@@ -89,9 +90,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let health = Health::new(metrics.clone());
     let serving = tokio::spawn(health.clone().serve(listener, end.clone().cancelled_owned()));
-    let instance = format!("{}-{:08x}", std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned()), fastrand::u32(..));
+    let instance = format!(
+        "{}-{:08x}",
+        std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned()),
+        fastrand::u32(..)
+    );
     if arguments.leader_elect {
-        let Some(lead) = leader::lead(client.clone(), &arguments.lease_namespace, &instance, &end).await? else {
+        let Some(lead) = leader::lead(client.clone(), &arguments.lease_namespace, &instance, &end).await?
+        else {
             return Ok(());
         };
         let (lost, end) = (lead.lost.clone(), end.clone());

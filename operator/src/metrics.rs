@@ -55,11 +55,16 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let reconciles =
-            Family::new_with_constructor((|| Histogram::new(exponential_buckets(0.001, 2.0, 15))) as fn() -> Histogram);
+        let reconciles = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.001, 2.0, 15))) as fn() -> Histogram,
+        );
         let (writes, calls, upgrades, phases) = Default::default();
         let mut registry = Registry::with_prefix("tenantry_operator");
-        registry.register("reconcile_duration_seconds", "How long a look at one Tenant took", reconciles.clone());
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long a look at one Tenant took",
+            reconciles.clone(),
+        );
         registry.register("api_writes", "Writes to the API server", Family::clone(&writes));
         registry.register("agent_calls", "Calls to agents", Family::clone(&calls));
         registry.register("upgrades", "Ended upgrades", Family::clone(&upgrades));

@@ -43,7 +43,7 @@ pub struct Setup {
 /// An operator that has its parts but does nothing yet.
 pub struct Operator {
     stores: Stores,
-    watches: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    watches: Watches,
     tenants: Arc<Tenants>,
     hosts: Arc<HostStatus>,
     bundles: Arc<BundleStatus>,
@@ -58,8 +58,11 @@ impl Operator {
         let bundle_queue: Arc<Queue<Key>> = Arc::default();
         let (stores, watches) = stores(&setup, &queue, &host_queue, &bundle_queue);
         let hosts = Arc::new(Hosts::new(stores.hosts.clone(), setup.agents.clone()));
-        let bundles =
-            Arc::new(Bundles::new(setup.client.clone(), stores.bundles.clone(), setup.bundle_directory.clone()));
+        let bundles = Arc::new(Bundles::new(
+            setup.client.clone(),
+            stores.bundles.clone(),
+            setup.bundle_directory.clone(),
+        ));
         let tenants = Arc::new(Tenants {
             client: setup.client.clone(),
             stores: stores.clone(),
@@ -122,6 +125,7 @@ impl Operator {
 }
 
 type Watches = Vec<Pin<Box<dyn Future<Output = ()> + Send>>>;
+type Wake = Box<dyn Fn(&Key) + Send>;
 
 fn stores(
     setup: &Setup,
@@ -132,7 +136,9 @@ fn stores(
     let to = queue.clone();
     let (tenants, tenant_watch) =
         watch(setup.scope.api::<Tenant>(&setup.client), config(), tenant_mark, move |key| to.now(key));
-    let (to, slot) = (host_queue.clone(), Arc::new(Mutex::new(None::<Box<dyn Fn(&Key) + Send>>)));
+    // The Tenants' store must be there before a host's news can be told to them.
+    let slot: Arc<Mutex<Option<Wake>>> = Arc::default();
+    let to = host_queue.clone();
     let told = slot.clone();
     let (hosts, host_watch) = watch(
         setup.scope.api::<ComposeHost>(&setup.client),
@@ -151,12 +157,12 @@ fn stores(
         move |key| to.now(key),
     );
     let stores = Stores { tenants, hosts, bundles };
-    let wake: Box<dyn Fn(&Key) + Send> = Box::new(of_host(stores.clone(), queue.clone()));
+    let wake: Wake = Box::new(of_host(stores.clone(), queue.clone()));
     *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(wake);
     (stores, vec![Box::pin(tenant_watch), Box::pin(host_watch), Box::pin(bundle_watch)])
 }
 
-fn tell(slot: &Mutex<Option<Box<dyn Fn(&Key) + Send>>>, key: &Key) {
+fn tell(slot: &Mutex<Option<Wake>>, key: &Key) {
     if let Some(wake) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref() {
         wake(key);
     }
@@ -177,15 +183,19 @@ fn tenant_mark(tenant: &Tenant) -> impl PartialEq + Send + use<> {
 fn of_host(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
     move |host| {
         let theirs = stores.tenants_where(&host.namespace, |tenant| tenant.spec.host == host.name);
-        theirs.into_iter().for_each(|key| queue.now(key));
+        for key in theirs {
+            queue.now(key);
+        }
     }
 }
 
 /// Wakes the Tenants of a bundle.
 fn of_bundle(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
     move |bundle| {
-        let theirs =
-            stores.tenants_where(&bundle.namespace, |tenant| tenant.spec.bundle.as_deref() == Some(&bundle.name));
-        theirs.into_iter().for_each(|key| queue.now(key));
+        let theirs = stores
+            .tenants_where(&bundle.namespace, |tenant| tenant.spec.bundle.as_deref() == Some(&bundle.name));
+        for key in theirs {
+            queue.now(key);
+        }
     }
 }

@@ -143,9 +143,9 @@ mod tests {
     #[tokio::test]
     async fn the_earliest_request_for_a_key_wins() {
         let queue = Queue::default();
-        queue.after("a", Duration::from_secs(3_600));
+        queue.after("a", Duration::from_hours(1));
         queue.after("a", Duration::from_millis(20));
-        queue.after("a", Duration::from_secs(1_800));
+        queue.after("a", Duration::from_mins(30));
         let begun = Instant::now();
         assert_eq!(queue.next().await, "a");
         assert!(begun.elapsed() >= Duration::from_millis(20), "before its time");
@@ -161,7 +161,7 @@ mod tests {
         queue.now("a");
         let second = tokio::time::timeout(Duration::from_millis(50), queue.next()).await;
         assert!(second.is_err(), "given out while it runs");
-        queue.done(&"a", Some(Duration::from_secs(3_600)));
+        queue.done(&"a", Some(Duration::from_hours(1)));
         let again = tokio::time::timeout(Duration::from_secs(10), queue.next()).await;
         assert_eq!(again, Ok("a"), "what was asked for meanwhile was forgotten");
     }

@@ -27,8 +27,12 @@ pub enum LogFormat {
 pub fn log(format: LogFormat) {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if json {
         lines.json().init();
     } else {
@@ -68,10 +72,13 @@ pub fn end_of_process(on_stdin_close: bool) -> anyhow::Result<CancellationToken>
 pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let read = Kubeconfig::read_from(path).with_context(|| format!("{} can't be used", path.display()))?;
+            let read =
+                Kubeconfig::read_from(path).with_context(|| format!("{} can't be used", path.display()))?;
             kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
         }
-        None => kube::Config::infer().await.context("there is neither a kubeconfig nor a cluster around this")?,
+        None => {
+            kube::Config::infer().await.context("there is neither a kubeconfig nor a cluster around this")?
+        }
     };
     // Watches are held open for almost 5 minutes; everything else is answered well within that.
     config.read_timeout = Some(std::time::Duration::from_secs(310));

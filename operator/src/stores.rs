@@ -59,8 +59,11 @@ impl Stores {
 
     /// Waits until every kind has been listed once.
     pub async fn ready(&self) -> bool {
-        let (tenants, hosts, bundles) =
-            tokio::join!(self.tenants.wait_until_ready(), self.hosts.wait_until_ready(), self.bundles.wait_until_ready());
+        let (tenants, hosts, bundles) = tokio::join!(
+            self.tenants.wait_until_ready(),
+            self.hosts.wait_until_ready(),
+            self.bundles.wait_until_ready()
+        );
         tenants.is_ok() && hosts.is_ok() && bundles.is_ok()
     }
 }

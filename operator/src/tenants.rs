@@ -27,7 +27,7 @@ pub use memory::Memory;
 pub use pass::PassError;
 
 /// The longest that a Tenant waits after repeated failures.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Everything that a look at a Tenant needs.
 pub struct Tenants {

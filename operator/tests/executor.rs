@@ -101,7 +101,12 @@ impl Scene {
     }
 
     /// Waits until a status is so.
-    async fn until(&self, name: &str, what: &str, holds: impl Fn(&TenantStatus) -> bool) -> Result<TenantStatus> {
+    async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&TenantStatus) -> bool,
+    ) -> Result<TenantStatus> {
         let begun = std::time::Instant::now();
         loop {
             let status = self.tenants().get(name).await?.status.unwrap_or_default();
@@ -109,7 +114,10 @@ impl Scene {
                 return Ok(status);
             }
             if begun.elapsed() > WITHIN {
-                bail!("{name} did not become {what}; its status is {}", serde_json::to_string_pretty(&status)?);
+                bail!(
+                    "{name} did not become {what}; its status is {}",
+                    serde_json::to_string_pretty(&status)?
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -130,7 +138,10 @@ impl Scene {
     fn written(&self, kind: &str) -> f64 {
         let label = format!("tenantry_operator_api_writes_total{{kind=\"{kind}\"}} ");
         let text = self.metrics.text();
-        text.lines().find_map(|line| line.strip_prefix(&label)).map_or(0.0, |number| number.parse().unwrap())
+        text.lines()
+            .find_map(|line| line.strip_prefix(&label))
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0.0)
     }
 }
 
@@ -230,7 +241,11 @@ async fn a_lost_request_is_sent_again(server: &ApiServer) -> Result<()> {
     let status = scene.until_deployed("acme", "v2").await?;
     let requests = scene.host.change(|state| state.requests.clone());
     assert_eq!(requests.len(), 1);
-    assert_eq!(status.upgrade.context("an upgrade")?.id, requests[0].0.as_str(), "under the id that status named");
+    assert_eq!(
+        status.upgrade.context("an upgrade")?.id,
+        requests[0].0.as_str(),
+        "under the id that status named"
+    );
     Ok(())
 }
 
@@ -249,7 +264,8 @@ async fn a_restarted_operator_goes_on(server: &ApiServer) -> Result<()> {
     let status = scene.until_deployed("acme", "v3").await?;
     let tags: Vec<_> = status.history.iter().map(|entry| (entry.to.as_str(), entry.outcome)).collect();
     assert_eq!(tags, [("v3", Outcome::Succeeded), ("v2", Outcome::Succeeded)]);
-    let epochs = scene.host.change(|state| state.requests.iter().map(|(_, one)| one.epoch).collect::<Vec<_>>());
+    let epochs =
+        scene.host.change(|state| state.requests.iter().map(|(_, one)| one.epoch).collect::<Vec<_>>());
     assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
     Ok(())
 }
@@ -331,12 +347,16 @@ async fn a_bundle_is_installed_and_followed(server: &ApiServer) -> Result<()> {
     let second = scene
         .until("acme", "at the new bundle", |status| {
             let deployed = status.deployed.as_ref();
-            status.phase == Some(Phase::Ready) && deployed.is_some_and(|deployed| deployed.bundle_revision != old)
+            status.phase == Some(Phase::Ready)
+                && deployed.is_some_and(|deployed| deployed.bundle_revision != old)
         })
         .await?;
     assert_eq!(second.plan.context("a plan")?.files.modified, 1);
     let bundle: Api<TemplateBundle> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let status = bundle.get("hello").await?.status.context("a status")?;
-    assert_eq!((status.files, status.digest), (Some(1), second.deployed.context("deployed")?.bundle_revision));
+    assert_eq!(
+        (status.files, status.digest),
+        (Some(1), second.deployed.context("deployed")?.bundle_revision)
+    );
     Ok(())
 }

@@ -167,7 +167,8 @@ fn check_size(sources: &Sources) -> Result<(), BundleError> {
     }
     let size: usize = sources.values().map(|content| content.len()).sum();
     if size > SIZE_LIMIT {
-        let problem = format!("the bundle's files have {size} bytes together; at most {SIZE_LIMIT} are allowed");
+        let problem =
+            format!("the bundle's files have {size} bytes together; at most {SIZE_LIMIT} are allowed");
         return Err(BundleError::yaml(problem));
     }
     for path in sources.keys() {
@@ -190,7 +191,9 @@ fn yaml_error(error: &serde_saphyr::Error) -> BundleError {
 
 fn files(entries: Vec<FileEntry>, sources: &Sources) -> Result<Vec<BundleFile>, BundleError> {
     if entries.is_empty() {
-        return Err(BundleError::yaml("files: is empty; name at least one file that the bundle puts on the host"));
+        return Err(BundleError::yaml(
+            "files: is empty; name at least one file that the bundle puts on the host",
+        ));
     }
     if entries.len() > FILE_LIMIT {
         return Err(BundleError::yaml(format!("files: has {} entries; at most {FILE_LIMIT}", entries.len())));
@@ -217,7 +220,9 @@ fn file(entry: FileEntry, sources: &Sources) -> Result<BundleFile, String> {
     let destination = RelativePath::parse(destination).map_err(|error| format!("destination: {error}"))?;
     let is_env = destination.as_str() == ENV_FILE;
     if is_env && sensitive == Some(false) {
-        return Err("sensitive: .env holds secrets, so it is always sensitive; leave the field out".to_owned());
+        return Err(
+            "sensitive: .env holds secrets, so it is always sensitive; leave the field out".to_owned()
+        );
     }
     let default = if is_env { 0o600 } else { 0o644 };
     Ok(BundleFile {
@@ -242,7 +247,9 @@ fn parse_owner(text: &str) -> Result<Owner, String> {
     let number = |part: &str| part.parse::<u32>().ok().filter(|id| *id != u32::MAX);
     let parts = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
     parts.map(|(uid, gid)| Owner { uid, gid }).ok_or_else(|| {
-        format!("owner: {text:?} is not a numeric user and group; write them quoted, for example \"1000:1000\"")
+        format!(
+            "owner: {text:?} is not a numeric user and group; write them quoted, for example \"1000:1000\""
+        )
     })
 }
 
@@ -252,7 +259,8 @@ fn check_collisions(files: &[BundleFile]) -> Result<(), BundleError> {
     for file in files {
         let path = &file.destination;
         if let Some(other) = seen.insert(folded(path.as_str()), path) {
-            let how = if other == path { "twice" } else { "under names that some file systems do not tell apart" };
+            let how =
+                if other == path { "twice" } else { "under names that some file systems do not tell apart" };
             let problem = format!("files: {other} and {path} are the same destination {how}; rename one");
             return Err(BundleError::yaml(problem));
         }
@@ -261,7 +269,8 @@ fn check_collisions(files: &[BundleFile]) -> Result<(), BundleError> {
         let mut above = file.destination.parent();
         while let Some(folder) = above {
             if let Some(other) = seen.get(&folded(folder.as_str())) {
-                let problem = format!("files: {other} is a file, so {} can't lie beneath it", file.destination);
+                let problem =
+                    format!("files: {other} is a file, so {} can't lie beneath it", file.destination);
                 return Err(BundleError::yaml(problem));
             }
             above = folder.parent();
@@ -277,7 +286,10 @@ fn folded(path: &str) -> String {
 
 fn jobs(services: BTreeMap<String, ServiceEntry>) -> Result<Vec<ServiceName>, BundleError> {
     if services.len() > RULE_LIMIT {
-        return Err(BundleError::yaml(format!("services: has {} entries; at most {RULE_LIMIT}", services.len())));
+        return Err(BundleError::yaml(format!(
+            "services: has {} entries; at most {RULE_LIMIT}",
+            services.len()
+        )));
     }
     let jobs = services.into_iter().filter(|(_, entry)| entry.kind == ServiceKind::Job);
     jobs.map(|(name, _)| {
@@ -288,7 +300,10 @@ fn jobs(services: BTreeMap<String, ServiceEntry>) -> Result<Vec<ServiceName>, Bu
 
 fn rules(entries: Vec<RuleEntry>) -> Result<Vec<ChangeRule>, BundleError> {
     if entries.len() > RULE_LIMIT {
-        return Err(BundleError::yaml(format!("onChange: has {} entries; at most {RULE_LIMIT}", entries.len())));
+        return Err(BundleError::yaml(format!(
+            "onChange: has {} entries; at most {RULE_LIMIT}",
+            entries.len()
+        )));
     }
     let read = |(index, entry): (usize, RuleEntry)| {
         rule(entry).map_err(|problem| BundleError::yaml(format!("onChange[{index}].{problem}")))
@@ -310,7 +325,13 @@ fn rule(entry: RuleEntry) -> Result<ChangeRule, String> {
     let service = |text: String| ServiceName::parse(text).map_err(|error| format!("services: {error}"));
     Ok(ChangeRule {
         paths: entry.paths.into_iter().map(path).collect::<Result<_, _>>()?,
-        services: entry.services.into_iter().map(service).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect(),
+        services: entry
+            .services
+            .into_iter()
+            .map(service)
+            .collect::<Result<BTreeSet<_>, _>>()?
+            .into_iter()
+            .collect(),
         signal: entry.signal.map(|signal| parse_signal(&signal)).transpose()?,
     })
 }
@@ -358,7 +379,11 @@ mod tests {
             bundle.files.iter().map(|file| (file.destination.as_str(), file.mode, file.template)).collect();
         assert_eq!(
             shown,
-            [(".env", 0o600, true), ("docker-compose.yml", 0o644, true), ("nginx/conf.d/site.conf", 0o640, false)]
+            [
+                (".env", 0o600, true),
+                ("docker-compose.yml", 0o644, true),
+                ("nginx/conf.d/site.conf", 0o640, false)
+            ]
         );
         assert!(bundle.files[0].sensitive && !bundle.files[1].sensitive);
         assert_eq!(bundle.files[2].owner, Some(Owner { uid: 101, gid: 101 }));
@@ -381,11 +406,17 @@ mod tests {
         "files: [{source: a, destination: \"caf\\u00e9\"}, {source: nginx/site.conf, destination: \"cafe\\u0301\"}]",
         "tell apart"
     )]
-    #[case::file_as_folder("files: [{source: a, destination: x}, {source: nginx/site.conf, destination: x/y}]", "beneath")]
+    #[case::file_as_folder(
+        "files: [{source: a, destination: x}, {source: nginx/site.conf, destination: x/y}]",
+        "beneath"
+    )]
     #[case::setuid("files: [{source: a, mode: '4755'}]", "permission bits")]
     #[case::a_name_as_owner("files: [{source: a, owner: 'root:root'}]", "numeric")]
     #[case::env_not_sensitive("files: [{source: .env.tera, sensitive: false}]", "always sensitive")]
-    #[case::killing_signal("files: [{source: a}]\nonChange: [{paths: [a], services: [x], signal: SIGKILL}]", "SIGHUP")]
+    #[case::killing_signal(
+        "files: [{source: a}]\nonChange: [{paths: [a], services: [x], signal: SIGKILL}]",
+        "SIGHUP"
+    )]
     #[case::service_name("files: [{source: a}]\nservices: {'--help': {kind: Job}}", "service")]
     #[case::duplicate_key("files: [{source: a}]\nfiles: [{source: a}]", "duplicate")]
     #[case::not_yaml("files: [", "bundle.yaml")]
@@ -404,7 +435,10 @@ mod tests {
     #[test]
     fn a_bundle_without_bundle_yaml_says_so() {
         let error = Bundle::parse("hello", Sources::new()).unwrap_err();
-        assert_eq!(error.to_string(), "bundle.yaml: is missing; a bundle needs it to say which files go where");
+        assert_eq!(
+            error.to_string(),
+            "bundle.yaml: is missing; a bundle needs it to say which files go where"
+        );
     }
 
     #[test]

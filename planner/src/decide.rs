@@ -3,6 +3,7 @@
 //! Nothing here awaits, reads a clock or the environment. The caller gathers [`Facts`], carries out the one
 //! [`Effect`], and writes [`Decision::status`] where it differs from what is there.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,9 +30,9 @@ pub use verdict::truths;
 use verdict::Verdict;
 
 /// How long a Tenant that is as it should be is left alone.
-pub const OBSERVE_EVERY: Duration = Duration::from_secs(60);
+pub const OBSERVE_EVERY: Duration = Duration::from_mins(1);
 /// How long a deleted Tenant waits for a host that does not answer.
-pub const ORPHAN_AFTER: Duration = Duration::from_secs(300);
+pub const ORPHAN_AFTER: Duration = Duration::from_mins(5);
 
 /// What of the Tenant itself the decision needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -256,7 +257,9 @@ impl<'a> Pass<'a> {
             Answer::NotAsked => self.settle(Verdict::pending(&self.facts.subject.host)),
             Answer::Unreached(why, text) => self.unreached(why, text),
             Answer::Refused(error) | Answer::NotBegun(error) => self.agent_refused(error),
-            Answer::Seen(observation) | Answer::Unknown(observation) | Answer::Followed(_, Some(observation)) => {
+            Answer::Seen(observation)
+            | Answer::Unknown(observation)
+            | Answer::Followed(_, Some(observation)) => {
                 self.look(desired, observation);
             }
             Answer::Followed(_, None) => self.requeue = Duration::ZERO,
@@ -285,8 +288,11 @@ impl<'a> Pass<'a> {
     /// Whether the target is what was last seen to run, and nothing else was started since.
     fn at_target(&self, target: &str) -> bool {
         use tenantry_api::tenant_status::Outcome::{Held, RollbackFailed};
-        let left_otherwise =
-            self.next.upgrade.as_ref().is_some_and(|upgrade| matches!(upgrade.outcome, Some(Held | RollbackFailed)));
+        let left_otherwise = self
+            .next
+            .upgrade
+            .as_ref()
+            .is_some_and(|upgrade| matches!(upgrade.outcome, Some(Held | RollbackFailed)));
         let deployed = self.next.deployed.as_ref().is_some_and(|deployed| deployed.target_hash == target);
         deployed && !left_otherwise
     }
@@ -324,7 +330,8 @@ impl<'a> Pass<'a> {
 
     fn unreached(&mut self, why: Unreached, text: &str) {
         use tenantry_api::conditions::{HOST_REACHABLE, find};
-        let since = find(&self.next.conditions, HOST_REACHABLE).map(|condition| condition.last_transition_time.0);
+        let since =
+            find(&self.next.conditions, HOST_REACHABLE).map(|condition| condition.last_transition_time.0);
         let since = since.unwrap_or(self.facts.now);
         self.settle(Verdict::unreachable(&self.facts.subject.host, why, text, since));
         let waited = u64::try_from(self.facts.now.as_second() - since.as_second()).unwrap_or(0);
@@ -353,7 +360,12 @@ impl<'a> Pass<'a> {
         };
         self.condition(tenantry_api::conditions::HOST_REACHABLE, truth, reason, &message);
         if truth == Truth::False {
-            self.condition(tenantry_api::conditions::DRIFTED, Truth::Unknown, reason, "The host does not answer.");
+            self.condition(
+                tenantry_api::conditions::DRIFTED,
+                Truth::Unknown,
+                reason,
+                "The host does not answer.",
+            );
         }
     }
 
@@ -381,7 +393,7 @@ fn sentence(text: &str) -> String {
 fn listed<T: AsRef<str>>(items: &[T], most: usize) -> String {
     let mut text = items.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if items.len() > most {
-        text.push_str(&format!(" and {} more", items.len() - most));
+        let _ = write!(text, " and {} more", items.len() - most);
     }
     text
 }

@@ -47,14 +47,14 @@ pub fn render(
     deadline: Instant,
 ) -> Result<Rendered, Refusal> {
     let renderer = Renderer::new(bundle, intent, values, deadline)?;
-    let mut rendered = Rendered { files: Vec::new(), contents: Vec::new() };
+    let mut out = Rendered { files: Vec::new(), contents: Vec::new() };
     let mut left = TOTAL_LIMIT;
     for file in &bundle.files {
         let content = renderer.file(file, left)?;
         left -= content.len();
         let sha256 = Sha256::parse(hex(&Hasher::digest(&content)))
             .map_err(|error| failed(bundle, file, &error.to_string()))?;
-        rendered.files.push(FileManifest {
+        out.files.push(FileManifest {
             path: file.destination.clone(),
             sha256,
             size: content.len() as u64,
@@ -62,9 +62,9 @@ pub fn render(
             owner: file.owner,
             sensitive: file.sensitive,
         });
-        rendered.contents.push(FileContent { path: file.destination.clone(), content: Bytes(content) });
+        out.contents.push(FileContent { path: file.destination.clone(), content: Bytes(content) });
     }
-    Ok(rendered)
+    Ok(out)
 }
 
 fn failed(bundle: &Bundle, file: &BundleFile, problem: &str) -> Refusal {
@@ -107,7 +107,8 @@ impl<'a> Renderer<'a> {
     }
 
     fn file(&self, file: &BundleFile, left: usize) -> Result<Vec<u8>, Refusal> {
-        let mut out = Bounded { bytes: Vec::new(), limit: FILE_LIMIT.min(left), deadline: self.deadline, over: None };
+        let mut out =
+            Bounded { bytes: Vec::new(), limit: FILE_LIMIT.min(left), deadline: self.deadline, over: None };
         if file.template {
             let result = self.tera.render_to(&file.source, &self.context, &mut out);
             if let Some(over) = out.over {
@@ -158,13 +159,11 @@ impl io::Write for Bounded {
         } else if Instant::now() >= self.deadline {
             self.over = Some(TOO_LONG);
         }
-        match self.over {
-            Some(over) => Err(io::Error::other(over)),
-            None => {
-                self.bytes.extend_from_slice(part);
-                Ok(part.len())
-            }
+        if let Some(over) = self.over {
+            return Err(io::Error::other(over));
         }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -175,9 +174,12 @@ impl io::Write for Bounded {
 /// One line: what was wrong, in which template, on which line. The library's own report spans several.
 fn explain(error: &TeraError) -> String {
     match error.kind() {
-        ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {
-            one_line(&format!("{} in {}, line {}", report.message(), report.filename(), report.span().start_line))
-        }
+        ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => one_line(&format!(
+            "{} in {}, line {}",
+            report.message(),
+            report.filename(),
+            report.span().start_line
+        )),
         _ => one_line(&error.to_string()),
     }
 }

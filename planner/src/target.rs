@@ -11,8 +11,8 @@ use tenantry_api::names::{
 use tenantry_api::tenant::{Adopt, Approach, EnvOwnership, OnFailure, TenantSpec, Verify, parse_duration};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
-    ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place, ProbeHttp,
-    ResolvedReference, TenantRef, VerifyPolicy,
+    ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place,
+    ProbeHttp, ResolvedReference, TenantRef, VerifyPolicy,
 };
 
 use crate::bundle::{Bundle, BundleIdentity};
@@ -173,7 +173,8 @@ fn place(spec: &TenantSpec) -> Result<Place, Refusal> {
 }
 
 fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
-    let parse = |(index, path): (usize, &String)| field(format!("protect[{index}]"), ProtectedPath::parse(path));
+    let parse =
+        |(index, path): (usize, &String)| field(format!("protect[{index}]"), ProtectedPath::parse(path));
     let mut paths = spec.protect.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
     paths.sort();
     paths.dedup();
@@ -196,7 +197,8 @@ fn env(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Refusal> {
             Refusal::new(RefusalReason::InvalidSpec, message)
         })?;
         if patch.iter().any(|earlier| earlier.name == name) {
-            let message = format!("spec.env.patch[{index}].name: {name} is patched twice; name each variable once.");
+            let message =
+                format!("spec.env.patch[{index}].name: {name} is patched twice; name each variable once.");
             return Err(Refusal::new(RefusalReason::InvalidSpec, message));
         }
         patch.push(EnvValue { name, value });
@@ -239,8 +241,8 @@ pub fn expand(value: &str, tag: &ImageTag) -> Result<String, &'static str> {
 }
 
 fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
-    let timeout = duration("verify.timeout", &spec.timeout, Duration::from_secs(1), Duration::from_secs(3_600))?;
-    let stable = duration("verify.stableFor", &spec.stable_for, Duration::ZERO, Duration::from_secs(600))?;
+    let timeout = duration("verify.timeout", &spec.timeout, Duration::from_secs(1), Duration::from_hours(1))?;
+    let stable = duration("verify.stableFor", &spec.stable_for, Duration::ZERO, Duration::from_mins(10))?;
     let probe = |(index, probe): (usize, &tenantry_api::tenant::HttpProbe)| {
         let refuse = |what: String| {
             Refusal::new(RefusalReason::InvalidSpec, format!("spec.upgrade.verify.http[{index}].{what}."))
@@ -252,7 +254,8 @@ fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
             )));
         }
         let status = u16::try_from(probe.status).ok().filter(|status| (100..=599).contains(status));
-        let status = status.ok_or_else(|| refuse(format!("status: {} is not from 100 to 599", probe.status)))?;
+        let status =
+            status.ok_or_else(|| refuse(format!("status: {} is not from 100 to 599", probe.status)))?;
         Ok(ProbeHttp { url: probe.url.clone(), status, contains: probe.contains.clone() })
     };
     let http = spec.http.iter().enumerate().map(probe).collect::<Result<Vec<_>, _>>()?;
@@ -377,7 +380,9 @@ impl Desired {
 
     /// The digests of moved tags that belong to this target.
     pub fn pinned<'a>(&self, resolved: Option<&'a Resolved>) -> &'a [ResolvedImage] {
-        resolved.filter(|resolved| resolved.base_hash == self.base_hash).map_or(&[], |resolved| &resolved.images)
+        resolved
+            .filter(|resolved| resolved.base_hash == self.base_hash)
+            .map_or(&[], |resolved| &resolved.images)
     }
 
     /// The request that brings a host to this target.

@@ -1,24 +1,24 @@
 //! Agents over HTTPS: TLS 1.3 both ways, each agent by its exact name, every call and answer bounded.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures::FutureExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Certificate, Client, Identity as ClientIdentity, Method, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AGENT_DOMAIN, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest, ObserveResponse,
-    OperateRequest, OperationStatus, PROTOCOL, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AGENT_DOMAIN, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
+    ObserveResponse, OperateRequest, OperationStatus, PROTOCOL, ReleaseRequest, ResolveRequest,
+    ResolveResponse,
 };
 
 use super::fault::classify;
+use super::trust::Trust;
 use super::{Agent, AgentError, Agents, Call};
 
 /// The longest answer that is read, in bytes: an observation of 10,000 files is well below it.
@@ -27,28 +27,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// How much longer than the wait that was asked for a status call may take.
 const WAIT_SLACK: Duration = Duration::from_secs(10);
-
-/// The operator's own certificate and the authority that agents' certificates must be of.
-#[derive(Clone)]
-pub struct Trust {
-    authority: Vec<Certificate>,
-    identity: ClientIdentity,
-}
-
-impl Trust {
-    /// Reads PEM files.
-    pub fn read(ca: &Path, cert: &Path, key: &Path) -> anyhow::Result<Self> {
-        let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} can't be read", path.display()));
-        let authority = Certificate::from_pem_bundle(&read(ca)?)
-            .with_context(|| format!("{} holds no PEM certificates", ca.display()))?;
-        let mut pem = read(cert)?;
-        pem.push(b'\n');
-        pem.extend(read(key)?);
-        let identity = ClientIdentity::from_pem(&pem)
-            .with_context(|| format!("{} and {} are not a PEM certificate and its key", cert.display(), key.display()))?;
-        Ok(Self { authority, identity })
-    }
-}
 
 /// Makes clients of agents.
 pub struct HttpsAgents {
@@ -99,9 +77,7 @@ impl HttpsAgent {
             unusable(format!("spec.connection.dial.address: {address:?} has no port; write host:port, for example 10.0.0.5:7443"))
         })?;
         let client = Client::builder()
-            .tls_certs_only(trust.authority.clone())
-            .identity(trust.identity.clone())
-            .tls_version_min(reqwest::tls::Version::TLS_1_3)
+            .tls_backend_preconfigured(trust.client_config())
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -167,7 +143,8 @@ impl HttpsAgent {
         within: Duration,
     ) -> Result<(StatusCode, Vec<u8>), AgentError> {
         let body = body.map(serde_json::to_vec).transpose();
-        let body = body.map_err(|_| self.bad_answer("was to be asked something that can't be written as JSON"))?;
+        let body =
+            body.map_err(|_| self.bad_answer("was to be asked something that can't be written as JSON"))?;
         let (status, answer) = self.send(method, path, body, within).await?;
         if status.is_success() {
             return Ok((status, answer));
@@ -175,7 +152,9 @@ impl HttpsAgent {
         let refusal: Option<ApiError> = serde_json::from_slice(&answer).ok();
         // A proxy's or a foreign server's 404 is not the agent's: only its own words count.
         match refusal {
-            Some(refusal) if refusal.code.http_status() == status.as_u16() => Err(AgentError::Refused(refusal)),
+            Some(refusal) if refusal.code.http_status() == status.as_u16() => {
+                Err(AgentError::Refused(refusal))
+            }
             Some(refusal) if refusal.code == ErrorCode::Invalid && status.is_client_error() => {
                 Err(AgentError::Refused(refusal))
             }
@@ -212,7 +191,8 @@ impl Agent for HttpsAgent {
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, ()> {
-        async move { self.exchange(Method::DELETE, "/claim", Some(request), CALL_WITHIN).await.map(|_| ()) }.boxed()
+        async move { self.exchange(Method::DELETE, "/claim", Some(request), CALL_WITHIN).await.map(|_| ()) }
+            .boxed()
     }
 
     fn operate<'a>(&'a self, id: &'a OperationId, request: &'a OperateRequest) -> Call<'a, OperationStatus> {

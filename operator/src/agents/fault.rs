@@ -12,7 +12,9 @@ use super::AgentError;
 pub fn classify(error: &reqwest::Error, identity: &str, address: &str) -> AgentError {
     let at = format!("agent {identity} at {address}");
     let unreached = |why, text: String| AgentError::Unreached { why, text };
-    if let Some((why, text)) = causes(error).find_map(|cause| tls_error(cause).map(|tls| tls_fault(tls, identity))) {
+    if let Some((why, text)) =
+        causes(error).find_map(|cause| tls_error(cause).map(|tls| tls_fault(tls, identity)))
+    {
         return unreached(why, format!("{at}: {text}"));
     }
     if error.is_timeout() {
@@ -66,13 +68,16 @@ fn tls_fault(error: &TlsError, identity: &str) -> (Unreached, String) {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 (BadCertificate, "its certificate has expired".to_owned())
             }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                (BadCertificate, "its certificate is not valid yet; see the clocks of both machines".to_owned())
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                (WrongAgent, format!("another host's agent answers there: its certificate is not for {identity}"))
-            }
-            CertificateError::UnknownIssuer => {
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+                BadCertificate,
+                "its certificate is not valid yet; see the clocks of both machines".to_owned(),
+            ),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+                WrongAgent,
+                format!("another host's agent answers there: its certificate is not for {identity}"),
+            ),
+            // A bad signature is what a new authority under the old one's name looks like.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 (BadCertificate, "its certificate is of another authority than --tls-ca".to_owned())
             }
             CertificateError::Revoked => (BadCertificate, "its certificate was revoked".to_owned()),
@@ -82,12 +87,14 @@ fn tls_fault(error: &TlsError, identity: &str) -> (Unreached, String) {
             AlertDescription::CertificateExpired => {
                 (BadCertificate, "it refuses the operator's certificate, which has expired".to_owned())
             }
-            AlertDescription::UnknownCA => {
-                (BadCertificate, "it refuses the operator's certificate, which is of another authority".to_owned())
-            }
+            AlertDescription::UnknownCA => (
+                BadCertificate,
+                "it refuses the operator's certificate, which is of another authority".to_owned(),
+            ),
             _ => (
                 BadCertificate,
-                "it refuses the operator's certificate; see `operators` in the agent's configuration".to_owned(),
+                "it refuses the operator's certificate; see `operators` in the agent's configuration"
+                    .to_owned(),
             ),
         },
         TlsError::InvalidMessage(_) | TlsError::PeerMisbehaved(_) | TlsError::PeerIncompatible(_) => {

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags, open};
 use tenantry_planner::bundle::{FILE_LIMIT, SIZE_LIMIT, Sources};
 
 const DEPTH_LIMIT: usize = 16;
-/// `O_NOFOLLOW` on Linux: a symlink that was put in place of a file meanwhile is not followed.
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 
 /// Reads every file of the bundle.
 pub async fn read(base: PathBuf, name: String) -> Result<Sources, String> {
@@ -24,7 +23,8 @@ pub async fn read(base: PathBuf, name: String) -> Result<Sources, String> {
 pub async fn mark(base: PathBuf, name: String) -> String {
     let marking = tokio::task::spawn_blocking(move || match list(&base, &name) {
         Ok(files) => files.iter().fold(String::new(), |mut text, (path, (_, meta))| {
-            let _ = write!(text, "{path}:{}:{}:{}.{};", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+            let _ =
+                write!(text, "{path}:{}:{}:{}.{};", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
             text
         }),
         Err(problem) => problem,
@@ -38,9 +38,11 @@ fn read_now(base: &Path, name: &str) -> Result<Sources, String> {
     for (path, (file, _)) in list(base, name)? {
         let mut content = Vec::new();
         let left = SIZE_LIMIT + 1 - size;
-        let opened = fs::OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(&file);
-        opened
-            .and_then(|file| file.take(left as u64).read_to_end(&mut content))
+        // A symlink that was put in place of the file meanwhile is not followed.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        open(&file, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|file| fs::File::from(file).take(left as u64).read_to_end(&mut content))
             .map_err(|error| format!("{path} can't be read: {error}"))?;
         size += content.len();
         if size > SIZE_LIMIT {
@@ -72,13 +74,15 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Listed) -> Result
     if depth > DEPTH_LIMIT {
         return Err(format!("{prefix} lies deeper than {DEPTH_LIMIT} folders"));
     }
-    let entries = fs::read_dir(folder).map_err(|error| format!("folder {prefix:?} can't be read: {error}"))?;
+    let entries =
+        fs::read_dir(folder).map_err(|error| format!("folder {prefix:?} can't be read: {error}"))?;
     for entry in entries {
         let entry = entry.map_err(|error| format!("folder {prefix:?} can't be read: {error}"))?;
         let name = entry.file_name();
         let name = name.to_str().ok_or_else(|| format!("a file name in folder {prefix:?} is not UTF-8"))?;
         let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-        let meta = fs::symlink_metadata(entry.path()).map_err(|error| format!("{path} can't be read: {error}"))?;
+        let meta =
+            fs::symlink_metadata(entry.path()).map_err(|error| format!("{path} can't be read: {error}"))?;
         if meta.is_dir() {
             walk(&entry.path(), &path, depth + 1, files)?;
         } else if meta.is_file() {

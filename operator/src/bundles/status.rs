@@ -42,7 +42,7 @@ pub struct BundleStatus {
     pub metrics: Arc<Metrics>,
     /// Told when a bundle has other files than before.
     pub changed: Box<dyn Fn(&Key) + Send + Sync>,
-    /// The ConfigMaps that are watched, by bundle.
+    /// The `ConfigMap`s that are watched, by bundle.
     pub watched: Mutex<HashMap<Key, Watched>>,
 }
 
@@ -112,7 +112,10 @@ impl BundleStatus {
             // The object itself is read when it is needed: only that it changed matters here.
             let mut events = std::pin::pin!(watcher::watcher(maps, config).default_backoff());
             while let Some(event) = events.next().await {
-                if matches!(event, Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)) {
+                if matches!(
+                    event,
+                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)
+                ) {
                     queue.now(bundle.clone());
                 }
             }
@@ -132,7 +135,9 @@ impl BundleStatus {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         match api.patch_status(&bundle.name_any(), &parameters, &Patch::Apply(&body)).await {
             Ok(_) => self.metrics.wrote("templatebundle_status"),
-            Err(error) => tracing::warn!(bundle = %Key::of(bundle), "its status could not be written: {error}"),
+            Err(error) => {
+                tracing::warn!(bundle = %Key::of(bundle), "its status could not be written: {error}")
+            }
         }
     }
 }

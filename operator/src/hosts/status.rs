@@ -14,7 +14,7 @@ use tenantry_api::{ComposeHost, FIELD_MANAGER};
 use tenantry_protocol::HostInfo;
 use tokio_util::sync::CancellationToken;
 
-use super::Hosts;
+use super::{Hosts, owed};
 use crate::agents::AgentError;
 use crate::key::Key;
 use crate::metrics::Metrics;
@@ -69,7 +69,7 @@ impl HostStatus {
         };
         self.metrics.called("host", answer.as_ref().map_or_else(AgentError::category, |_| "ok"));
         if let (Ok(_), Ok(agent)) = (&answer, &route.agent) {
-            self.hosts.settle(key, agent).await;
+            owed::settle(&self.client, &self.metrics, &host, agent).await;
         }
         let old = host.status.clone().unwrap_or_default();
         let new = next_status(&old, &answer, host.metadata.generation.unwrap_or(0), now());
@@ -83,7 +83,8 @@ impl HostStatus {
     }
 
     async fn write(&self, host: &ComposeHost, status: &ComposeHostStatus) {
-        let api: Api<ComposeHost> = Api::namespaced(self.client.clone(), &host.namespace().unwrap_or_default());
+        let api: Api<ComposeHost> =
+            Api::namespaced(self.client.clone(), &host.namespace().unwrap_or_default());
         let body = json!({
             "apiVersion": ComposeHost::api_version(&()),
             "kind": ComposeHost::kind(&()),
@@ -115,13 +116,19 @@ fn next_status(
         Ok(info) => {
             take_info(&mut new, info, now);
             match info.problems.as_slice() {
-                [] => (Truth::True, false, "Answered", "The agent answers, and Docker and compose do, too.".to_owned()),
+                [] => (
+                    Truth::True,
+                    false,
+                    "Answered",
+                    "The agent answers, and Docker and compose do, too.".to_owned(),
+                ),
                 problems => (Truth::False, true, "HostFault", problems.join(" ")),
             }
         }
         Err(error) => {
             let text = error.to_string();
-            let message = format!("{}. It is asked again every {} s.", text.trim_end_matches('.'), ASK_EVERY.as_secs());
+            let message =
+                format!("{}. It is asked again every {} s.", text.trim_end_matches('.'), ASK_EVERY.as_secs());
             (Truth::Unknown, true, error.category(), message)
         }
     };

@@ -8,8 +8,8 @@ use tenantry_api::tenant_status::Phase;
 use tenantry_planner::decide::{Decision, Effect, Finalizer, Submission};
 use tenantry_planner::target::{Desired, OperateWith, Refusal};
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest, ResolveRequest,
-    TenantRef,
+    ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest,
+    ResolveRequest, TenantRef,
 };
 
 use super::Tenants;
@@ -17,6 +17,7 @@ use super::gather::Asked;
 use super::memory::News;
 use super::pass::{Ending, PassError, Turn};
 use crate::agents::{Agent, AgentError};
+use crate::hosts::owed;
 
 /// Contents up to this size are all sent; of more only those that differ on the host.
 const SEND_ALL_BELOW: usize = 256 * 1024;
@@ -64,7 +65,9 @@ impl Tenants {
                     Err(error) => Err(error),
                 }
             }
-            (Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }), Some(Err(error))) => Err(error),
+            (Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }), Some(Err(error))) => {
+                Err(error)
+            }
             _ => Ok(()),
         };
         result.err().map(|error| Ending::Decide(error.into()))
@@ -98,7 +101,8 @@ impl Tenants {
         if decision.finalizer == Finalizer::Abandon
             && let Some(tenant) = reference(turn)
         {
-            self.hosts.owe(&turn.key.beside(&turn.subject.host), tenant).await;
+            let host = turn.key.beside(&turn.subject.host);
+            owed::owe(&self.client, &self.metrics, &host, &tenant).await?;
         }
         self.events.publish(turn.tenant.as_ref(), "Delete", &decision.notes).await;
         self.remove_finalizer(turn).await?;
@@ -166,7 +170,8 @@ impl Tenants {
         self.with_memory(&turn.key, |memory| {
             memory.news = None;
             memory.follower = None;
-            let rests = matches!(decision.status.phase, Some(Phase::Ready | Phase::Degraded | Phase::Suspended));
+            let rests =
+                matches!(decision.status.phase, Some(Phase::Ready | Phase::Degraded | Phase::Suspended));
             if let Some(prepared) = memory.prepared.as_mut().filter(|_| rests) {
                 prepared.contents = None;
             }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
-use tenantry_api::names::OperationId;
 use tenantry_api::Tenant;
+use tenantry_api::names::OperationId;
 use tenantry_planner::bundle::Bundle;
 use tenantry_planner::decide::{Answer, Unreached};
 use tenantry_planner::render::{TIME_LIMIT, render};
 use tenantry_planner::target::{Desired, Intent, Refusal, RefusalReason};
 use tenantry_protocol::{
-    ApiError, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse, OperationState, OperationStatus,
+    ApiError, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse, OperationState,
+    OperationStatus,
 };
 
 use super::Tenants;
@@ -29,6 +30,8 @@ pub(super) struct Wanted {
 }
 
 /// What the agent said.
+// The planner's `Answer` with its contents owned; named alike.
+#[allow(clippy::enum_variant_names)]
 pub(super) enum Asked {
     NotAsked,
     Unreached(Unreached, String),
@@ -71,7 +74,10 @@ impl Tenants {
         let desired = match &route {
             None => Err(Refusal::new(
                 RefusalReason::HostMissing,
-                format!("spec.host: there is no ComposeHost {} in namespace {}.", tenant.spec.host, key.namespace),
+                format!(
+                    "spec.host: there is no ComposeHost {} in namespace {}.",
+                    tenant.spec.host, key.namespace
+                ),
             )),
             Some(route) => match self.duplicate(tenant, route) {
                 Some(refusal) => Err(refusal),
@@ -89,7 +95,9 @@ impl Tenants {
             None => None,
         };
         let of = (tenant.uid().unwrap_or_default(), tenant.metadata.generation.unwrap_or(0), digest);
-        if let Some(known) = self.with_memory(key, |memory| memory.prepared.clone()).filter(|known| known.of == of) {
+        if let Some(known) =
+            self.with_memory(key, |memory| memory.prepared.clone()).filter(|known| known.of == of)
+        {
             return known;
         }
         let (desired, contents) = match build(tenant, bundle).await {
@@ -124,7 +132,8 @@ impl Tenants {
         let age = |one: &Tenant| (one.metadata.creation_timestamp.clone().map(|time| time.0), Key::of(one));
         let (own, own_uid) = (age(tenant), tenant.uid());
         let rival = self.stores.tenants.find(|other| {
-            let same_place = other.spec.project == tenant.spec.project || other.spec.directory == tenant.spec.directory;
+            let same_place =
+                other.spec.project == tenant.spec.project || other.spec.directory == tenant.spec.directory;
             same_place
                 && other.uid() != own_uid
                 && age(other) < own
@@ -202,13 +211,15 @@ impl Tenants {
                 };
                 Asked::Followed(status, observation)
             }
-            Err(AgentError::Refused(error)) if error.code == ErrorCode::NotFound => match &turn.wanted.desired {
-                Ok(desired) => match self.observe(turn, agent, desired).await {
-                    Ok(observation) => Asked::Unknown(observation),
-                    Err(error) => error.into(),
-                },
-                Err(_) => Asked::NotBegun(error),
-            },
+            Err(AgentError::Refused(error)) if error.code == ErrorCode::NotFound => {
+                match &turn.wanted.desired {
+                    Ok(desired) => match self.observe(turn, agent, desired).await {
+                        Ok(observation) => Asked::Unknown(observation),
+                        Err(error) => error.into(),
+                    },
+                    Err(_) => Asked::NotBegun(error),
+                }
+            }
             Err(error) => error.into(),
         }
     }
@@ -249,7 +260,11 @@ impl Tenants {
         }
     }
 
-    async fn observed(&self, agent: &Arc<dyn Agent>, request: &ObserveRequest) -> Result<ObserveResponse, AgentError> {
+    async fn observed(
+        &self,
+        agent: &Arc<dyn Agent>,
+        request: &ObserveRequest,
+    ) -> Result<ObserveResponse, AgentError> {
         let answer = agent.observe(request).await;
         self.count("observe", &answer);
         answer

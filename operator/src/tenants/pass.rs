@@ -96,7 +96,12 @@ impl Tenants {
         Err(PassError::Contended)
     }
 
-    async fn turn(self: &Arc<Self>, key: &Key, tenant: Arc<Tenant>, fresh: bool) -> Result<TurnEnd, PassError> {
+    async fn turn(
+        self: &Arc<Self>,
+        key: &Key,
+        tenant: Arc<Tenant>,
+        fresh: bool,
+    ) -> Result<TurnEnd, PassError> {
         let wanted = self.want(&tenant).await;
         let subject = subject(&tenant);
         let mut turn = Turn { key: key.clone(), tenant, fresh, subject, wanted };
@@ -137,7 +142,9 @@ impl Tenants {
         let watched = self.stores.tenants.get(&key.reference());
         let written = self.with_memory(key, |memory| memory.written.clone());
         match (watched, written) {
-            (Some(watched), Some(written)) if watched.uid() == written.uid() && version(&written) > version(&watched) => {
+            (Some(watched), Some(written))
+                if watched.uid() == written.uid() && version(&written) > version(&watched) =>
+            {
                 Some(written)
             }
             (watched, _) => {

@@ -16,7 +16,11 @@ use super::pass::{PassError, Turn, subject};
 
 impl Tenants {
     /// Writes what is new. Returns how long progress alone waits until it may be written.
-    pub(super) async fn record(&self, turn: &mut Turn, decision: &Decision) -> Result<Option<Duration>, PassError> {
+    pub(super) async fn record(
+        &self,
+        turn: &mut Turn,
+        decision: &Decision,
+    ) -> Result<Option<Duration>, PassError> {
         if decision.finalizer == Finalizer::Add {
             self.add_finalizer(turn).await?;
         }
@@ -87,7 +91,8 @@ impl Tenants {
     }
 
     pub(super) async fn remove_finalizer(&self, turn: &mut Turn) -> Result<(), PassError> {
-        let kept: Vec<String> = turn.tenant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+        let kept: Vec<String> =
+            turn.tenant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
         match self.write_finalizers(turn, &kept).await {
             Err(PassError::Api(error)) if is_gone(&error) => Ok(()),
             other => other,
@@ -98,7 +103,8 @@ impl Tenants {
         let body = json!({
             "metadata": { "resourceVersion": turn.tenant.resource_version(), "finalizers": finalizers }
         });
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let written = self.api(turn).patch(&turn.key.name, &parameters, &Patch::Merge(&body)).await?;
         self.metrics.wrote("tenant_finalizer");
         self.take(turn, written);

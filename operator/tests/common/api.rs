@@ -29,20 +29,31 @@ impl ApiServer {
             PathBuf::from,
         );
         if !program.is_file() {
-            bail!("{} is missing: `cargo xtask setup` builds it, or set TENANTRY_STANDALONE", program.display());
+            bail!(
+                "{} is missing: `cargo xtask setup` builds it, or set TENANTRY_STANDALONE",
+                program.display()
+            );
         }
         let data = tempfile::tempdir()?;
         let directory = data.path().join("data");
         let mut child = Command::new(&program)
-            .args(["--data-dir", &directory.to_string_lossy(), "--listen", "127.0.0.1:0", "--exit-on-stdin-close"])
+            .args([
+                "--data-dir",
+                &directory.to_string_lossy(),
+                "--listen",
+                "127.0.0.1:0",
+                "--exit-on-stdin-close",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no standard output")?).read_line(&mut line)?;
-        let ready: serde_json::Value = serde_json::from_str(&line).context("the control plane did not get ready")?;
-        let kubeconfig = PathBuf::from(ready["kubeconfig"].as_str().context("no kubeconfig in the ready line")?);
+        let ready: serde_json::Value =
+            serde_json::from_str(&line).context("the control plane did not get ready")?;
+        let kubeconfig =
+            PathBuf::from(ready["kubeconfig"].as_str().context("no kubeconfig in the ready line")?);
         let server = Self { child, kubeconfig, _data: data };
         server.apply_resources().await?;
         Ok(server)
@@ -57,8 +68,9 @@ impl ApiServer {
     pub async fn namespace(&self) -> Result<String> {
         let namespaces: Api<Namespace> = Api::all(self.client().await?);
         let metadata = ObjectMeta { generate_name: Some("operator-".to_owned()), ..ObjectMeta::default() };
-        let made =
-            namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await?;
+        let made = namespaces
+            .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
+            .await?;
         made.metadata.name.context("the namespace has no name")
     }
 

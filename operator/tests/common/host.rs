@@ -12,10 +12,10 @@ use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
     ApiError, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvManifest, EnvObservation,
-    ErrorCode, Failure, FailureCategory, FileObservation, FileState, Health, HostInfo, ImageRun, MountFreshness,
-    Observation, ObserveRequest, ObserveResponse, OperateRequest, OperationPhase, OperationState, OperationStatus,
-    PhaseRecord, ReleaseRequest, ResolveRequest, ResolveResponse, RunImage, ServiceHealth, ServiceObservation,
-    ServiceState, StepState,
+    ErrorCode, Failure, FailureCategory, FileObservation, FileState, Health, HostInfo, ImageRun,
+    MountFreshness, Observation, ObserveRequest, ObserveResponse, OperateRequest, OperationPhase,
+    OperationState, OperationStatus, PhaseRecord, ReleaseRequest, ResolveRequest, ResolveResponse, RunImage,
+    ServiceHealth, ServiceObservation, ServiceState, StepState,
 };
 use tokio::sync::Notify;
 
@@ -74,7 +74,11 @@ impl Host {
         result
     }
 
-    fn call<T>(&self, name: &'static str, with: impl FnOnce(&mut State) -> Result<T, AgentError>) -> Result<T, AgentError> {
+    fn call<T>(
+        &self,
+        name: &'static str,
+        with: impl FnOnce(&mut State) -> Result<T, AgentError>,
+    ) -> Result<T, AgentError> {
         self.change(|state| {
             *state.calls.entry(name).or_default() += 1;
             if state.gone {
@@ -86,7 +90,10 @@ impl Host {
 }
 
 fn lost() -> AgentError {
-    AgentError::Unreached { why: Unreached::NoAnswer, text: "agent n5 does not answer: connection refused".to_owned() }
+    AgentError::Unreached {
+        why: Unreached::NoAnswer,
+        text: "agent n5 does not answer: connection refused".to_owned(),
+    }
 }
 
 fn refuse(code: ErrorCode, message: &str) -> AgentError {
@@ -180,7 +187,10 @@ impl Agent for Host {
                     return self.call("operation", |_| Err(lost()));
                 }
                 match found {
-                    None => return self.call("operation", |_| Err(refuse(ErrorCode::NotFound, "no such operation"))),
+                    None => {
+                        return self
+                            .call("operation", |_| Err(refuse(ErrorCode::NotFound, "no such operation")));
+                    }
                     Some(status) if status.seq > after || tokio::time::Instant::now() >= deadline => {
                         return self.call("operation", |_| Ok(status));
                     }
@@ -194,7 +204,11 @@ impl Agent for Host {
     }
 }
 
-fn operate(state: &mut State, id: &OperationId, request: &OperateRequest) -> Result<OperationStatus, AgentError> {
+fn operate(
+    state: &mut State,
+    id: &OperationId,
+    request: &OperateRequest,
+) -> Result<OperationStatus, AgentError> {
     if state.lose_requests > 0 {
         state.lose_requests -= 1;
         return Err(lost());

@@ -52,7 +52,8 @@ impl Pass<'_> {
         let mut moved = false;
         for found in &answer.references {
             let before = deployed.images.iter().find(|image| image.reference == found.reference);
-            let before = before.and_then(|image| image.repo_digest.clone()).map(|digest| plain_digest(&digest));
+            let before =
+                before.and_then(|image| image.repo_digest.clone()).map(|digest| plain_digest(&digest));
             let now = found.digest.as_deref().map(plain_digest);
             if let (Some(before), Some(now)) = (&before, &now) {
                 moved |= before != now;

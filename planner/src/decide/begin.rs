@@ -57,7 +57,8 @@ impl Pass<'_> {
     fn submit(&mut self, desired: &Desired, target: &str, approach: Approach, epoch: u64) {
         let name = format!("{}-{epoch}", self.facts.subject.uid.split('-').next().unwrap_or("tenant"));
         let (Ok(id), Ok(stored_epoch)) = (OperationId::parse(name), i64::try_from(epoch)) else {
-            let message = "The host or status names an epoch that is too high to go on from; see the agent's records.";
+            let message =
+                "The host or status names an epoch that is too high to go on from; see the agent's records.";
             return self.refuse(&Refusal::new(RefusalReason::RequestRefused, message));
         };
         let attempt = match &self.next.upgrade {
@@ -103,7 +104,8 @@ impl Pass<'_> {
 
     /// One above everything that status or the host has seen.
     pub(super) fn next_epoch(&self, observation: &Observation) -> u64 {
-        let known = self.next.upgrade.as_ref().and_then(|upgrade| u64::try_from(upgrade.epoch).ok()).unwrap_or(0);
+        let known =
+            self.next.upgrade.as_ref().and_then(|upgrade| u64::try_from(upgrade.epoch).ok()).unwrap_or(0);
         known.max(observation.epoch).saturating_add(1)
     }
 
@@ -133,15 +135,25 @@ impl Pass<'_> {
             ),
             Outcome::RolledBack => (
                 Phase::RolledBack,
-                format!("{wanted} failed and was rolled back, {running}: {} {after}", full_stop(&blocked.reason)),
+                format!(
+                    "{wanted} failed and was rolled back, {running}: {} {after}",
+                    full_stop(&blocked.reason)
+                ),
             ),
             Outcome::Held => (
                 Phase::Held,
-                format!("{wanted} failed and was left running on purpose: {} {after}", full_stop(&blocked.reason)),
+                format!(
+                    "{wanted} failed and was left running on purpose: {} {after}",
+                    full_stop(&blocked.reason)
+                ),
             ),
             Outcome::RollbackFailed => (
                 Phase::RollbackFailed,
-                format!("{} failed, and so did its rollback: {} {after}", blocked.image_tag, full_stop(&blocked.reason)),
+                format!(
+                    "{} failed, and so did its rollback: {} {after}",
+                    blocked.image_tag,
+                    full_stop(&blocked.reason)
+                ),
             ),
         };
         self.settle(Verdict::of(phase, message));
@@ -216,7 +228,8 @@ fn project_is_usable(desired: &Desired, observation: &Observation) -> Result<(),
         return Err(Refusal::new(RefusalReason::ProjectMissing, message));
     }
     if let Some(problem) = &observation.compose_problem {
-        let message = format!("The compose files in {} can't be read: {}", place.directory, full_stop(problem));
+        let message =
+            format!("The compose files in {} can't be read: {}", place.directory, full_stop(problem));
         return Err(Refusal::new(RefusalReason::ComposeInvalid, message));
     }
     if observation.compose.is_none() {
@@ -238,7 +251,8 @@ fn blocked_files(observation: &Observation) -> Result<(), Refusal> {
     if shown.is_empty() {
         return Ok(());
     }
-    let message = format!("Where managed files go is something else: {}. Move it away first.", listed(&shown, SHOWN));
+    let message =
+        format!("Where managed files go is something else: {}. Move it away first.", listed(&shown, SHOWN));
     Err(Refusal::new(RefusalReason::PathRefused, message))
 }
 

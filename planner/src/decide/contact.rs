@@ -27,7 +27,8 @@ impl Pass<'_> {
 
     /// Ends the pass where the host carries out an operation of this Tenant that status does not know.
     pub(super) fn strange_operation(&mut self, observation: &Observation) -> bool {
-        let Some(operation) = observation.operation.as_ref().filter(|operation| operation.outcome.is_none()) else {
+        let Some(operation) = observation.operation.as_ref().filter(|operation| operation.outcome.is_none())
+        else {
             return false;
         };
         let message = format!(

@@ -7,12 +7,12 @@ use tenantry_api::conditions::{bounded, whole_seconds};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{
-    BlockedTarget, ComposeInUse, Deployed, DeployedImage, FileCounts, HISTORY_LIMIT, HistoryEntry, Outcome, Phase,
-    PhaseState, PhaseStatus, PlanSummary, Recreate, UpgradeStatus,
+    BlockedTarget, ComposeInUse, Deployed, DeployedImage, FileCounts, HISTORY_LIMIT, HistoryEntry, Outcome,
+    Phase, PhaseState, PhaseStatus, PlanSummary, Recreate, UpgradeStatus,
 };
 use tenantry_protocol::{
-    ApiError, ComposeUse, ErrorCode, Failure, OperationPhase, OperationState, OperationStatus, PlanReport, Progress,
-    RunImage, StepState,
+    ApiError, ComposeUse, ErrorCode, Failure, OperationPhase, OperationState, OperationStatus, PlanReport,
+    Progress, RunImage, StepState,
 };
 
 use super::begin::full_stop;
@@ -68,7 +68,10 @@ impl Pass<'_> {
                 self.requeue = Duration::from_secs(5);
             }
             ErrorCode::HostFault => self.unreached(Unreached::HostFault, &error.to_string()),
-            ErrorCode::Invalid | ErrorCode::PolicyRefused | ErrorCode::NotFound | ErrorCode::ClaimedByOther => {
+            ErrorCode::Invalid
+            | ErrorCode::PolicyRefused
+            | ErrorCode::NotFound
+            | ErrorCode::ClaimedByOther => {
                 let reason = format!("The agent refuses it: {}", full_stop(&error.to_string()));
                 self.forget_unbegun(&reason);
                 self.end(Outcome::Aborted, &reason, "RequestRefused");
@@ -113,7 +116,8 @@ impl Pass<'_> {
             Some(_) => format!("Applying {} anew", upgrade.to),
             None => format!("Installing {}", upgrade.to),
         };
-        let doing = doing(phase, operation.progress.as_ref(), failure_so_far(operation));
+        let first = upgrade.from.is_none();
+        let doing = doing(phase, operation.progress.as_ref(), failure_so_far(operation), first);
         let waits = self.waiting(upgrade).map(|waits| format!(" {waits}")).unwrap_or_default();
         let message = format!("{what}: {doing}.{waits}");
         self.settle(Verdict::of(phase, message));
@@ -318,7 +322,8 @@ fn failure_so_far(operation: &OperationStatus) -> Option<&str> {
     failed.message.as_deref()
 }
 
-fn doing(phase: Phase, progress: Option<&Progress>, failure: Option<&str>) -> String {
+fn doing(phase: Phase, progress: Option<&Progress>, failure: Option<&str>, first: bool) -> String {
+    let restoring = if first { "taking the installation back" } else { "restoring the previous release" };
     match (phase, progress, failure) {
         (Phase::Pulling, Some(progress), _) => pulling(progress),
         (Phase::Pulling, None, _) => "pulling images".to_owned(),
@@ -326,9 +331,9 @@ fn doing(phase: Phase, progress: Option<&Progress>, failure: Option<&str>) -> St
         (Phase::Starting, _, _) => "starting what changed".to_owned(),
         (Phase::Verifying, _, _) => "watching the services".to_owned(),
         (Phase::RollingBack, _, Some(failure)) => {
-            format!("restoring the previous release, for {}", sentence(failure))
+            format!("{restoring}, because this failed: {}", sentence(failure))
         }
-        (Phase::RollingBack, _, None) => "restoring the previous release".to_owned(),
+        (Phase::RollingBack, _, None) => restoring.to_owned(),
         _ => "checking the host".to_owned(),
     }
 }
@@ -348,7 +353,10 @@ fn megabytes(bytes: u64) -> String {
 fn left_behind(operation: &OperationStatus) -> String {
     let mut said = Vec::new();
     if !operation.left_running.is_empty() {
-        said.push(format!("No longer in the release, left running: {}.", super::listed(&operation.left_running, 8)));
+        said.push(format!(
+            "No longer in the release, left running: {}.",
+            super::listed(&operation.left_running, 8)
+        ));
     }
     if !operation.left_files.is_empty() {
         let files = super::listed(&operation.left_files, 8);

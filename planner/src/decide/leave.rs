@@ -19,7 +19,9 @@ impl Pass<'_> {
         if self.in_flight().is_some() {
             match self.facts.answer {
                 // Never begun: there is nothing to wait for.
-                Answer::Unknown(_) => self.forget_unbegun("The Tenant was deleted before this reached the agent."),
+                Answer::Unknown(_) => {
+                    self.forget_unbegun("The Tenant was deleted before this reached the agent.")
+                }
                 _ => self.fly(),
             }
         }

@@ -38,7 +38,8 @@ pub(super) fn between(old: &TenantStatus, new: &TenantStatus, subject: &Subject)
         notes.push(note);
     }
     if old.deployed.is_none() && new.deployed.is_some() && new.upgrade == old.upgrade {
-        let text = format!("What is on host {} is the target already; it was taken over unchanged.", subject.host);
+        let text =
+            format!("What is on host {} is the target already; it was taken over unchanged.", subject.host);
         notes.push(note(NoteKind::Normal, "Adopted", &text));
     }
     if let Some(drift) = drift(old, new) {
@@ -73,7 +74,9 @@ fn phase(old: &TenantStatus, new: &TenantStatus) -> Option<Note> {
     }
     let message = find(&new.conditions, READY).map(|ready| ready.message.clone()).unwrap_or_default();
     let kind = match phase {
-        Phase::Pending | Phase::Aborted | Phase::RolledBack | Phase::Held | Phase::RollbackFailed => return None,
+        Phase::Pending | Phase::Aborted | Phase::RolledBack | Phase::Held | Phase::RollbackFailed => {
+            return None;
+        }
         Phase::Ready if newly_ended(old, new) => return None,
         Phase::Planning
         | Phase::Pulling
@@ -103,7 +106,8 @@ fn newly_ended(old: &TenantStatus, new: &TenantStatus) -> bool {
 
 fn drift(old: &TenantStatus, new: &TenantStatus) -> Option<Note> {
     let drifted = |status: &TenantStatus| {
-        find(&status.conditions, DRIFTED).map(|condition| (Truth::parse(&condition.status), condition.message.clone()))
+        find(&status.conditions, DRIFTED)
+            .map(|condition| (Truth::parse(&condition.status), condition.message.clone()))
     };
     match (drifted(old), drifted(new)) {
         (Some((Truth::True, _)), Some((Truth::True, _))) => None,

@@ -1,5 +1,6 @@
 //! At the target: whether the host still is as it was deployed, and whether it is well.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -26,13 +27,16 @@ impl Pass<'_> {
             let since = self.unready_since();
             self.next.healthy_since = None;
             let shown = listed(&problems, SHOWN);
-            let message = format!("{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself.");
+            let message = format!(
+                "{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself."
+            );
             self.settle(Verdict::of(Phase::Degraded, message));
             self.requeue = LOOK_AGAIN;
             return;
         }
         if let Some(left) = self.not_stable_yet(observation) {
-            let message = format!("{tag} is deployed; every service is healthy again and is watched for a while.");
+            let message =
+                format!("{tag} is deployed; every service is healthy again and is watched for a while.");
             self.settle(Verdict::of(Phase::Degraded, message));
             self.requeue = left;
             return;
@@ -42,7 +46,8 @@ impl Pass<'_> {
 
     fn unready_since(&self) -> jiff::Timestamp {
         let degraded = self.facts.status.phase == Some(Phase::Degraded);
-        let since = find(&self.next.conditions, READY).filter(|_| degraded).map(|one| one.last_transition_time.0);
+        let since =
+            find(&self.next.conditions, READY).filter(|_| degraded).map(|one| one.last_transition_time.0);
         whole_seconds(since.unwrap_or(self.facts.now))
     }
 
@@ -57,16 +62,21 @@ impl Pass<'_> {
         };
         let now = whole_seconds(self.facts.now);
         let known = self.next.healthy_since.as_ref().map_or(now, |since| since.0);
-        let started = observation.services.iter().filter(|one| !one.one_shot).filter_map(|one| one.started_at);
+        let started =
+            observation.services.iter().filter(|one| !one.one_shot).filter_map(|one| one.started_at);
         let since = started.filter(|at| *at <= now).fold(known, |latest, at| latest.max(whole_seconds(at)));
         self.next.healthy_since = Some(Time(since));
         let healthy = Duration::from_secs(u64::try_from(now.as_second() - since.as_second()).unwrap_or(0));
-        stable.checked_sub(healthy).filter(|left| !left.is_zero()).map(|left| left.max(Duration::from_secs(1)))
+        stable
+            .checked_sub(healthy)
+            .filter(|left| !left.is_zero())
+            .map(|left| left.max(Duration::from_secs(1)))
     }
 
     /// What keeps the services from being well, a clause each.
     fn problems(&self, observation: &Observation) -> Vec<String> {
-        let mut problems: Vec<String> = observation.health.problems.iter().map(|text| sentence(text)).collect();
+        let mut problems: Vec<String> =
+            observation.health.problems.iter().map(|text| sentence(text.as_str())).collect();
         if let Some(problem) = &observation.compose_problem {
             problems.push(format!("the compose files can't be read: {}", sentence(problem)));
         }
@@ -88,7 +98,8 @@ impl Pass<'_> {
             return self.condition(DRIFTED, Truth::False, "AsDeployed", message);
         }
         let shown = listed(&differences, SHOWN);
-        let message = format!("The host differs from what was deployed: {shown}. Nothing is repaired by itself.");
+        let message =
+            format!("The host differs from what was deployed: {shown}. Nothing is repaired by itself.");
         self.condition(DRIFTED, Truth::True, "Differs", &message);
     }
 
@@ -175,7 +186,7 @@ fn ready_message(tag: &str, observation: &Observation) -> String {
     };
     let mut add = |intro: &str, names: &[String]| {
         if !names.is_empty() {
-            message.push_str(&format!(" {intro}: {}.", listed(names, SHOWN)));
+            let _ = write!(message, " {intro}: {}.", listed(names, SHOWN));
         }
     };
     add("Without a healthcheck, so known only to run", &observation.health.without_healthcheck);

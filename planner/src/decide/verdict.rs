@@ -81,7 +81,8 @@ impl Pass<'_> {
         self.next.phase = Some(phase);
         self.next.observed_generation = Some(self.facts.subject.generation);
         let ready = ready.unwrap_or_else(|| {
-            find(&self.next.conditions, READY).map_or(Truth::Unknown, |condition| Truth::parse(&condition.status))
+            find(&self.next.conditions, READY)
+                .map_or(Truth::Unknown, |condition| Truth::parse(&condition.status))
         });
         let told = |yes: bool| if yes { message.clone() } else { String::new() };
         self.condition(READY, ready, &reason, &message);

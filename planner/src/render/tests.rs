@@ -40,13 +40,17 @@ fn a_template_sees_what_is_documented() {
 
 #[test]
 fn nothing_is_escaped_and_every_byte_is_kept() {
-    let text = render_text("a: \"{{ values.x }}\"\r\n{% for i in [1, 2] -%}\n {{ i }}{% endfor %}\n", json!({"x": "<&'\""}));
+    let text = render_text(
+        "a: \"{{ values.x }}\"\r\n{% for i in [1, 2] -%}\n {{ i }}{% endfor %}\n",
+        json!({"x": "<&'\""}),
+    );
     assert_eq!(text.unwrap(), "a: \"<&'\"\"\r\n12\n");
 }
 
 #[test]
 fn other_files_are_copied_byte_for_byte() {
-    let files = render_files(&[("a.conf", "{{ undefined }} {% for"), ("b.tera", "x")], json!({}), TIME_LIMIT).unwrap();
+    let files = render_files(&[("a.conf", "{{ undefined }} {% for"), ("b.tera", "x")], json!({}), TIME_LIMIT)
+        .unwrap();
     assert_eq!(files, ["{{ undefined }} {% for", "x"]);
 }
 
@@ -54,7 +58,8 @@ fn other_files_are_copied_byte_for_byte() {
 fn one_template_may_include_another_of_its_bundle_and_nothing_else() {
     let include = |name: &str| format!("{{% include \"{name}\" %}}");
     let inside = include("b.tera");
-    let files = render_files(&[("a.tera", &inside), ("b.tera", "b of {{ imageTag }}")], json!({}), TIME_LIMIT);
+    let files =
+        render_files(&[("a.tera", &inside), ("b.tera", "b of {{ imageTag }}")], json!({}), TIME_LIMIT);
     assert_eq!(files.unwrap()[0], "b of v2");
     for outside in ["/etc/passwd", "../secret", "bundle.yaml"] {
         let refusal = render_text(&include(outside), json!({})).unwrap_err();
@@ -81,13 +86,17 @@ fn a_template_that_fails_says_where_and_why(#[case] template: &str, #[case] name
 
 #[test]
 fn an_optional_value_can_be_asked_for() {
-    let text = render_text("{% if values.tls %}a{% else %}b{% endif %}{{ values.port | default(value=80) }}", json!({}));
+    let text = render_text(
+        "{% if values.tls %}a{% else %}b{% endif %}{{ values.port | default(value=80) }}",
+        json!({}),
+    );
     assert_eq!(text.unwrap(), "b80");
 }
 
 #[test]
 fn p15_output_without_end_ends() {
-    let loops = "{% for a in range(end=10000) %}{% for b in range(end=10000) %}0123456789{% endfor %}{% endfor %}";
+    let loops =
+        "{% for a in range(end=10000) %}{% for b in range(end=10000) %}0123456789{% endfor %}{% endfor %}";
     let refusal = render_text(loops, json!({})).unwrap_err();
     assert!(refusal.message.contains("1 MiB"), "{}", refusal.message);
 }

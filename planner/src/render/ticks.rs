@@ -19,8 +19,8 @@ pub fn insert(template: &str) -> String {
         rest = after;
         match keyword(piece) {
             // The tag's own trimming of what follows is handed on to the call.
-            "for" if piece.ends_with("-%}") => out.push_str(&format!("{{{{ {NAME}() -}}}}")),
-            "for" => out.push_str(&format!("{{{{ {NAME}() }}}}")),
+            "for" if piece.ends_with("-%}") => out.extend(["{{ ", NAME, "() -}}"]),
+            "for" => out.extend(["{{ ", NAME, "() }}"]),
             "raw" => {
                 let length = raw_length(rest);
                 out.push_str(&rest[..length]);
@@ -52,10 +52,9 @@ fn tag_length(text: &str) -> usize {
             Some(_) if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if matches!(c, '"' | '\'' | '`') => quote = Some(c),
             None if text[at..].starts_with("%}") => return at + 2,
-            None => {}
+            Some(_) | None => {}
         }
     }
     text.len()

@@ -89,7 +89,10 @@ fn an_upgrade_that_succeeded_is_ready_also_when_the_host_is_gone_right_after() {
 #[case(Outcome::RolledBack, Phase::RolledBack)]
 #[case(Outcome::Held, Phase::Held)]
 #[case(Outcome::RollbackFailed, Phase::RollbackFailed)]
-fn p4_a_target_that_failed_is_blocked_until_something_changes(#[case] outcome: Outcome, #[case] phase: Phase) {
+fn p4_a_target_that_failed_is_blocked_until_something_changes(
+    #[case] outcome: Outcome,
+    #[case] phase: Phase,
+) {
     let mut world = under_way();
     let status = ended(&world, outcome);
     let decision = world.decide(Answer::Followed(&status, Some(&running())));

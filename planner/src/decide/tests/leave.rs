@@ -66,7 +66,8 @@ fn an_orphan_goes_at_once() {
 #[test]
 fn a_busy_host_is_asked_again_before_the_tenant_goes() {
     let mut world = deleted(World::deployed("v1"));
-    let busy = ApiError { code: ErrorCode::Busy, field: None, message: "an operation is in flight".to_owned() };
+    let busy =
+        ApiError { code: ErrorCode::Busy, field: None, message: "an operation is in flight".to_owned() };
     assert_eq!(world.decide(Answer::Refused(&busy)).finalizer, Finalizer::Keep);
     let other = ApiError { code: ErrorCode::ClaimedByOther, field: None, message: "not yours".to_owned() };
     assert_eq!(world.decide(Answer::Refused(&other)).finalizer, Finalizer::Remove);

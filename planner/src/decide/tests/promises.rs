@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, find};
 use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::{ApiError, ClaimState, ErrorCode, FileState, Observation, OperationPhase as P, ResolveResponse, ResolvedReference};
+use tenantry_protocol::{
+    ApiError, ClaimState, ErrorCode, FileState, Observation, OperationPhase as P, ResolveResponse,
+    ResolvedReference,
+};
 
 /// One thing that can happen to a Tenant.
 #[derive(Clone, Debug)]

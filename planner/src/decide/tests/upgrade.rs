@@ -120,7 +120,8 @@ fn what_the_host_forbids_is_refused_before_anything_is_begun(
 fn a_refusal_is_said_once_and_ends_when_its_cause_does() {
     let mut world = World::deployed("v1");
     let good = world.desired.clone();
-    world.desired = Err(Refusal::new(RefusalReason::BundleMissing, "spec.bundle: there is no TemplateBundle x."));
+    world.desired =
+        Err(Refusal::new(RefusalReason::BundleMissing, "spec.bundle: there is no TemplateBundle x."));
     let first = world.decide(Answer::NotAsked);
     assert_eq!((world.reason(), first.notes.len()), ("BundleMissing", 1));
     let second = world.decide(Answer::NotAsked);
@@ -135,13 +136,15 @@ fn an_unreachable_host_is_unknown_since_when_and_why() {
     let mut world = World::deployed("v1");
     world.decide(Answer::Seen(&running()));
     world.now += 60;
-    let first = world.decide(Answer::Unreached(Unreached::NoAnswer, "agent n5 at 10.0.0.5:7443: connection refused"));
+    let first =
+        world.decide(Answer::Unreached(Unreached::NoAnswer, "agent n5 at 10.0.0.5:7443: connection refused"));
     assert_eq!((world.phase(), world.truths()), (Phase::HostUnreachable, ["Unknown", "True", "False"]));
     assert!(world.message().contains("connection refused"));
     assert!(world.message().contains("since 2027-01-15T08:01:00Z"), "{}", world.message());
     let said = world.status.clone();
     world.now += 600;
-    let later = world.decide(Answer::Unreached(Unreached::NoAnswer, "agent n5 at 10.0.0.5:7443: connection refused"));
+    let later =
+        world.decide(Answer::Unreached(Unreached::NoAnswer, "agent n5 at 10.0.0.5:7443: connection refused"));
     assert_eq!(world.status, said, "an outage is written once");
     assert!(first.requeue < later.requeue);
     world.decide(Answer::Seen(&running()));
@@ -175,7 +178,8 @@ fn a_host_that_has_seen_a_higher_epoch_gets_a_higher_one() {
     let mut world = World::deployed("v1");
     world.want("v2");
     world.decide(Answer::Seen(&running()));
-    let stale = ApiError { code: ErrorCode::StaleEpoch, field: None, message: "epoch 1 is below 5".to_owned() };
+    let stale =
+        ApiError { code: ErrorCode::StaleEpoch, field: None, message: "epoch 1 is below 5".to_owned() };
     let decision = world.decide(Answer::NotBegun(&stale));
     assert!(decision.requeue.is_zero() && decision.effect.is_none());
     let observation = Observation { epoch: 5, ..running() };

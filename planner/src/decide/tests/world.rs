@@ -7,9 +7,10 @@ use tenantry_api::conditions::{READY, RECONCILING, STALLED, find};
 use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256};
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Outcome, Phase, TenantStatus};
 use tenantry_protocol::{
-    ClaimState, ComposeUse, EnvKeyState, EnvObservation, Failure, FailureCategory, FileManifest, FileObservation,
-    FileState, Health, ImageRun, MountFreshness, Observation, OperationPhase, OperationState, OperationStatus,
-    PhaseRecord, ResolveResponse, RunImage, ServiceHealth, ServiceObservation, ServiceState, StepState,
+    ClaimState, ComposeUse, EnvKeyState, EnvObservation, Failure, FailureCategory, FileManifest,
+    FileObservation, FileState, Health, ImageRun, MountFreshness, Observation, OperationPhase,
+    OperationState, OperationStatus, PhaseRecord, ResolveResponse, RunImage, ServiceHealth,
+    ServiceObservation, ServiceState, StepState,
 };
 
 use crate::decide::{Answer, Decision, Facts, Subject, decide};
