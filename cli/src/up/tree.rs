@@ -74,10 +74,9 @@ impl Tree {
         let agent = self.agent_program();
         self.agent = Some(self.child(agent)?);
         if let Some(program) = self.control_plane_program() {
-            let mut child = self.child(program)?;
-            let ready = child.ready().await;
-            self.control_plane = Some(child);
-            ready?;
+            // Kept before it is waited for: Ctrl-C ends the wait, and then the program.
+            self.control_plane = Some(self.child(program)?);
+            of(&mut self.control_plane)?.ready().await?;
         }
         let cluster = Cluster::connect(&self.kubeconfig(), &self.up.namespace).await?;
         cluster.prepare().await?;
