@@ -20,7 +20,7 @@ func fillDisk() {
 
 func TestAFullDiskEndsWithASentence(t *testing.T) {
 	p := start(t, "full-disk")
-	if status := p.endsWithin(t, 5*time.Second); status != 1 {
+	if status := p.endsWithin(t, 10*time.Second); status != 1 {
 		t.Errorf("status %d", status)
 	}
 	want := "tenantry-standalone: The disk that holds the data directory is full, so nothing more can be stored. Free some space and start again: nothing that was acknowledged is lost.\n"

@@ -117,7 +117,7 @@ func TestDataSurvivesAKill(t *testing.T) {
 	}
 	t.Run("deletion reaches dependents and namespaces", func(t *testing.T) { deletionIsCompleted(t, c) })
 	second.stdin.Close()
-	if status := second.endsWithin(t, 5*time.Second); status != 0 {
+	if status := second.endsWithin(t, 10*time.Second); status != 0 {
 		t.Errorf("a clean end has status %d", status)
 	}
 	second.said(t)
@@ -190,7 +190,7 @@ func listeningPorts(t *testing.T, pid int) []string {
 
 func secondProcessIsRefused(t *testing.T, data string, pid int) {
 	second := start(t, "serve", "--data-dir", data, "--listen", "127.0.0.1:0")
-	if status := second.endsWithin(t, 2*time.Second); status != 1 {
+	if status := second.endsWithin(t, 10*time.Second); status != 1 {
 		t.Errorf("status %d", status)
 	}
 	second.said(t, data, fmt.Sprintf("process %d", pid), "--data-dir")
@@ -199,7 +199,7 @@ func secondProcessIsRefused(t *testing.T, data string, pid int) {
 func takenPortIsNamed(t *testing.T, server string) {
 	address := strings.TrimPrefix(server, "https://")
 	other := start(t, "serve", "--data-dir", t.TempDir(), "--listen", address)
-	if status := other.endsWithin(t, 2*time.Second); status != 1 {
+	if status := other.endsWithin(t, 10*time.Second); status != 1 {
 		t.Errorf("status %d", status)
 	}
 	_, port, _ := net.SplitHostPort(address)
