@@ -190,6 +190,9 @@ impl Scanner<'_> {
 /// The character at a byte; a byte that is not UTF-8 counts as one unknown character.
 fn char_at(bytes: &[u8], at: usize) -> Option<(char, usize)> {
     let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+    if rest[0].is_ascii() {
+        return Some((char::from(rest[0]), 1));
+    }
     let window = &rest[..rest.len().min(4)];
     let valid = match std::str::from_utf8(window) {
         Ok(text) => text,
