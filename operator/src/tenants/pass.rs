@@ -106,7 +106,19 @@ impl Tenants {
         let subject = subject(&tenant);
         let mut turn = Turn { key: key.clone(), tenant, fresh, subject, wanted };
         self.welcome(&mut turn).await?;
-        let mut asked = self.ask(&turn).await;
+        // A new spec most likely means work: it is read afresh while the host is asked.
+        let known = turn.tenant.status.as_ref().and_then(|status| status.observed_generation);
+        let early = !turn.fresh && known != Some(turn.subject.generation);
+        let fetch = async { if early { self.fetch(key).await.map(Some) } else { Ok(None) } };
+        let (mut asked, fetched) = tokio::join!(self.ask(&turn), fetch);
+        match fetched? {
+            Some(None) => return Ok(TurnEnd::Gone),
+            Some(Some(newest)) if newest.resource_version() != turn.tenant.resource_version() => {
+                return Ok(TurnEnd::Anew(newest));
+            }
+            Some(Some(_)) => turn.fresh = true,
+            None => {}
+        }
         let mut resolved = None;
         for _ in 0..TURNS {
             let decision = decided(&turn, &asked, resolved.as_ref());

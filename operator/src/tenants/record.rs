@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use tenantry_api::conditions::{READY, RECONCILING};
-use tenantry_api::tenant_status::{Phase, PhaseState, TenantStatus};
+use tenantry_api::conditions::{HOST_REACHABLE, READY, find};
+use tenantry_api::tenant_status::{Phase, TenantStatus};
 use tenantry_api::{FIELD_MANAGER, FINALIZER, Tenant};
 use tenantry_planner::decide::{Decision, Finalizer};
 
@@ -136,19 +136,54 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether two statuses differ only in how far a pull is.
+/// Whether an operation goes on in the phase that status names already: news of less weight than a phase.
 fn is_progress(old: &TenantStatus, new: &TenantStatus) -> bool {
-    new.phase == Some(Phase::Pulling) && without_progress(old) == without_progress(new)
+    let in_flight = |status: &TenantStatus| {
+        let upgrade = status.upgrade.as_ref().filter(|upgrade| upgrade.outcome.is_none());
+        upgrade.map(|upgrade| upgrade.id.clone())
+    };
+    let same = |kind| {
+        let find = |status: &TenantStatus| {
+            find(&status.conditions, kind).map(|one| (one.status.clone(), one.reason.clone()))
+        };
+        find(old) == find(new)
+    };
+    in_flight(new).is_some()
+        && in_flight(old) == in_flight(new)
+        && old.phase == new.phase
+        && old.observed_generation == new.observed_generation
+        && same(READY)
+        && same(HOST_REACHABLE)
 }
 
-fn without_progress(status: &TenantStatus) -> TenantStatus {
-    let mut status = status.clone();
-    let spoken = status.conditions.iter_mut().filter(|one| one.type_ == READY || one.type_ == RECONCILING);
-    spoken.for_each(|condition| condition.message.clear());
-    if let Some(upgrade) = &mut status.upgrade {
-        for phase in upgrade.phases.iter_mut().filter(|phase| phase.state == PhaseState::Running) {
-            phase.message = None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(phase: &str, outcome: &str, message: &str) -> TenantStatus {
+        let mut value = json!({
+            "phase": phase, "observedGeneration": 1,
+            "upgrade": {
+                "id": "a-1", "epoch": 1, "to": "v2", "targetHash": "x", "attempt": 1,
+                "startedAt": "2026-01-01T00:00:00Z",
+                "phases": [{"name": "Pulling", "state": "Running", "startedAt": "2026-01-01T00:00:00Z", "message": message}],
+            },
+        });
+        if !outcome.is_empty() {
+            value["upgrade"]["outcome"] = json!(outcome);
         }
+        serde_json::from_value(value).unwrap()
     }
-    status
+
+    #[test]
+    fn only_news_within_a_phase_is_progress() {
+        let pulling = status("Pulling", "", "1 of 3");
+        assert!(is_progress(&pulling, &status("Pulling", "", "2 of 3")));
+        assert!(!is_progress(&pulling, &status("Starting", "", "")));
+        assert!(!is_progress(&pulling, &status("Pulling", "Aborted", "")));
+        let mut newer = status("Pulling", "", "1 of 3");
+        newer.observed_generation = Some(2);
+        assert!(!is_progress(&pulling, &newer), "that a newer spec waits is said at once");
+    }
 }

@@ -122,7 +122,7 @@ impl Pass<'_> {
             _ => "Change the spec, or set the annotation tenantry.dev/retry to a new value to try it again.",
         };
         let running = self.next.deployed.as_ref().map_or_else(
-            || "nothing was installed".to_owned(),
+            || "nothing is installed".to_owned(),
             |deployed| format!("{} stays deployed", deployed.image_tag),
         );
         let wanted = &desired.intent.image_tag;

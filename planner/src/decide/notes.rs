@@ -59,6 +59,7 @@ fn outcome(entry: &HistoryEntry) -> Note {
     let (kind, how) = match entry.outcome {
         Outcome::Succeeded => (NoteKind::Normal, "succeeded"),
         Outcome::Aborted => (NoteKind::Warning, "was given up before anything was changed"),
+        Outcome::RolledBack if entry.from.is_none() => (NoteKind::Warning, "failed and was taken back"),
         Outcome::RolledBack => (NoteKind::Warning, "failed, and the previous release was restored"),
         Outcome::Held => (NoteKind::Warning, "failed and was left running on purpose"),
         Outcome::RollbackFailed => (NoteKind::Warning, "failed, and so did its rollback: a person is needed"),
