@@ -56,6 +56,6 @@ fn main() -> Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Codegen { check } => codegen::run(check),
-        Command::Setup { yes } => setup::everything(setup::Consent::new(yes)).map(drop),
+        Command::Setup { yes } => setup::everything(setup::Consent::new(yes), setup::Profile::Dev).map(drop),
     }
 }

@@ -14,7 +14,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         check_style()?;
     }
-    let parts = setup::everything(Consent::new(false))?;
+    let parts = setup::everything(Consent::new(false), setup::Profile::Dev)?;
     if filter.is_none() {
         check_standalone()?;
     }

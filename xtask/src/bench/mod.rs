@@ -11,14 +11,15 @@ mod project;
 mod report;
 mod upgrade;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::host::Host;
-use crate::setup::{self, Consent, Parts};
+use crate::setup::{self, Consent, Parts, Profile};
 use crate::shell;
 use api::Api;
 use report::Row;
@@ -53,6 +54,9 @@ pub struct Options {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Measure the programs in this folder rather than build them
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
     /// Do not ask before something is installed
     #[arg(long)]
     yes: bool,
@@ -87,70 +91,101 @@ impl Bench {
     }
 }
 
+/// What was measured so far, and what could not be: one part that fails takes no figures from the others.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    failed: Vec<String>,
+}
+
+impl Results {
+    fn add(&mut self, part: &str, rows: Result<Vec<Row>>) {
+        match rows {
+            Ok(rows) => self.rows.extend(rows),
+            Err(error) => {
+                eprintln!("{part} could not be measured: {error:#}");
+                self.failed.push(part.to_owned());
+            }
+        }
+    }
+}
+
 /// Measures, prints and writes `target/bench.json`.
 pub fn run(options: &Options) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;
     }
-    let parts = setup::everything(Consent::new(options.yes))?;
+    let profile = match &options.bin_dir {
+        Some(folder) => Profile::Built(folder.canonicalize().with_context(|| folder.display().to_string())?),
+        None => Profile::Release,
+    };
+    let parts = setup::everything(Consent::new(options.yes), profile)?;
     project::remove_leftovers()?;
-    let mut rows = Vec::new();
+    let mut results = Results::default();
     if options.wants(Part::ControlPlane) {
-        rows.extend(memory::control_plane(&parts)?);
+        results.add("the control plane", memory::control_plane(&parts));
     }
     let on_a_host = [Part::Memory, Part::Hello, Part::Changemaker, Part::Noop];
     if on_a_host.into_iter().any(|part| options.wants(part)) {
-        rows.extend(with_host(options, &parts, interrupted)?);
+        with_host(options, &parts, interrupted, &mut results)?;
     }
-    let file = shell::target().join("bench.json");
-    let json = report::json(&rows, options.pairs)?;
-    std::fs::write(&file, &json)?;
+    tell(options, &results)
+}
+
+fn tell(options: &Options, results: &Results) -> Result<()> {
+    let json = report::json(&results.rows, options.pairs)?;
+    std::fs::write(shell::target().join("bench.json"), &json)?;
     if options.json {
         println!("{json}");
     } else {
-        println!("\n{}", report::table(&rows));
+        println!("\n{}", report::table(&results.rows));
     }
-    let missed: Vec<&str> = rows.iter().filter(|row| !row.reached()).map(|row| row.name.as_str()).collect();
-    if !missed.is_empty() {
-        bail!("not reached: {}", missed.join("; "));
-    }
+    let missed =
+        results.rows.iter().filter(|row| !row.reached()).map(|row| format!("{} is not reached", row.name));
+    let failed = results.failed.iter().map(|part| format!("{part} could not be measured"));
+    let complaints: Vec<String> = failed.chain(missed).collect();
+    ensure!(complaints.is_empty(), "{}", complaints.join("; "));
     Ok(())
 }
 
-fn with_host(options: &Options, parts: &Parts, interrupted: Arc<AtomicBool>) -> Result<Vec<Row>> {
+fn with_host(
+    options: &Options,
+    parts: &Parts,
+    interrupted: Arc<AtomicBool>,
+    results: &mut Results,
+) -> Result<()> {
     let mut host = Host::prepare("bench", parts)?;
     let ready = shell::step("Starting tenantry up", || host.up())?;
     let api = Api::start(&host)?;
     let mut bench = Bench { host, api, ready, pairs: options.pairs, interrupted };
-    let measured = measure(options, &bench);
-    let removed = shell::step("Removing what the benchmarks made", || {
+    measure(options, &bench, results);
+    shell::step("Removing what the benchmarks made", || {
         bench.host.down()?;
         project::remove_leftovers()?;
         project::remove_images(bench.host.registry.address())
-    });
-    let rows = measured?;
-    removed.map(|()| rows)
+    })
 }
 
-fn measure(options: &Options, bench: &Bench) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+fn measure(options: &Options, bench: &Bench, results: &mut Results) {
     // Memory first, before the upgrades have exercised anything.
     if options.wants(Part::Memory) {
-        rows.extend(memory::programs(bench)?);
+        results.add("agent and operator", memory::programs(bench));
     }
     if options.wants(Part::Hello) {
-        rows.extend(upgrade::hello(bench)?);
+        results.add("hello", upgrade::hello(bench));
     }
     if options.wants(Part::Changemaker) || options.wants(Part::Noop) {
-        let pair = project::changemaker(bench)?;
-        if options.wants(Part::Changemaker) {
-            rows.extend(upgrade::changemaker(bench, &pair)?);
+        match project::changemaker(bench) {
+            Ok(pair) => {
+                if options.wants(Part::Noop) {
+                    results.add("nothing to do on changemaker", noop::changemaker(bench, &pair));
+                }
+                if options.wants(Part::Changemaker) {
+                    results.add("changemaker", upgrade::changemaker(bench, &pair));
+                }
+            }
+            Err(error) => results.add("changemaker", Err(error)),
         }
-        if options.wants(Part::Noop) {
-            rows.extend(noop::changemaker(bench, &pair)?);
-        }
-        pair.remove(bench)?;
     }
-    Ok(rows)
 }

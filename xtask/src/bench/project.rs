@@ -41,12 +41,6 @@ impl Pair {
         let image = Image::version(tag).with("START_DELAY", "2s").unique(1 << 20);
         image.publish(bench.host.standin(), &reference)
     }
-
-    /// Removes both projects and the Tenant.
-    pub fn remove(&self, bench: &Bench) -> Result<()> {
-        remove_tenant(bench, &self.tenant)?;
-        host::remove_project(&format!("{}-hand", self.tenant))
-    }
 }
 
 fn tenant_path(name: &str) -> String {

@@ -22,7 +22,6 @@ pub fn hello(bench: &Bench) -> Result<Vec<Row>> {
     let pair = project::hello(bench)?;
     let (mut rows, writes) = pairs(bench, &pair, "hello")?;
     rows.push(Row::most("API writes for one upgrade (the most that was seen)", "", writes, WRITES));
-    pair.remove(bench)?;
     Ok(rows)
 }
 

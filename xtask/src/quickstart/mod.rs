@@ -21,7 +21,7 @@ pub fn run(exit: bool, yes: bool) -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;
     }
-    let parts = setup::everything(Consent::new(yes))?;
+    let parts = setup::everything(Consent::new(yes), setup::Profile::Dev)?;
     host::remove_project(PROJECT)?;
     let mut host = Host::prepare("quickstart", &parts)?;
     let told = story::tell(&mut host, PROJECT, &interrupted);
@@ -42,7 +42,7 @@ fn stay_up(host: &mut Host, interrupted: &AtomicBool) -> Result<()> {
     println!("    kubectl get tenants -w");
     println!("    kubectl describe tenant hello");
     println!("    kubectl patch tenant hello --type merge -p '{{\"spec\":{{\"imageTag\":\"v1\"}}}}'");
-    println!("    {}/release/tenantry watch hello", shell::target().display());
+    println!("    {}/debug/tenantry watch hello", shell::target().display());
     while !interrupted.load(Ordering::Relaxed) {
         if !host.is_up() {
             bail!("tenantry up has ended: see {}", host.folder.join("up.log").display());

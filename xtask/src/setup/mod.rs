@@ -5,6 +5,8 @@ mod engine;
 mod packages;
 mod programs;
 
+pub use programs::Profile;
+
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
@@ -54,9 +56,9 @@ pub struct Parts {
 }
 
 /// Every part of the quickstart and of the tests.
-pub fn everything(consent: Consent) -> Result<Parts> {
+pub fn everything(consent: Consent, profile: Profile) -> Result<Parts> {
     packages::ensure(consent)?;
     engine::ensure()?;
     compose::ensure(consent)?;
-    programs::build()
+    programs::build(profile)
 }

@@ -11,16 +11,36 @@ use crate::shell;
 /// Linked statically, for an image that holds nothing else.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// How our own programs are built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quickly: for trying and testing.
+    Dev,
+    /// As they are shipped: for measuring.
+    Release,
+    /// They are in this folder already.
+    Built(PathBuf),
+}
+
 /// Builds everything; what is up to date costs next to nothing.
-pub fn build() -> Result<Parts> {
+pub fn build(profile: Profile) -> Result<Parts> {
     let standalone = standalone()?;
     let standin = standin()?;
+    let bin_dir = match profile {
+        Profile::Dev => programs(&[], "debug")?,
+        Profile::Release => programs(&["--release"], "release")?,
+        Profile::Built(folder) => folder,
+    };
+    Ok(Parts { bin_dir, standalone, standin })
+}
+
+fn programs(profile: &[&str], folder: &str) -> Result<PathBuf> {
     shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
         let packages = ["-p", "tenantry", "-p", "tenantry-operator", "-p", "tenantry-agent"];
-        let mut build = shell::command("cargo", &["build", "--locked", "--release", "--bins"]);
-        shell::run(build.args(packages))
+        let mut build = shell::command("cargo", &["build", "--locked", "--bins"]);
+        shell::run(build.args(packages).args(profile))
     })?;
-    Ok(Parts { bin_dir: shell::target().join("release"), standalone, standin })
+    Ok(shell::target().join(folder))
 }
 
 fn standin() -> Result<PathBuf> {
