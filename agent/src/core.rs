@@ -115,7 +115,7 @@ impl Core {
     pub async fn claim(&self, operator: &Identity, request: ClaimRequest) -> Result<ClaimResponse, ApiError> {
         self.host.allowed(&request.place.directory)?;
         let tenant = self.tenant(&request.tenant.uid);
-        self.not_busy(&tenant, None)?;
+        operations::not_busy(&tenant, None)?;
         let (host, remembered, operator) = (self.host.clone(), tenant.clone(), operator.to_string());
         blocking(move || claim(&host, &remembered, operator, &request)).await?
     }
@@ -123,7 +123,7 @@ impl Core {
     /// Gives a claim back.
     pub async fn release(&self, _operator: &Identity, request: ReleaseRequest) -> Result<(), ApiError> {
         let tenant = self.tenant(&request.tenant.uid);
-        self.not_busy(&tenant, None)?;
+        operations::not_busy(&tenant, None)?;
         let host = self.host.clone();
         let uid = request.tenant.uid;
         blocking(move || {
@@ -146,7 +146,12 @@ impl Core {
     }
 
     /// How an operation stands, as soon as its `seq` is above `after` or `wait` is over.
-    pub async fn operation(&self, id: &OperationId, after: u64, wait: Duration) -> Result<OperationStatus, ApiError> {
+    pub async fn operation(
+        &self,
+        id: &OperationId,
+        after: u64,
+        wait: Duration,
+    ) -> Result<OperationStatus, ApiError> {
         self.wait_for(id, after, wait).await
     }
 
@@ -164,14 +169,20 @@ impl Core {
 }
 
 /// Records a claim on what is there, with what is there as the baseline.
-fn claim(host: &Host, tenant: &Tenant, operator: String, request: &ClaimRequest) -> Result<ClaimResponse, ApiError> {
+fn claim(
+    host: &Host,
+    tenant: &Tenant,
+    operator: String,
+    request: &ClaimRequest,
+) -> Result<ClaimResponse, ApiError> {
     let store = |error: StoreError| store_refused(&error);
     let uid = &request.tenant.uid;
     let _lock = host.store.lock(uid).map_err(store)?;
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     let mut baseline = host.store.baseline(uid).map_err(store)?;
     for (at, file) in request.manifest.files.iter().enumerate() {
-        let found = tree.as_ref().map(|tree| tree.inspect(&file.path, &tenant.hashes)).transpose().map_err(fault)?;
+        let found =
+            tree.as_ref().map(|tree| tree.inspect(&file.path, &tenant.hashes)).transpose().map_err(fault)?;
         let seen = match found {
             Some(crate::files::Found::File(seen)) => Some(seen),
             _ => None,

@@ -136,7 +136,9 @@ fn container_problem(name: &str, expected: &Expected, container: &Container) -> 
         ContainerState::Exited | ContainerState::Dead => {
             Some(Problem::Final(FailureCategory::Crashed, format!("{name} ended with code {code}{memory}")))
         }
-        ContainerState::Running if expected.one_shot => pending(format!("{name} is a one-shot and still runs")),
+        ContainerState::Running if expected.one_shot => {
+            pending(format!("{name} is a one-shot and still runs"))
+        }
         ContainerState::Running => match container.health {
             ServiceHealth::None | ServiceHealth::Healthy => None,
             ServiceHealth::Starting => pending(format!("{name} has not passed its healthcheck yet")),

@@ -1,6 +1,7 @@
 //! The resolved compose model, as `docker compose config --format json` tells it: only what Tenantry uses of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -154,7 +155,10 @@ impl Service {
         for bind in &self.binds {
             match beneath(directory, &bind.source) {
                 Some(path) if path == file.as_str() => return Some(Mounted::Singly),
-                Some(path) if path.is_empty() || file.as_str().strip_prefix(path).is_some_and(|r| r.starts_with('/')) => {
+                Some(path)
+                    if path.is_empty()
+                        || file.as_str().strip_prefix(path).is_some_and(|r| r.starts_with('/')) =>
+                {
                     within = Some(Mounted::InDirectory);
                 }
                 _ => {}
@@ -182,7 +186,10 @@ fn relocate(text: &str, from: &str, to: &str) -> String {
 
 fn digest(value: &serde_json::Value) -> String {
     let hash = Hasher::digest(value.to_string().as_bytes());
-    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hash.iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

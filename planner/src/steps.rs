@@ -9,7 +9,8 @@ use tenantry_api::names::{OperationId, RelativePath};
 use tenantry_api::tenant::OnFailure;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{
-    ComposeUse, Failure, OperationPhase, OperationState, OperationStatus, PhaseRecord, PlanReport, RunImage, StepState,
+    ComposeUse, Failure, OperationPhase, OperationState, OperationStatus, PhaseRecord, PlanReport, RunImage,
+    StepState,
 };
 
 /// Between two records this many changes of progress have numbers of their own.
@@ -320,7 +321,14 @@ impl State {
         }
     }
 
-    fn leave(&mut self, step: Step, at: Timestamp, then: Option<Step>, as_: StepState, message: Option<String>) {
+    fn leave(
+        &mut self,
+        step: Step,
+        at: Timestamp,
+        then: Option<Step>,
+        as_: StepState,
+        message: Option<String>,
+    ) {
         self.current = None;
         if let Some(phase) = self.phases.iter_mut().find(|phase| Some(phase.name) == step.phase()) {
             phase.state = as_;
@@ -360,8 +368,11 @@ impl State {
         let end = |outcome| Next::End(outcome, Some(failure.clone()));
         if let Some(second) = &self.rollback_failed {
             let mut both = second.clone();
-            both.message =
-                format!("{} The rollback then failed: {}", sentence(&failure.message), sentence(&second.message));
+            both.message = format!(
+                "{} The rollback then failed: {}",
+                sentence(&failure.message),
+                sentence(&second.message)
+            );
             return Next::End(Outcome::RollbackFailed, Some(both));
         }
         match failed {
@@ -381,12 +392,20 @@ impl State {
 
     fn rollback(&self) -> Option<Step> {
         use Step::{
-            Discard, RefreshPrevious, RemoveCreated, RestoreFiles, RestoreImages, StartPrevious, VerifyPrevious,
+            Discard, RefreshPrevious, RemoveCreated, RestoreFiles, RestoreImages, StartPrevious,
+            VerifyPrevious,
         };
         if self.plan.as_ref().is_some_and(|plan| plan.first) {
             return self.first_open([RestoreFiles, RemoveCreated, RestoreImages, Discard]);
         }
-        self.first_open([RestoreFiles, RestoreImages, StartPrevious, RefreshPrevious, VerifyPrevious, Discard])
+        self.first_open([
+            RestoreFiles,
+            RestoreImages,
+            StartPrevious,
+            RefreshPrevious,
+            VerifyPrevious,
+            Discard,
+        ])
     }
 
     fn first_open(&self, order: impl IntoIterator<Item = Step>) -> Option<Step> {

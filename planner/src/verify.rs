@@ -4,6 +4,7 @@
 //! window without a break. What can't come right by itself fails at once; the rest has until the timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use tenantry_api::names::ServiceName;
 use tenantry_protocol::FailureCategory;
@@ -99,14 +100,19 @@ impl Judge {
     }
 
     fn good(&mut self, sample: &Sample<'_>) -> Verdict {
-        let containers: BTreeSet<String> = sample.containers.iter().map(|container| container.id.clone()).collect();
+        let containers: BTreeSet<String> =
+            sample.containers.iter().map(|container| container.id.clone()).collect();
         let good = match self.good.take() {
             Some(good) if good.containers == containers => good,
             _ => Good { since: sample.at_ms, containers },
         };
         let stable_for = sample.at_ms.saturating_sub(good.since);
         self.good = Some(good);
-        if stable_for >= self.stable_ms { Verdict::Good } else { Verdict::Stabilising(self.stable_ms - stable_for) }
+        if stable_for >= self.stable_ms {
+            Verdict::Good
+        } else {
+            Verdict::Stabilising(self.stable_ms - stable_for)
+        }
     }
 
     fn restart_problem(&mut self, containers: &[Container]) -> Option<(FailureCategory, String)> {
@@ -123,7 +129,9 @@ impl Judge {
             let (name, code) = (&container.service, container.exit_code);
             let memory = if container.oom_killed { " (out of memory)" } else { "" };
             if within_window {
-                let text = format!("{name} ended with code {code}{memory} after it had been healthy, and was restarted");
+                let text = format!(
+                    "{name} ended with code {code}{memory} after it had been healthy, and was restarted"
+                );
                 return Some((FailureCategory::Crashed, text));
             }
             if times > RESTARTS_ALLOWED {
@@ -139,7 +147,7 @@ impl Judge {
 pub fn named(problems: &[String]) -> String {
     let mut text = problems.iter().take(NAMED_PROBLEMS).cloned().collect::<Vec<_>>().join("; ");
     if problems.len() > NAMED_PROBLEMS {
-        text.push_str(&format!("; and {} more", problems.len() - NAMED_PROBLEMS));
+        let _ = write!(text, "; and {} more", problems.len() - NAMED_PROBLEMS);
     }
     text
 }

@@ -12,8 +12,12 @@ use super::scan::{Scan, scan};
 use super::{Compose, Explained};
 
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDES: [&str; 4] =
-    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+const OVERRIDES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 /// At most so many files are followed: a chain of includes ends somewhere.
 const MAX_FILES: usize = 64;
 
@@ -40,17 +44,22 @@ impl<F: Fn(&RelativePath) -> Result<Option<Vec<u8>>, Explained>> InputFile for F
 pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>, Explained> {
     let env_path = path(".env")?;
     let env_bytes = read(&env_path)?;
-    let env = env_bytes.as_deref().map(EnvFile::parse).transpose().map_err(|error| {
-        Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}"))
-    })?;
+    let env = env_bytes
+        .as_deref()
+        .map(EnvFile::parse)
+        .transpose()
+        .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}")))?;
     let chosen = place.compose.as_ref().filter(|choice| !choice.files.is_empty());
     let named = setting(env.as_ref(), "COMPOSE_FILE")?;
     let mut candidates: Vec<RelativePath> = Vec::new();
     let files = match (chosen, named) {
         (Some(choice), _) => choice.files.clone(),
         (None, Some(text)) => {
-            let separator = setting(env.as_ref(), "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
-            text.split(separator.as_str()).map(|one| within("", one, ".env: COMPOSE_FILE")).collect::<Result<_, _>>()?
+            let separator =
+                setting(env.as_ref(), "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
+            text.split(separator.as_str())
+                .map(|one| within("", one, ".env: COMPOSE_FILE"))
+                .collect::<Result<_, _>>()?
         }
         (None, None) => {
             candidates = FILES.into_iter().chain(OVERRIDES).map(path).collect::<Result<_, _>>()?;
@@ -60,7 +69,8 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     if files.is_empty() || read(&files[0])?.is_none() {
         return Ok(None);
     }
-    let given = place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
+    let given =
+        place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
     let by_env = setting(env.as_ref(), "COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
     let scans = follow(&files, read)?;
@@ -138,13 +148,11 @@ fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explaine
     let Some(value) = env.and_then(|env| env.get(name)) else {
         return Ok(None);
     };
-    match value.literal() {
-        Some(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
-        None => {
-            let problem = format!(".env: {name} depends on other variables: write its value out");
-            Err(Explained::new(FailureCategory::ComposeInvalid, problem))
-        }
+    if let Some(text) = value.literal() {
+        return Ok(Some(text.to_owned()).filter(|text| !text.is_empty()));
     }
+    let problem = format!(".env: {name} depends on other variables: write its value out");
+    Err(Explained::new(FailureCategory::ComposeInvalid, problem))
 }
 
 /// Every file that the model is read from, with what it names.
@@ -223,8 +231,9 @@ fn within(folder: &str, written: &str, by: &str) -> Result<RelativePath, Explain
     for part in written.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => return Err(refuse("leaves the tenant's directory")),
-            ".." => {}
+            ".." => {
+                parts.pop().ok_or_else(|| refuse("leaves the tenant's directory"))?;
+            }
             other => parts.push(other),
         }
     }

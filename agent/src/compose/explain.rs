@@ -74,13 +74,23 @@ fn config_meaning(line: &str) -> Option<Explained> {
 /// `validating …: services.web.ports must be a list` and the like: the field and the known part of the sentence.
 fn schema_problem(line: &str) -> Option<(String, &'static str)> {
     const KNOWN: [&str; 7] = [
-        "must be a list", "must be a mapping", "must be a string", "must be a boolean", "must be a number",
-        "must be a integer", "additional properties",
+        "must be a list",
+        "must be a mapping",
+        "must be a string",
+        "must be a boolean",
+        "must be a number",
+        "must be a integer",
+        "additional properties",
     ];
-    let start = ["services.", "volumes.", "networks.", "configs.", "secrets."].iter().filter_map(|p| line.find(p)).min()?;
+    let start = ["services.", "volumes.", "networks.", "configs.", "secrets."]
+        .iter()
+        .filter_map(|p| line.find(p))
+        .min()?;
     let field = first_name(&line[start..])?;
-    let problem = KNOWN.into_iter().find(|known| line.contains(known)).unwrap_or("is not as compose allows it");
-    let problem = if problem == "additional properties" { "has members that compose does not know" } else { problem };
+    let problem =
+        KNOWN.into_iter().find(|known| line.contains(known)).unwrap_or("is not as compose allows it");
+    let problem =
+        if problem == "additional properties" { "has members that compose does not know" } else { problem };
     Some((field.to_owned(), problem))
 }
 
@@ -91,9 +101,9 @@ fn yaml_position(line: &str) -> Option<String> {
     if number.is_empty() {
         return None;
     }
-    let file = line.split([' ', ':', '"']).find(|word| {
-        [".yml", ".yaml"].iter().any(|end| word.ends_with(end)) && word.len() < 256
-    });
+    let file = line
+        .split([' ', ':', '"'])
+        .find(|word| [".yml", ".yaml"].iter().any(|end| word.ends_with(end)) && word.len() < 256);
     let file = file.map_or("a compose file", |path| path.rsplit('/').next().unwrap_or(path));
     Some(format!("{file}, line {number}: not valid YAML"))
 }
@@ -102,8 +112,13 @@ fn start_meaning(line: &str) -> Option<Explained> {
     let failed = |message: String| Some(Explained::new(FailureCategory::StartFailed, message));
     if line.contains("didn't complete successfully") {
         let service = quoted(line)?;
-        let code: String = after(line, "exit ").map(|rest| rest.chars().take_while(char::is_ascii_digit).collect()).unwrap_or_default();
-        return Some(Explained::new(FailureCategory::Crashed, format!("the one-shot {service} ended with code {code}")));
+        let code: String = after(line, "exit ")
+            .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect())
+            .unwrap_or_default();
+        return Some(Explained::new(
+            FailureCategory::Crashed,
+            format!("the one-shot {service} ended with code {code}"),
+        ));
     }
     if let Some(rest) = after(line, "dependency failed to start: container ") {
         let container = first_name(rest)?;
@@ -117,11 +132,17 @@ fn start_meaning(line: &str) -> Option<Explained> {
         return Some(Explained::new(category, format!("container {container} {how}")));
     }
     if line.contains("port is already allocated") || line.contains("address already in use") {
-        let port = line.split([' ', '/']).filter_map(|word| word.trim_end_matches(':').rsplit_once(':')).find_map(|(_, port)| port.parse::<u16>().ok());
+        let port = line
+            .split([' ', '/'])
+            .filter_map(|word| word.trim_end_matches(':').rsplit_once(':'))
+            .find_map(|(_, port)| port.parse::<u16>().ok());
         let port = port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"));
         return failed(format!("{port} is in use by another container or program on this host"));
     }
-    if line.contains("No such image") || line.contains("pull access denied") || line.contains("not found: manifest") {
+    if line.contains("No such image")
+        || line.contains("pull access denied")
+        || line.contains("not found: manifest")
+    {
         return failed("an image that a service needs is not on this host".to_owned());
     }
     if line.contains("is already in use by container") {
@@ -134,8 +155,14 @@ fn start_meaning(line: &str) -> Option<Explained> {
         return Some(Explained::new(FailureCategory::EngineFault, "the Docker engine does not answer"));
     }
     if line.contains("OCI runtime create failed") || line.contains("failed to create task") {
-        let what = ["executable file not found", "permission denied", "not a directory", "no such file or directory"];
-        let cause = what.into_iter().find(|cause| line.contains(cause)).unwrap_or("the engine's runtime refused it");
+        let what = [
+            "executable file not found",
+            "permission denied",
+            "not a directory",
+            "no such file or directory",
+        ];
+        let cause =
+            what.into_iter().find(|cause| line.contains(cause)).unwrap_or("the engine's runtime refused it");
         return failed(format!("a container could not be started: {cause}"));
     }
     None
@@ -168,14 +195,49 @@ mod tests {
     fn complaints_are_told_in_our_own_words() {
         use FailureCategory::{ComposeInvalid, Crashed, DiskFull, StartFailed, Unhealthy};
         let cases = [
-            ("config", "error while interpolating services.web.image: required variable IMAGE_TAG is missing a value: hunter2", ComposeInvalid, "variable IMAGE_TAG"),
-            ("config", "yaml: line 7: mapping values are not allowed in this context hunter2", ComposeInvalid, "a compose file, line 7"),
-            ("config", "validating /srv/a/docker-compose.yml: services.web.ports must be a list hunter2", ComposeInvalid, "services.web.ports must be a list"),
-            ("config", "service \"web\" depends on undefined service \"db\": invalid compose project", ComposeInvalid, "services.web depends on db"),
+            (
+                "config",
+                "error while interpolating services.web.image: required variable IMAGE_TAG is missing a value: hunter2",
+                ComposeInvalid,
+                "variable IMAGE_TAG",
+            ),
+            (
+                "config",
+                "yaml: line 7: mapping values are not allowed in this context hunter2",
+                ComposeInvalid,
+                "a compose file, line 7",
+            ),
+            (
+                "config",
+                "validating /srv/a/docker-compose.yml: services.web.ports must be a list hunter2",
+                ComposeInvalid,
+                "services.web.ports must be a list",
+            ),
+            (
+                "config",
+                "service \"web\" depends on undefined service \"db\": invalid compose project",
+                ComposeInvalid,
+                "services.web depends on db",
+            ),
             ("config", "hunter2 what is this", ComposeInvalid, "ended with code 1"),
-            ("up", "service \"migrate\" didn't complete successfully: exit 3", Crashed, "migrate ended with code 3"),
-            ("up", "dependency failed to start: container acme-db-1 is unhealthy", Unhealthy, "container acme-db-1 is unhealthy"),
-            ("up", "Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:8080 failed: port is already allocated", StartFailed, "port 8080"),
+            (
+                "up",
+                "service \"migrate\" didn't complete successfully: exit 3",
+                Crashed,
+                "migrate ended with code 3",
+            ),
+            (
+                "up",
+                "dependency failed to start: container acme-db-1 is unhealthy",
+                Unhealthy,
+                "container acme-db-1 is unhealthy",
+            ),
+            (
+                "up",
+                "Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:8080 failed: port is already allocated",
+                StartFailed,
+                "port 8080",
+            ),
             ("up", "write /x: no space left on device hunter2", DiskFull, "no space"),
             ("up", "hunter2", StartFailed, "compose.log"),
         ];

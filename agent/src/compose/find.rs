@@ -74,14 +74,16 @@ fn program() -> Option<(PathBuf, &'static str)> {
         return Some((path, "docker compose"));
     }
     let path = std::env::var_os("PATH")?;
-    let alone = std::env::split_paths(&path).map(|folder| folder.join("docker-compose")).find(|path| path.is_file());
+    let alone =
+        std::env::split_paths(&path).map(|folder| folder.join("docker-compose")).find(|path| path.is_file());
     alone.map(|path| (path, "docker-compose"))
 }
 
 fn check(version: &str) -> Result<(), ComposeError> {
     let refuse = |problem| Err(ComposeError::Refused { version: version.to_owned(), problem });
     let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().ok());
-    let (Some(Some(major)), Some(Some(minor)), Some(Some(patch))) = (numbers.next(), numbers.next(), numbers.next())
+    let (Some(Some(major)), Some(Some(minor)), Some(Some(patch))) =
+        (numbers.next(), numbers.next(), numbers.next())
     else {
         return refuse("has a version that is not understood: install 2.20 or later");
     };
@@ -104,7 +106,13 @@ mod tests {
         for good in ["2.20.0", "2.33.1", "2.40.2", "2.40.3-desktop.1", "5.0.2"] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for (bad, why) in [("2.34.0", "CVE"), ("2.40.1", "CVE"), ("1.29.2", "old"), ("", "understood"), ("dev", "understood")] {
+        for (bad, why) in [
+            ("2.34.0", "CVE"),
+            ("2.40.1", "CVE"),
+            ("1.29.2", "old"),
+            ("", "understood"),
+            ("dev", "understood"),
+        ] {
             let message = check(bad).unwrap_err().to_string();
             assert!(message.contains(why), "{bad}: {message}");
         }

@@ -34,7 +34,8 @@ mod tests {
         for _ in 0..40 {
             append(&path, "up", &long).unwrap();
         }
-        let sizes = ["compose.log", "compose.log.1"].map(|name| std::fs::metadata(folder.path().join(name)).unwrap());
+        let sizes =
+            ["compose.log", "compose.log.1"].map(|name| std::fs::metadata(folder.path().join(name)).unwrap());
         assert!(sizes.iter().all(|metadata| metadata.len() < ROTATE_AT + 2 * ENTRY_LIMIT as u64));
         assert!(sizes.iter().all(|metadata| metadata.permissions().mode() & 0o777 == 0o600));
     }

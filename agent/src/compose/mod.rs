@@ -72,7 +72,12 @@ impl Compose {
 
     /// Runs compose in a directory and waits for its end. When `limit` is over, or when the caller gives up, it and
     /// all its children are ended.
-    pub async fn run(&self, directory: &Path, arguments: &[OsString], limit: Duration) -> Result<Output, RunError> {
+    pub async fn run(
+        &self,
+        directory: &Path,
+        arguments: &[OsString],
+        limit: Duration,
+    ) -> Result<Output, RunError> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().envs(self.environment());
         run(command, directory, limit).await
@@ -130,13 +135,11 @@ async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, limit: u64) -> V
 
 async fn collected(task: tokio::task::JoinHandle<Vec<u8>>) -> Vec<u8> {
     let abort = task.abort_handle();
-    match tokio::time::timeout(DRAIN_LIMIT, task).await {
-        Ok(bytes) => bytes.unwrap_or_default(),
-        Err(_) => {
-            abort.abort();
-            Vec::new()
-        }
+    if let Ok(bytes) = tokio::time::timeout(DRAIN_LIMIT, task).await {
+        return bytes.unwrap_or_default();
     }
+    abort.abort();
+    Vec::new()
 }
 
 /// Ends the process group unless it has ended by itself.

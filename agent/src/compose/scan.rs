@@ -83,7 +83,7 @@ services:
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for n in 1..12 {
             let alias = format!("*a{}", n - 1);
-            bomb.push_str(&format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 9].join(",")));
+            bomb += &format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 9].join(","));
         }
         for text in ["services: [", "\t", &bomb, "5", ""] {
             assert_eq!(scan(text), Scan::default());

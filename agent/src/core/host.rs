@@ -58,16 +58,12 @@ impl Host {
             tokio::join!(self.engine.version(), self.engine.data_root(), self.compose())
         });
         let mut problems = Vec::new();
-        let (docker, root, compose) = match asked.await {
-            Ok((docker, root, compose)) => (
-                docker.map_err(|error| problems.push(error.to_string())).ok(),
-                root.ok().flatten(),
-                compose.map_err(|error| problems.push(error.to_string())).ok(),
-            ),
-            Err(_) => {
-                problems.push(format!("the Docker engine does not answer within {} s", ASK_LIMIT.as_secs()));
-                (None, None, None)
-            }
+        let (docker, root, compose) = if let Ok((docker, root, compose)) = asked.await {
+            let docker = docker.map_err(|error| problems.push(error.to_string())).ok();
+            (docker, root.ok().flatten(), compose.map_err(|error| problems.push(error.to_string())).ok())
+        } else {
+            problems.push(format!("the Docker engine does not answer within {} s", ASK_LIMIT.as_secs()));
+            (None, None, None)
         };
         let (free, total) = disk(root.as_deref().unwrap_or("/"));
         HostInfo {
@@ -142,8 +138,9 @@ pub fn store_refused(error: &StoreError) -> ApiError {
     }
 }
 
-
 /// Runs work that blocks on the disk.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| fault("the agent met a fault of its own; its log says more"))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| fault("the agent met a fault of its own; its log says more"))
 }

@@ -13,17 +13,17 @@ use super::{Core, Host, Running, Tenant, blocking, claim_refused, fault, lock, r
 use crate::operation::{Carried, Work, carry_out, check};
 use crate::store::{ClaimWanted, StoreError};
 
-impl Core {
-    /// Another operation of this tenant is in flight.
-    pub(super) fn not_busy(&self, tenant: &Tenant, unless: Option<&OperationId>) -> Result<(), ApiError> {
-        let Some(running) = tenant.running().filter(|running| Some(&running.id) != unless) else { return Ok(()) };
-        if running.status.borrow().state != OperationState::Running {
-            return Ok(());
-        }
-        let message = format!("operation {} of this tenant is in flight; it is never cut short", running.id);
-        Err(refused(ErrorCode::Busy, "", message))
+/// Refuses what must wait for an operation in flight.
+pub(super) fn not_busy(tenant: &Tenant, unless: Option<&OperationId>) -> Result<(), ApiError> {
+    let Some(running) = tenant.running().filter(|running| Some(&running.id) != unless) else { return Ok(()) };
+    if running.status.borrow().state != OperationState::Running {
+        return Ok(());
     }
+    let message = format!("operation {} of this tenant is in flight; it is never cut short", running.id);
+    Err(refused(ErrorCode::Busy, "", message))
+}
 
+impl Core {
     pub(super) async fn begin(
         self: &Arc<Self>,
         operator: &Identity,
@@ -37,9 +37,12 @@ impl Core {
             return Ok(known);
         }
         self.host.allowed(&body.place.directory)?;
-        self.not_busy(&tenant, Some(&id))?;
+        not_busy(&tenant, Some(&id))?;
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
-            let message = format!("{} operations are in flight on this host, as many as it may carry out", self.host.config.max_operations);
+            let message = format!(
+                "{} operations are in flight on this host, as many as it may carry out",
+                self.host.config.max_operations
+            );
             refused(ErrorCode::Overloaded, "", message)
         })?;
         let (host, operator, begun) = (self.host.clone(), operator.to_string(), id.clone());
@@ -51,7 +54,13 @@ impl Core {
     }
 
     /// The status of an operation that is known already; refused where its body was another.
-    async fn known(&self, tenant: &Tenant, uid: &TenantUid, id: &OperationId, text: &[u8]) -> Result<Option<OperationStatus>, ApiError> {
+    async fn known(
+        &self,
+        tenant: &Tenant,
+        uid: &TenantUid,
+        id: &OperationId,
+        text: &[u8],
+    ) -> Result<Option<OperationStatus>, ApiError> {
         let (host, uid, wanted) = (self.host.clone(), uid.clone(), id.clone());
         let read = blocking(move || host.store.open_journal::<Record>(&uid, &wanted)).await?;
         let Some((journal, records)) = read.map_err(|error| store_refused(&error))? else { return Ok(None) };
@@ -59,11 +68,13 @@ impl Core {
             return Ok(None);
         }
         if *journal.request_sha256() != crate::files::sha256(text) {
-            let message = format!("operation {id} was begun with another body: give the new one an id of its own");
+            let message =
+                format!("operation {id} was begun with another body: give the new one an id of its own");
             return Err(refused(ErrorCode::OperationMismatch, "", message));
         }
         let running = tenant.running().filter(|running| running.id == *id);
-        let status = running.map_or_else(|| State::fold(&records).status(id), |running| running.status.borrow().clone());
+        let status = running
+            .map_or_else(|| State::fold(&records).status(id), |running| running.status.borrow().clone());
         Ok(Some(status))
     }
 
@@ -81,9 +92,8 @@ impl Core {
         let work = Arc::new(Work::new(self.host.clone(), tenant, id, request, sender));
         let end = self.end.clone();
         self.tasks.spawn(async move {
-            let _slot = slot;
             tokio::select! {
-                () = carry_out(work, carried) => {}
+                () = carry_out(work, carried, slot) => {}
                 // What is being done is cut off here; the journal says how to go on.
                 () = end.cancelled() => {}
             }
@@ -91,7 +101,12 @@ impl Core {
         status
     }
 
-    pub(super) async fn wait_for(&self, id: &OperationId, after: u64, wait: Duration) -> Result<OperationStatus, ApiError> {
+    pub(super) async fn wait_for(
+        &self,
+        id: &OperationId,
+        after: u64,
+        wait: Duration,
+    ) -> Result<OperationStatus, ApiError> {
         let tenants: Vec<Arc<Tenant>> = lock(&self.tenants).values().cloned().collect();
         let running = tenants.iter().filter_map(|tenant| tenant.running()).find(|running| running.id == *id);
         if let Some(mut running) = running {
@@ -103,9 +118,14 @@ impl Core {
             return Ok(found.unwrap_or_else(|| running.status.borrow().clone()));
         }
         let (host, wanted) = (self.host.clone(), id.clone());
-        let recorded = blocking(move || recorded(&host, &wanted)).await?.map_err(|error| store_refused(&error))?;
+        let recorded =
+            blocking(move || recorded(&host, &wanted)).await?.map_err(|error| store_refused(&error))?;
         recorded.ok_or_else(|| {
-            refused(ErrorCode::NotFound, "", format!("this host knows no operation {id}: it was never begun, or is long over"))
+            refused(
+                ErrorCode::NotFound,
+                "",
+                format!("this host knows no operation {id}: it was never begun, or is long over"),
+            )
         })
     }
 
@@ -123,7 +143,13 @@ impl Core {
 }
 
 /// Claims the place and writes the journal's first record, all durable.
-fn take_on(host: &Host, operator: String, id: &OperationId, request: &OperateRequest, text: &[u8]) -> Result<Carried, ApiError> {
+fn take_on(
+    host: &Host,
+    operator: String,
+    id: &OperationId,
+    request: &OperateRequest,
+    text: &[u8],
+) -> Result<Carried, ApiError> {
     let store = |error: StoreError| store_refused(&error);
     let uid = &request.tenant.uid;
     let lock = host.store.lock(uid).map_err(store)?;
@@ -137,7 +163,9 @@ fn take_on(host: &Host, operator: String, id: &OperationId, request: &OperateReq
     host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
     let begun = match host.store.begin(uid, id, text) {
         // The agent was killed between the journal's head and its first record.
-        Err(StoreError::Exists { .. }) => host.store.open_journal(uid, id).map(|found| found.map(|(journal, _)| journal)),
+        Err(StoreError::Exists { .. }) => {
+            host.store.open_journal(uid, id).map(|found| found.map(|(journal, _)| journal))
+        }
         other => other.map(Some),
     };
     let mut journal = begun.map_err(store)?.ok_or_else(|| fault("the operation's journal is gone"))?;
@@ -187,7 +215,10 @@ fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> 
     if records.is_empty() || state.outcome().is_some() {
         return Ok(None);
     }
-    let damaged = |problem: &str| StoreError::Damaged { path: format!("request of operation {id}").into(), problem: problem.to_owned() };
+    let damaged = |problem: &str| StoreError::Damaged {
+        path: format!("request of operation {id}").into(),
+        problem: problem.to_owned(),
+    };
     let text = host.store.request(uid, &id)?.ok_or_else(|| damaged("it is missing"))?;
     let request: OperateRequest = serde_json::from_slice(&text).map_err(|_| damaged("it does not decode"))?;
     let lock = host.store.lock(uid)?;

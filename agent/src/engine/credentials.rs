@@ -28,7 +28,8 @@ struct ClientConfig {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase", default)]
 struct Auth {
-    auth: String,
+    #[serde(rename = "auth")]
+    pair: String,
     username: String,
     password: String,
     identitytoken: String,
@@ -48,9 +49,11 @@ pub(super) async fn for_reference(reference: &str) -> Option<DockerCredentials> 
         other => other,
     };
     let config = tokio::task::spawn_blocking(read).await.ok()??;
-    let helper = config.cred_helpers.get(registry).cloned().or_else(|| {
-        Some(config.creds_store.clone()).filter(|store| !store.is_empty())
-    });
+    let helper = config
+        .cred_helpers
+        .get(registry)
+        .cloned()
+        .or_else(|| Some(config.creds_store.clone()).filter(|store| !store.is_empty()));
     if let Some(helper) = helper
         && let Some(found) = ask(&helper, registry).await
     {
@@ -70,17 +73,21 @@ fn read() -> Option<ClientConfig> {
     }
     let text = std::fs::read(&path).ok()?;
     serde_json::from_slice(&text)
-        .inspect_err(|_| tracing::warn!(path = %path.display(), "is not a Docker client's configuration; not used"))
+        .inspect_err(
+            |_| tracing::warn!(path = %path.display(), "is not a Docker client's configuration; not used"),
+        )
         .ok()
 }
 
 fn kept(config: &ClientConfig, registry: &str) -> Option<DockerCredentials> {
-    let host = |key: &str| key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let host = |key: &str| {
+        key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
+    };
     let found = config.auths.iter().find(|(key, _)| *key == registry || host(key) == registry)?.1;
     let (mut username, mut password) = (found.username.clone(), found.password.clone());
-    if !found.auth.is_empty() {
+    if !found.pair.is_empty() {
         use base64::Engine as _;
-        let decoded = base64::engine::general_purpose::STANDARD.decode(&found.auth).ok()?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(&found.pair).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         let (name, secret) = text.split_once(':')?;
         (username, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
@@ -107,15 +114,20 @@ async fn ask(helper: &str, registry: &str) -> Option<DockerCredentials> {
         .ok()?;
     child.stdin.take()?.write_all(registry.as_bytes()).await.ok()?;
     let output = tokio::time::timeout(HELPER_LIMIT, child.wait_with_output()).await.ok()?.ok()?;
-    let helped: Helped = serde_json::from_slice(&output.stdout).ok()?;
-    Some(if helped.username == "<token>" {
-        credentials(registry, String::new(), String::new(), Some(helped.secret))
+    let answer: Helped = serde_json::from_slice(&output.stdout).ok()?;
+    Some(if answer.username == "<token>" {
+        credentials(registry, String::new(), String::new(), Some(answer.secret))
     } else {
-        credentials(registry, helped.username, helped.secret, None)
+        credentials(registry, answer.username, answer.secret, None)
     })
 }
 
-fn credentials(registry: &str, username: String, password: String, token: Option<String>) -> DockerCredentials {
+fn credentials(
+    registry: &str,
+    username: String,
+    password: String,
+    token: Option<String>,
+) -> DockerCredentials {
     DockerCredentials {
         username: Some(username),
         password: Some(password),

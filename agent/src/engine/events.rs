@@ -15,8 +15,20 @@ use super::{Engine, EngineError, locked};
 const PROJECT: &str = "com.docker.compose.project";
 /// Container events that change what is observed. Those of healthcheck runs (`exec_…`) come each second and don't.
 const CONTAINER_EVENTS: [&str; 14] = [
-    "create", "start", "restart", "stop", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy",
-    "remove", "health_status",
+    "create",
+    "start",
+    "restart",
+    "stop",
+    "die",
+    "kill",
+    "oom",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "destroy",
+    "remove",
+    "health_status",
 ];
 const IMAGE_EVENTS: [&str; 7] = ["tag", "untag", "delete", "pull", "import", "load", "prune"];
 const RETRY_FIRST: Duration = Duration::from_millis(250);

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{
-    CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
-};
+use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures::StreamExt as _;
 
 use super::{Engine, EngineError, Reference, credentials, gone_is_fine, limited};
 
 /// How long a registry may take to say what a reference points to.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(60);
+const RESOLVE_LIMIT: Duration = Duration::from_mins(1);
 /// How long one image may take to come.
-const PULL_LIMIT: Duration = Duration::from_secs(3_600);
+const PULL_LIMIT: Duration = Duration::from_hours(1);
 /// How long a pull may be silent before it counts as broken.
-const SILENCE_LIMIT: Duration = Duration::from_secs(180);
+const SILENCE_LIMIT: Duration = Duration::from_mins(3);
 
 /// An image that is local.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +69,8 @@ impl Engine {
             docker.inspect_registry_image(reference, credentials).await
         };
         let answer = self.call(&doing, RESOLVE_LIMIT, ask).await?;
-        let missing = EngineError::Refused { doing, status: 0, message: "the answer has no digest".to_owned() };
+        let missing =
+            EngineError::Refused { doing, status: 0, message: "the answer has no digest".to_owned() };
         answer.descriptor.digest.ok_or(missing)
     }
 

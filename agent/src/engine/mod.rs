@@ -87,7 +87,9 @@ impl EngineError {
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
         if says(&["no space left", "disk quota"]) {
             FailureCategory::DiskFull
-        } else if says(&["manifest unknown", "not found", "name unknown", "does not exist"]) && !says(&["denied"]) {
+        } else if says(&["manifest unknown", "not found", "name unknown", "does not exist"])
+            && !says(&["denied"])
+        {
             FailureCategory::ImageNotFound
         } else if matches!(status, 401 | 403 | 429)
             || says(&["denied", "unauthorized", "forbidden", "toomanyrequests", "authentication required"])
@@ -177,7 +179,12 @@ impl Engine {
         self.call(doing, READ_LIMIT, ask).await
     }
 
-    async fn call<T, F>(&self, doing: &str, limit: Duration, ask: impl FnOnce(Docker) -> F) -> Result<T, EngineError>
+    async fn call<T, F>(
+        &self,
+        doing: &str,
+        limit: Duration,
+        ask: impl FnOnce(Docker) -> F,
+    ) -> Result<T, EngineError>
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {

@@ -14,7 +14,8 @@ pub struct Reference {
 impl Reference {
     /// Takes a reference apart. `None` where it has no repository or strange characters.
     pub fn parse(text: &str) -> Option<Self> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@' | '[' | ']');
+        let plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@' | '[' | ']');
         if text.len() > 512 || !text.chars().all(plain) {
             return None;
         }

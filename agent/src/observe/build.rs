@@ -39,7 +39,8 @@ pub(super) async fn observation(
     let (shared, remembered, asked) = (host.clone(), tenant.clone(), request.clone());
     let local = blocking(move || local(&shared, &remembered, &asked)).await??;
     let project = request.place.project.as_str();
-    let (containers, model) = tokio::join!(host.engine.project_containers(project), model(host, tenant, request, &local));
+    let (containers, model) =
+        tokio::join!(host.engine.project_containers(project), model(host, tenant, request, &local));
     let containers = containers.map_err(fault)?;
     let (compose, model, compose_problem) = model?;
     let directory_exists = local.disk.is_some();
@@ -50,7 +51,7 @@ pub(super) async fn observation(
         directory_exists,
         files: Vec::new(),
         leftover_files: Vec::new(),
-        env: Default::default(),
+        env: tenantry_protocol::EnvObservation::default(),
         compose,
         compose_problem,
         services: Vec::new(),
@@ -97,7 +98,11 @@ fn local(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Local
     })
 }
 
-fn last_operation(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Option<OperationBrief>, StoreError> {
+fn last_operation(
+    host: &Host,
+    tenant: &Tenant,
+    request: &ObserveRequest,
+) -> Result<Option<OperationBrief>, StoreError> {
     if let Some(running) = tenant.running() {
         let status = running.status.borrow();
         let outcome = match &status.state {
@@ -118,7 +123,12 @@ fn last_operation(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Res
 type Seen = (Option<tenantry_protocol::ComposeUse>, Option<Arc<Model>>, Option<String>);
 
 /// The compose files in use and their model, or why there is none.
-async fn model(host: &Host, tenant: &Tenant, request: &ObserveRequest, local: &Local) -> Result<Seen, ApiError> {
+async fn model(
+    host: &Host,
+    tenant: &Tenant,
+    request: &ObserveRequest,
+    local: &Local,
+) -> Result<Seen, ApiError> {
     let discovered = match local.disk.as_ref().map(|disk| &disk.compose) {
         None | Some(Ok(None)) => return Ok((None, None, None)),
         Some(Err(problem)) => return Ok((None, None, Some(problem.message.clone()))),
@@ -142,11 +152,12 @@ fn is_from(container: &ProjectContainer, directory: &str) -> bool {
 
 fn foreign(containers: &[ProjectContainer], directory: &str) -> Vec<ForeignContainer> {
     let foreign = containers.iter().filter(|container| !is_from(container, directory));
-    foreign.map(|container| ForeignContainer {
-        name: container.container.name.clone(),
-        directory: container.directory.clone(),
-    })
-    .collect()
+    foreign
+        .map(|container| ForeignContainer {
+            name: container.container.name.clone(),
+            directory: container.directory.clone(),
+        })
+        .collect()
 }
 
 /// The containers of the project that were made from this directory.
@@ -189,10 +200,12 @@ fn services(
     observation.health = compare::health(&expected, &containers);
     for (name, service) in &model.services {
         let of_it = of_service(&containers, name.as_str());
-        let raw: Vec<&ProjectContainer> = own.iter().filter(|c| c.container.service == name.as_str()).collect();
+        let raw: Vec<&ProjectContainer> =
+            own.iter().filter(|c| c.container.service == name.as_str()).collect();
         let youngest = of_it.iter().max_by_key(|container| container.started_at);
         if let Some(other) = of_it.iter().find(|container| container.image_ref != service.image) {
-            let difference = format!("{name} runs {}, the compose files say {}", other.image_ref, service.image);
+            let difference =
+                format!("{name} runs {}, the compose files say {}", other.image_ref, service.image);
             observation.image_differences.push(difference);
         }
         observation.services.push(ServiceObservation {

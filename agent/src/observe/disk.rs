@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::env::EnvFile;
 use tenantry_protocol::{
-    EnvKeyState, EnvManifest, EnvObservation, FailureCategory, FileManifest, FileObservation, FileState, Manifest,
-    Place,
+    EnvKeyState, EnvManifest, EnvObservation, FailureCategory, FileManifest, FileObservation, FileState,
+    Manifest, Place,
 };
 
 use crate::compose::{Discovered, Explained, inputs};
@@ -43,7 +43,10 @@ pub struct Stamps {
 
 impl Stamps {
     /// The stamps of these paths as they are now.
-    pub fn of<'a>(tree: &Tree, paths: impl IntoIterator<Item = &'a RelativePath>) -> Result<Self, FilesError> {
+    pub fn of<'a>(
+        tree: &Tree,
+        paths: impl IntoIterator<Item = &'a RelativePath>,
+    ) -> Result<Self, FilesError> {
         let mut stamps = Self { looks: BTreeMap::new(), directory: true };
         for path in paths {
             stamps.look(tree, path)?;
@@ -63,7 +66,8 @@ impl Stamps {
         match tree {
             None => !self.directory,
             Some(tree) => {
-                self.directory && self.looks.iter().all(|(path, look)| tree.look(path).is_ok_and(|now| now == *look))
+                self.directory
+                    && self.looks.iter().all(|(path, look)| tree.look(path).is_ok_and(|now| now == *look))
             }
         }
     }
@@ -120,7 +124,9 @@ fn file_observation(file: &FileManifest, found: &Found, baseline: &Baseline) -> 
         Found::Blocked(what) => (FileState::Blocked { found: what.clone() }, None),
         Found::File(seen) => (file_state(file, seen), Some(seen.sha256.clone())),
     };
-    let hand_edited = state != FileState::Same && state != FileState::Attributes && edited(&file.path, sha256.as_ref(), baseline);
+    let hand_edited = state != FileState::Same
+        && state != FileState::Attributes
+        && edited(&file.path, sha256.as_ref(), baseline);
     FileObservation { path: file.path.clone(), state, sha256, hand_edited }
 }
 
@@ -148,7 +154,11 @@ fn leftover(path: &RelativePath, found: &Found, baseline: &Baseline) -> Option<F
     Some(FileObservation { path: path.clone(), state, sha256, hand_edited })
 }
 
-fn env_observation(tree: &Tree, env: &EnvManifest, stamps: &mut Stamps) -> Result<EnvObservation, FilesError> {
+fn env_observation(
+    tree: &Tree,
+    env: &EnvManifest,
+    stamps: &mut Stamps,
+) -> Result<EnvObservation, FilesError> {
     let Ok(path) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
     stamps.look(tree, &path)?;
     let content = match tree.read(&path, FILE_LIMIT) {
@@ -161,8 +171,14 @@ fn env_observation(tree: &Tree, env: &EnvManifest, stamps: &mut Stamps) -> Resul
         EnvManifest::Adopted { patch } => patch.as_slice(),
         EnvManifest::Managed => &[],
     };
-    let absent = |name: &tenantry_api::names::EnvKey| EnvKeyState { name: name.clone(), present: false, as_wanted: false };
-    let keys = patch.iter().map(|wanted| parsed.as_ref().map_or_else(|| absent(&wanted.name), |env| env.key_state(wanted)));
+    let absent = |name: &tenantry_api::names::EnvKey| EnvKeyState {
+        name: name.clone(),
+        present: false,
+        as_wanted: false,
+    };
+    let keys = patch
+        .iter()
+        .map(|wanted| parsed.as_ref().map_or_else(|| absent(&wanted.name), |env| env.key_state(wanted)));
     Ok(EnvObservation { exists: content.is_some(), keys: keys.collect() })
 }
 
@@ -194,7 +210,9 @@ pub fn no_compose_file(place: &Place) -> Explained {
     let directory = &place.directory;
     let message = match place.compose.as_ref().and_then(|choice| choice.files.first()) {
         Some(file) => format!("there is no {file} in {directory}, which spec.compose.files names"),
-        None => format!("there is no compose file in {directory}: compose.yaml, compose.yml or docker-compose.yml"),
+        None => format!(
+            "there is no compose file in {directory}: compose.yaml, compose.yml or docker-compose.yml"
+        ),
     };
     Explained { category: FailureCategory::ComposeInvalid, message }
 }

@@ -32,7 +32,8 @@ pub fn freshness(
     for (path, seen) in files {
         let Some(mounted) = service.mounts(directory, path) else { continue };
         let file = || StaleFile { path: path.clone(), mounted_singly: mounted == Mounted::Singly };
-        let reads: Vec<Read> = containers.iter().map(|container| read(container, path, seen, starts)).collect();
+        let reads: Vec<Read> =
+            containers.iter().map(|container| read(container, path, seen, starts)).collect();
         if reads.contains(&Read::Stale) {
             stale.push(file());
         } else if reads.contains(&Read::Unknown) {

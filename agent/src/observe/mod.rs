@@ -16,15 +16,15 @@ use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, Observ
 
 pub use build::own;
 pub use disk::{Disk, Stamps};
+pub use disk::{edited, explained, file_state, no_compose_file};
 pub use freshness::{Contents, freshness};
 pub use model::{CachedModel, Resolved, on_disk, resolve};
-pub use disk::{edited, explained, file_state, no_compose_file};
 
 use crate::core::{Host, Tenant, blocking, lock, refused};
 use crate::engine::Generation;
 
 /// A cached answer is not believed for longer than this, whatever the stream says.
-const CACHE_LIMIT: Duration = Duration::from_secs(300);
+const CACHE_LIMIT: Duration = Duration::from_mins(5);
 /// The most references that are resolved in one call.
 pub const MAX_REFERENCES: usize = 256;
 
@@ -40,7 +40,11 @@ pub struct CachedObservation {
 }
 
 /// What is on the host, or that it is as the asker knows it.
-pub async fn observe(host: &Arc<Host>, tenant: &Arc<Tenant>, request: ObserveRequest) -> Result<ObserveResponse, ApiError> {
+pub async fn observe(
+    host: &Arc<Host>,
+    tenant: &Arc<Tenant>,
+    request: ObserveRequest,
+) -> Result<ObserveResponse, ApiError> {
     host.allowed(&request.place.directory)?;
     let key = request_key(&request)?;
     if let Some(cached) = still_good(host, tenant, &request, key).await? {
@@ -54,12 +58,24 @@ pub async fn observe(host: &Arc<Host>, tenant: &Arc<Tenant>, request: ObserveReq
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
     *lock(&tenant.seen) = generation.filter(|_| stamps.are_settled()).map(|generation| {
-        Arc::new(CachedObservation { request: key, generation, records, stamps, made: Instant::now(), hash, observation })
+        Arc::new(CachedObservation {
+            request: key,
+            generation,
+            records,
+            stamps,
+            made: Instant::now(),
+            hash,
+            observation,
+        })
     });
     Ok(response)
 }
 
-fn answer(request: &ObserveRequest, hash: &str, observation: impl FnOnce() -> Observation) -> ObserveResponse {
+fn answer(
+    request: &ObserveRequest,
+    hash: &str,
+    observation: impl FnOnce() -> Observation,
+) -> ObserveResponse {
     if request.known.as_deref() == Some(hash) {
         return ObserveResponse::Same;
     }
@@ -82,7 +98,8 @@ async fn still_good(
         return Ok(None);
     }
     let (host, directory, held) = (host.clone(), request.place.directory.clone(), cached.clone());
-    let unchanged = blocking(move || held.stamps.still_hold(host.tree(&directory).ok().flatten().as_ref())).await?;
+    let unchanged =
+        blocking(move || held.stamps.still_hold(host.tree(&directory).ok().flatten().as_ref())).await?;
     Ok(unchanged.then_some(cached))
 }
 
@@ -94,6 +111,7 @@ fn request_key(request: &ObserveRequest) -> Result<[u8; 32], ApiError> {
 }
 
 fn observation_hash(observation: &Observation) -> Result<String, ApiError> {
-    let text = serde_json::to_vec(observation).map_err(|error| refused(ErrorCode::HostFault, "", error.to_string()))?;
+    let text = serde_json::to_vec(observation)
+        .map_err(|error| refused(ErrorCode::HostFault, "", error.to_string()))?;
     Ok(crate::files::sha256(&text).to_string())
 }

@@ -13,7 +13,7 @@ use crate::core::{Host, Tenant, lock};
 use crate::files::Tree;
 
 /// How long compose may take to resolve a model.
-const CONFIG_LIMIT: Duration = Duration::from_secs(60);
+const CONFIG_LIMIT: Duration = Duration::from_mins(1);
 
 /// A resolved model and what it was read from.
 pub struct CachedModel {
@@ -71,9 +71,10 @@ pub async fn resolve(
     log: std::path::PathBuf,
 ) -> Result<Resolved, Explained> {
     let arguments = compose.config_arguments(discovered.arguments(place, directory));
-    let output = compose.run(directory, &arguments, CONFIG_LIMIT).await.map_err(|error| {
-        Explained { category: FailureCategory::EngineFault, message: error.to_string() }
-    })?;
+    let output = compose
+        .run(directory, &arguments, CONFIG_LIMIT)
+        .await
+        .map_err(|error| Explained { category: FailureCategory::EngineFault, message: error.to_string() })?;
     if !output.status.success() {
         let explained = explain("config", output.status.code(), &output.stderr);
         keep_output(log, "config".to_owned(), output.stderr).await;

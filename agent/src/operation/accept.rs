@@ -45,7 +45,9 @@ fn manifest(manifest: &Manifest) -> Result<(), ApiError> {
     }
     let env = paths.iter().any(|path| path.as_str() == ".env");
     match (&manifest.env, env) {
-        (EnvManifest::Managed, false) => invalid("manifest.env", "is Managed, but .env is not among the files"),
+        (EnvManifest::Managed, false) => {
+            invalid("manifest.env", "is Managed, but .env is not among the files")
+        }
         (EnvManifest::Adopted { .. }, true) => {
             invalid("manifest.env", "is Adopted, but .env is among the files: let the bundle leave it out")
         }
@@ -59,7 +61,10 @@ fn rules(manifest: &Manifest) -> Result<(), ApiError> {
         let name = signal.strip_prefix("SIG").unwrap_or_default();
         let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
         if !(1..=12).contains(&name.len()) || !name.chars().all(plain) {
-            return invalid(&format!("manifest.onChange[{at}].signal"), "is no signal's name, for example SIGHUP");
+            return invalid(
+                &format!("manifest.onChange[{at}].signal"),
+                "is no signal's name, for example SIGHUP",
+            );
         }
     }
     Ok(())
@@ -76,7 +81,10 @@ fn contents(request: &OperateRequest) -> Result<(), ApiError> {
             return invalid(&field, &format!("{} is there twice", content.path));
         }
         if content.content.0.len() as u64 != file.size || sha256(&content.content.0) != file.sha256 {
-            return invalid(&field, &format!("{} is not what manifest.files says of its size and hash", content.path));
+            return invalid(
+                &field,
+                &format!("{} is not what manifest.files says of its size and hash", content.path),
+            );
         }
     }
     Ok(())
@@ -96,7 +104,8 @@ fn verify(policy: &VerifyPolicy) -> Result<(), ApiError> {
         let url = reqwest::Url::parse(&probe.url).ok().filter(|url| url.scheme() == "http");
         let loopback = url.as_ref().and_then(|url| url.host_str()).is_some_and(is_loopback);
         if !loopback {
-            let problem = "must begin with http:// and name this host's loopback: localhost, 127.0.0.1 or [::1]";
+            let problem =
+                "must begin with http:// and name this host's loopback: localhost, 127.0.0.1 or [::1]";
             return invalid(&format!("verify.http[{at}].url"), problem);
         }
     }

@@ -1,6 +1,7 @@
 //! Which files an operation changes, worked out from what is on disk now.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::Approach;
@@ -28,13 +29,24 @@ pub struct Changes {
     pub env: bool,
 }
 
+/// What becomes of a file's content.
+pub enum Becomes<'a> {
+    /// It stays.
+    AsItIs,
+    /// It is replaced.
+    Written(&'a [u8]),
+    /// The file is deleted.
+    Gone,
+}
+
 impl Changes {
-    /// The content that a path will have: `None` when the disk's own is kept, `Some(None)` when it is deleted.
-    pub fn content(&self, path: &RelativePath) -> Option<Option<&[u8]>> {
-        self.set.changes.iter().find(|change| change.path() == path).map(|change| match change {
-            Change::Write { content, .. } => Some(content.as_slice()),
-            Change::Delete { .. } => None,
-        })
+    /// What becomes of a path's content.
+    pub fn content(&self, path: &RelativePath) -> Becomes<'_> {
+        match self.set.changes.iter().find(|change| change.path() == path) {
+            None => Becomes::AsItIs,
+            Some(Change::Write { content, .. }) => Becomes::Written(content),
+            Some(Change::Delete { .. }) => Becomes::Gone,
+        }
     }
 
     /// Whether nothing is to be written.
@@ -44,7 +56,12 @@ impl Changes {
 }
 
 /// Works out the changes; refuses those that must not be made.
-pub fn changes(request: &OperateRequest, tree: &Tree, tenant: &Tenant, baseline: &Baseline) -> Result<Changes, Wrong> {
+pub fn changes(
+    request: &OperateRequest,
+    tree: &Tree,
+    tenant: &Tenant,
+    baseline: &Baseline,
+) -> Result<Changes, Wrong> {
     let mut all = Changes::default();
     let mut hand_edited = Vec::new();
     let mut strange = Vec::new();
@@ -98,7 +115,9 @@ fn protect(request: &OperateRequest, path: &RelativePath) -> Result<(), Wrong> {
     match request.manifest.protect.iter().find(|protected| protected.conflicts_with(path)) {
         None => Ok(()),
         Some(protected) => {
-            let message = format!("{path} is protected by '{protected}' in spec.protect; nothing of ours is written there");
+            let message = format!(
+                "{path} is protected by '{protected}' in spec.protect; nothing of ours is written there"
+            );
             Err(Wrong::new(FailureCategory::PathRefused, message))
         }
     }
@@ -169,7 +188,12 @@ fn leftovers(
     Ok(())
 }
 
-fn refuse(request: &OperateRequest, all: &Changes, edited: &[String], strange: &[String]) -> Result<(), Wrong> {
+fn refuse(
+    request: &OperateRequest,
+    all: &Changes,
+    edited: &[String],
+    strange: &[String],
+) -> Result<(), Wrong> {
     if !edited.is_empty() {
         let message = format!(
             "edited by hand since they were last written: {}. Put them back, or bring the edits into the bundle",
@@ -187,7 +211,10 @@ fn refuse(request: &OperateRequest, all: &Changes, edited: &[String], strange: &
     let managed: Vec<String> =
         all.set.changes.iter().map(|c| c.path().to_string()).filter(|path| path != ".env").collect();
     if request.approach == Approach::ImageOnly && !managed.is_empty() {
-        let message = format!("the release changes managed files ({}): use the approach Release or Auto", some(&managed));
+        let message = format!(
+            "the release changes managed files ({}): use the approach Release or Auto",
+            some(&managed)
+        );
         return Err(Wrong::new(FailureCategory::ReleaseNeeded, message));
     }
     Ok(())
@@ -196,7 +223,7 @@ fn refuse(request: &OperateRequest, all: &Changes, edited: &[String], strange: &
 fn some(paths: &[String]) -> String {
     let mut text = paths.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
     if paths.len() > 8 {
-        text.push_str(&format!(" and {} more", paths.len() - 8));
+        let _ = write!(text, " and {} more", paths.len() - 8);
     }
     text
 }
@@ -206,7 +233,8 @@ fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), W
     if values.is_empty() {
         return Ok(());
     }
-    let path = RelativePath::parse(".env").map_err(|error| Wrong::new(FailureCategory::AgentFault, error.to_string()))?;
+    let path = RelativePath::parse(".env")
+        .map_err(|error| Wrong::new(FailureCategory::AgentFault, error.to_string()))?;
     protect(request, &path)?;
     let old = tree.read(&path, FILE_LIMIT)?;
     let patched = patch(old.as_deref().unwrap_or_default(), values)

@@ -68,7 +68,8 @@ impl Wrong {
 
     fn failure(self, step: Step) -> Failure {
         let during = self.during.or(step.phase()).unwrap_or(OperationPhase::Rollback);
-        let message = tenantry_api::conditions::bounded(&self.message, tenantry_api::conditions::MESSAGE_LIMIT / 2);
+        let message =
+            tenantry_api::conditions::bounded(&self.message, tenantry_api::conditions::MESSAGE_LIMIT / 2);
         Failure { during, category: self.category, message }
     }
 }
@@ -136,7 +137,12 @@ pub async fn drive(
     }
 }
 
-async fn record(log: &mut impl Log, state: &mut State, record: Record, seen: &impl Fn(&State)) -> Result<(), StoreError> {
+async fn record(
+    log: &mut impl Log,
+    state: &mut State,
+    record: Record,
+    seen: &impl Fn(&State),
+) -> Result<(), StoreError> {
     log.append(record.clone()).await?;
     state.take(&record);
     seen(state);

@@ -23,15 +23,18 @@ pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
     let variables: serde_json::Map<String, Value> =
         wanted.keys().map(|name| ((*name).to_owned(), Value::from(format!("${{{name}-}}")))).collect();
     // JSON is YAML.
-    let probe = serde_json::json!({"services": {"probe": {"image": "probe", "environment": variables}}}).to_string();
+    let probe =
+        serde_json::json!({"services": {"probe": {"image": "probe", "environment": variables}}}).to_string();
     let written = folder.clone();
     work.blocking(move || {
-        let fail = |error: std::io::Error| Wrong::new(FailureCategory::WriteFailed, format!("staging: {error}"));
+        let fail =
+            |error: std::io::Error| Wrong::new(FailureCategory::WriteFailed, format!("staging: {error}"));
         std::fs::create_dir_all(&written).map_err(fail)?;
         std::fs::write(written.join("compose.yaml"), probe).map_err(fail)
     })
     .await?;
-    let mut arguments: Vec<OsString> = ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
+    let mut arguments: Vec<OsString> =
+        ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
     arguments.extend(["--env-file".into(), staged.path.join(".env").into_os_string()]);
     arguments.extend(["config", "--format", "json"].map(OsString::from));
     let output = work.compose().await?.run(&folder, &arguments, CHECK_LIMIT).await?;
@@ -47,7 +50,9 @@ pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
     });
     match differs {
         None => Ok(()),
-        Some((name, _)) => Err(unreadable(&format!("compose does not read the wanted value of {name} back from .env"))),
+        Some((name, _)) => {
+            Err(unreadable(&format!("compose does not read the wanted value of {name} back from .env")))
+        }
     }
 }
 

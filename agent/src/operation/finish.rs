@@ -36,7 +36,9 @@ pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
         Ok(())
     })
     .await?;
-    if let Err(wrong) = keep::release_all_but(&work.host.engine, &work.request.tenant.uid, Some(&work.id)).await {
+    if let Err(wrong) =
+        keep::release_all_but(&work.host.engine, &work.request.tenant.uid, Some(&work.id)).await
+    {
         tracing::warn!(tenant = %work.request.tenant.name, problem = %wrong.message, "images of older releases are still kept");
     }
     Ok(Performed::quietly())

@@ -14,7 +14,7 @@ use super::staged::Staged;
 use super::work::Work;
 use crate::compose::{Compose, Output, RunError, run};
 
-const CHECK_LIMIT: Duration = Duration::from_secs(60);
+const CHECK_LIMIT: Duration = Duration::from_mins(1);
 /// What a shell says for a command that it does not find.
 const NOT_FOUND: i32 = 127;
 /// The engine that a person's client talks to unless told otherwise.
@@ -32,7 +32,8 @@ pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
         return Ok(());
     }
     let ours: Value = serde_json::from_slice(&staged.json).unwrap_or_default();
-    let theirs: Option<Value> = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
+    let theirs: Option<Value> =
+        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
     if theirs.as_ref() == Some(&ours) {
         return Ok(());
     }
@@ -48,7 +49,9 @@ fn differs(compose: &Compose, theirs: Option<&Value>, ours: &Value, variables: &
             format!("`{typed}` by hand, from a login shell, would use another project name")
         }
         Some(theirs) => match differing_service(theirs, ours) {
-            Some(service) => format!("`{typed}` by hand, from a login shell, would see another services.{service}"),
+            Some(service) => {
+                format!("`{typed}` by hand, from a login shell, would see another services.{service}")
+            }
             None => format!("`{typed}` by hand, from a login shell, would see another model"),
         },
     };
@@ -77,7 +80,12 @@ async fn guilty_variables(work: &Work, staged: &Staged) -> Result<Vec<String>, W
     let inputs = staged.discovered.inputs.clone();
     let root = staged.path.clone();
     let texts = work
-        .blocking(move || Ok(inputs.iter().filter_map(|path| std::fs::read(root.join(path.as_str())).ok()).collect::<Vec<_>>()))
+        .blocking(move || {
+            Ok(inputs
+                .iter()
+                .filter_map(|path| std::fs::read(root.join(path.as_str())).ok())
+                .collect::<Vec<_>>())
+        })
         .await?;
     let env = texts.iter().find_map(|text| EnvFile::parse(text).ok());
     let written = |name: &str| {
@@ -90,15 +98,35 @@ async fn guilty_variables(work: &Work, staged: &Staged) -> Result<Vec<String>, W
     let guilty = |name: &String| {
         steers(name) || env.as_ref().is_some_and(|env| env.get(name).is_some()) || written(name)
     };
-    Ok(set.into_iter().filter(guilty).filter(|name| name != "PATH" && name != "HOME" && name != "PWD").take(8).collect())
+    Ok(set
+        .into_iter()
+        .filter(guilty)
+        .filter(|name| name != "PATH" && name != "HOME" && name != "PWD")
+        .take(8)
+        .collect())
+}
+
+/// The name of the user that we run as, which a login sets.
+fn user_name() -> Option<String> {
+    let own = rustix::process::geteuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    users
+        .lines()
+        .map(fields)
+        .find(|fields| fields.get(2) == Some(&own))
+        .map(|mut fields| fields.swap_remove(0))
 }
 
 async fn in_login_shell(work: &Work, staged: &Staged, words: &[OsString]) -> Result<Output, RunError> {
     let shell = if std::path::Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
     let mut command = Command::new(shell);
     command.args(["-l", "-c", "exec \"$@\"", "login"]).args(words).env_clear();
-    for name in ["HOME", "USER", "LOGNAME", "LANG", "PATH"] {
+    for name in ["HOME", "LANG", "PATH"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    if let Some(user) = user_name() {
+        command.env("USER", &user).env("LOGNAME", &user);
     }
     // A profile may print, and may ask for a terminal's kind.
     command.env("TERM", "dumb").env("SHELL", shell);

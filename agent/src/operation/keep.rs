@@ -20,9 +20,15 @@ fn tag(operation: &OperationId, image: &str) -> String {
 }
 
 /// Keeps images for an operation.
-pub async fn keep(engine: &Engine, uid: &TenantUid, operation: &OperationId, images: &[String]) -> Result<(), Wrong> {
+pub async fn keep(
+    engine: &Engine,
+    uid: &TenantUid,
+    operation: &OperationId,
+    images: &[String],
+) -> Result<(), Wrong> {
     let repository = repository(uid);
-    let distinct: BTreeMap<String, String> = images.iter().map(|image| (tag(operation, image), image.clone())).collect();
+    let distinct: BTreeMap<String, String> =
+        images.iter().map(|image| (tag(operation, image), image.clone())).collect();
     let tags = distinct.into_iter().map(|(tag, image)| {
         let (engine, repository) = (engine.clone(), repository.clone());
         async move { engine.tag(&image, &repository, &tag).await }
@@ -31,7 +37,11 @@ pub async fn keep(engine: &Engine, uid: &TenantUid, operation: &OperationId, ima
 }
 
 /// Lets go of images of all operations but one.
-pub async fn release_all_but(engine: &Engine, uid: &TenantUid, kept: Option<&OperationId>) -> Result<(), Wrong> {
+pub async fn release_all_but(
+    engine: &Engine,
+    uid: &TenantUid,
+    kept: Option<&OperationId>,
+) -> Result<(), Wrong> {
     let kept = kept.map(|operation| format!("{operation}-"));
     release(engine, uid, |tag| kept.as_ref().is_none_or(|prefix| !tag.starts_with(prefix))).await
 }

@@ -1,6 +1,7 @@
 //! Preflight: everything that can be checked before an image is pulled, and the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -16,7 +17,7 @@ use super::staged::{Staged, resolve_staged, stage};
 use super::work::Work;
 use crate::compose::Discovered;
 use crate::engine::{ProjectContainer, Reference};
-use crate::files::{Look, Tree};
+use crate::files::{Change, Look, Tree};
 use crate::observe::own;
 
 /// Space that must be free on the tenant's disk besides what is written, in bytes.
@@ -41,7 +42,13 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         report: PlanReport {
             hash: plan_hash(work, &changes),
             files: changes.counts,
-            recreates: recreates(work, &staged, previous.as_ref().map(|(_, model)| &**model), &changes, &containers),
+            recreates: recreates(
+                work,
+                &staged,
+                previous.as_ref().map(|(_, model)| &**model),
+                &changes,
+                &containers,
+            ),
         },
         compose: staged.compose.clone(),
         previous_compose,
@@ -89,9 +96,11 @@ async fn containers(work: &Work) -> Result<Vec<ProjectContainer>, Wrong> {
 
 /// Whether this process runs inside a container: its id stands in the paths of our own mounts and groups.
 fn is_our_own(id: &str) -> bool {
-    let mentions = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("/{id}")));
-    let hostname = std::fs::read_to_string("/proc/self/mountinfo")
-        .is_ok_and(|text| text.lines().any(|line| line.contains(&format!("/containers/{id}/hostname /etc/hostname"))));
+    let mentions =
+        |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("/{id}")));
+    let hostname = std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|text| {
+        text.lines().any(|line| line.contains(&format!("/containers/{id}/hostname /etc/hostname")))
+    });
     !id.is_empty() && (hostname || mentions("/proc/self/cgroup"))
 }
 
@@ -109,14 +118,19 @@ async fn planned(work: &Work) -> Result<(Changes, Discovered, std::path::PathBuf
 }
 
 fn space(tree: &Tree, changes: &Changes) -> Result<(), Wrong> {
-    let written: usize = changes.set.changes.iter().map(|c| changes.content(c.path()).flatten().map_or(0, <[u8]>::len)).sum();
+    let length = |change: &Change| match change {
+        Change::Write { content, .. } => content.len(),
+        Change::Delete { .. } => 0,
+    };
+    let written: usize = changes.set.changes.iter().map(length).sum();
     // Once as new content, once as the restore point of as much.
     let (needed, free) = (written as u64 * 2 + SPARE, tree.free_bytes()?);
     if free >= needed {
         return Ok(());
     }
     let (free, needed) = (free >> 20, needed >> 20);
-    let message = format!("{free} MiB are free on the disk of the tenant's directory, {needed} MiB are needed");
+    let message =
+        format!("{free} MiB are free on the disk of the tenant's directory, {needed} MiB are needed");
     Err(Wrong::new(FailureCategory::DiskFull, message))
 }
 
@@ -137,7 +151,9 @@ async fn previous(work: &Work, containers: &[ProjectContainer]) -> Option<(Disco
 fn model(work: &Work, model: &Model, changes: &Changes) -> Result<(), Wrong> {
     for (reference, pulled) in model.references() {
         if Reference::parse(reference).is_none() {
-            let message = format!("the image reference {reference:?} is not one: an image tag or variable is empty or wrong");
+            let message = format!(
+                "the image reference {reference:?} is not one: an image tag or variable is empty or wrong"
+            );
             return Err(Wrong::new(FailureCategory::ComposeInvalid, message));
         }
         if pulled && !work.host.config.allow.reference(reference) {
@@ -164,12 +180,15 @@ fn model(work: &Work, model: &Model, changes: &Changes) -> Result<(), Wrong> {
 
 /// A reload signal does not reach a file that is mounted by itself: the container still sees the old one.
 fn signals(work: &Work, model: &Model, changes: &Changes) -> Result<(), Wrong> {
-    for (at, rule) in work.request.manifest.on_change.iter().enumerate().filter(|(_, rule)| rule.signal.is_some()) {
+    for (at, rule) in
+        work.request.manifest.on_change.iter().enumerate().filter(|(_, rule)| rule.signal.is_some())
+    {
         let files = work.request.manifest.files.iter().map(|file| &file.path).chain(&changes.changed);
         let covered: Vec<&RelativePath> =
             files.filter(|file| rule.paths.iter().any(|path| file.is_at_or_below(path))).collect();
         for (name, service) in model.services.iter().filter(|(name, _)| rule.services.contains(name)) {
-            let singly = covered.iter().find(|file| service.mounts(work.directory(), file) == Some(Mounted::Singly));
+            let singly =
+                covered.iter().find(|file| service.mounts(work.directory(), file) == Some(Mounted::Singly));
             if let Some(file) = singly {
                 let message = format!(
                     "onChange[{at}] of the bundle signals {name} for {file}, but {name} mounts that file by itself and \
@@ -183,8 +202,15 @@ fn signals(work: &Work, model: &Model, changes: &Changes) -> Result<(), Wrong> {
 }
 
 /// What every reference of both releases points to now.
-async fn references(work: &Work, staged: &Model, previous: Option<&Model>) -> Result<Vec<PreviousReference>, Wrong> {
-    let names = staged.references().into_keys().chain(previous.iter().flat_map(|model| model.references().into_keys()));
+async fn references(
+    work: &Work,
+    staged: &Model,
+    previous: Option<&Model>,
+) -> Result<Vec<PreviousReference>, Wrong> {
+    let names = staged
+        .references()
+        .into_keys()
+        .chain(previous.iter().flat_map(|model| model.references().into_keys()));
     let names: BTreeSet<String> = names.map(str::to_owned).collect();
     let looks = names.into_iter().map(|reference| async move {
         let image_id = work.host.engine.image(&reference).await?.map(|image| image.id);
@@ -226,7 +252,8 @@ fn previous_images(containers: &[ProjectContainer]) -> Vec<RunImage> {
 
 fn removed(model: &Model, containers: &[ProjectContainer]) -> Vec<String> {
     let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);
-    let gone = containers.iter().map(|container| container.container.service.clone()).filter(|name| !known(name));
+    let gone =
+        containers.iter().map(|container| container.container.service.clone()).filter(|name| !known(name));
     gone.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -262,9 +289,12 @@ fn recreates(
 
 /// Hash over everything that changes; what holds secrets enters as a hash only.
 fn plan_hash(work: &Work, changes: &Changes) -> String {
-    let content = |path| changes.content(path).flatten().map(crate::files::sha256);
+    let content = |change: &Change| match change {
+        Change::Write { content, .. } => Some(crate::files::sha256(content)),
+        Change::Delete { .. } => None,
+    };
     let files: BTreeMap<String, _> =
-        changes.set.changes.iter().map(|change| (change.path().to_string(), content(change.path()))).collect();
+        changes.set.changes.iter().map(|change| (change.path().to_string(), content(change))).collect();
     let text = format!("{}\n{files:?}", work.request.target_hash);
     format!("sha256:{}", crate::files::sha256(text.as_bytes()))
 }
@@ -279,10 +309,14 @@ fn summary(plan: &Plan) -> String {
         plan.report.recreates.len()
     );
     if !plan.left_running.is_empty() {
-        text.push_str(&format!("; no longer in the release and left running: {}", plan.left_running.join(", ")));
+        let _ = write!(text, "; no longer in the release and left running: {}", plan.left_running.join(", "));
     }
     if !plan.left_files.is_empty() {
-        text.push_str(&format!("; no longer in the release, edited by hand and left: {}", plan.left_files.join(", ")));
+        let _ = write!(
+            text,
+            "; no longer in the release, edited by hand and left: {}",
+            plan.left_files.join(", ")
+        );
     }
     text
 }

@@ -35,7 +35,10 @@ pub async fn pull(work: &Work, state: &State) -> Result<Performed, Wrong> {
     checked?;
     let images = images?;
     let previous = state.plan().map(|plan| plan.references.as_slice()).unwrap_or_default();
-    let new = images.iter().filter(|image| previous.iter().all(|p| p.image_id.as_ref() != Some(&image.image_id))).count();
+    let new = images
+        .iter()
+        .filter(|image| previous.iter().all(|p| p.image_id.as_ref() != Some(&image.image_id)))
+        .count();
     Ok(Performed { did: Did::Pulled { images }, message: Some(format!("{new} images are new on this host")) })
 }
 
@@ -59,7 +62,13 @@ async fn images(work: &Work, staged: &Staged) -> Result<Vec<PlannedImage>, Wrong
             } else {
                 local(work, &reference).await?
             };
-            keep::keep(&work.host.engine, &work.request.tenant.uid, &work.id, std::slice::from_ref(&image.id)).await?;
+            keep::keep(
+                &work.host.engine,
+                &work.request.tenant.uid,
+                &work.id,
+                std::slice::from_ref(&image.id),
+            )
+            .await?;
             meter.done();
             let repo_digest = image.repo_digest(&reference);
             Ok::<_, Wrong>(PlannedImage { reference, image_id: image.id, repo_digest })
@@ -74,15 +83,18 @@ async fn images(work: &Work, staged: &Staged) -> Result<Vec<PlannedImage>, Wrong
 /// An image that is never pulled.
 async fn local(work: &Work, reference: &str) -> Result<Image, Wrong> {
     work.host.engine.image(reference).await?.ok_or_else(|| {
-        let message = format!("{reference} is not on this host; it is built here or never pulled, so build or load it first");
+        let message = format!(
+            "{reference} is not on this host; it is built here or never pulled, so build or load it first"
+        );
         Wrong::new(FailureCategory::ImageNotFound, message)
     })
 }
 
 async fn wanted(work: &Work, reference: &str, kept: Option<&str>, meter: &Meter<'_>) -> Result<Image, Wrong> {
     let engine = &work.host.engine;
-    let parsed = Reference::parse(reference)
-        .ok_or_else(|| Wrong::new(FailureCategory::ComposeInvalid, format!("{reference:?} is no image reference")))?;
+    let parsed = Reference::parse(reference).ok_or_else(|| {
+        Wrong::new(FailureCategory::ComposeInvalid, format!("{reference:?} is no image reference"))
+    })?;
     let pinned = work.request.pinned.iter().find(|pinned| pinned.reference == reference);
     let pinned = parsed.digest.clone().or_else(|| pinned.and_then(|pinned| pinned.digest.clone()));
     // A tag is resolved once: what it was resolved to for the deployed release holds until somebody asks.
@@ -94,10 +106,10 @@ async fn wanted(work: &Work, reference: &str, kept: Option<&str>, meter: &Meter<
     }
     let digest = match pinned {
         Some(digest) => digest,
-        None => engine.remote_digest(reference).await.map_err(|error| Wrong {
-            category: error.registry_category(),
-            ..Wrong::from(error)
-        })?,
+        None => engine
+            .remote_digest(reference)
+            .await
+            .map_err(|error| Wrong { category: error.registry_category(), ..Wrong::from(error) })?,
     };
     let name = parsed.at(&digest);
     if let Some(image) = engine.image(&name).await? {

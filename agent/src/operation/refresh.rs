@@ -37,12 +37,14 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let starts = work.blocking(move || Ok(host.store.starts(&uid)?)).await?;
     let mut names = BTreeMap::new();
     for container in containers.iter().filter(|one| plan.containers.contains(&one.container.id)) {
-        let Some((name, what)) = told.iter().find(|(name, _)| name.as_str() == container.container.service) else {
+        let Some((name, what)) = told.iter().find(|(name, _)| name.as_str() == container.container.service)
+        else {
             continue;
         };
         // What an agent that was killed had restarted already carries a record of this very start.
         let recorded = starts.containers.get(&container.container.id);
-        let again = state.failure().is_none() && recorded.is_some_and(|start| start.started_at == container.started_raw)
+        let again = state.failure().is_none()
+            && recorded.is_some_and(|start| start.started_at == container.started_raw)
             && is_current(work, recorded.map(|start| &start.files), &plan.changed).await?;
         if !again {
             tell(work, &model, container, what).await?;
@@ -50,7 +52,8 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
         }
     }
     let after = work.containers().await?;
-    let touched: Vec<&ProjectContainer> = after.iter().filter(|one| names.contains_key(&one.container.service)).collect();
+    let touched: Vec<&ProjectContainer> =
+        after.iter().filter(|one| names.contains_key(&one.container.service)).collect();
     record_starts(work, &model, &after, &touched).await?;
     Ok(Performed { did: tenantry_planner::steps::Did::Nothing, message: summary(&names) })
 }
@@ -94,7 +97,9 @@ pub fn what_to_tell(
             let named = matching.iter().find(|rule| rule.services.contains(name));
             let mounted = service.mounts(directory, file);
             match (mounted, named.map(|rule| &rule.signal)) {
-                (Some(Mounted::Singly), _) | (Some(Mounted::InDirectory), None) | (_, Some(None)) => add(name, Told::Restart),
+                (Some(Mounted::Singly), _) | (Some(Mounted::InDirectory), None) | (_, Some(None)) => {
+                    add(name, Told::Restart)
+                }
                 (_, Some(Some(signal))) => add(name, Told::Signal(signal.clone())),
                 (None, None) => {}
             }
@@ -116,12 +121,19 @@ async fn tell(work: &Work, model: &Model, container: &ProjectContainer, what: &T
         Told::Restart => work.host.engine.restart(id, grace).await,
         Told::Signal(signal) => work.host.engine.signal(id, signal).await,
     };
-    done.map_err(|error| Wrong::new(FailureCategory::StartFailed, format!("{}: {error}", container.container.name)))
+    done.map_err(|error| {
+        Wrong::new(FailureCategory::StartFailed, format!("{}: {error}", container.container.name))
+    })
 }
 
 fn summary(names: &BTreeMap<String, Told>) -> Option<String> {
     let list = |wanted: fn(&Told) -> bool| {
-        names.iter().filter(|(_, told)| wanted(told)).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+        names
+            .iter()
+            .filter(|(_, told)| wanted(told))
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let restarted = list(|told| *told == Told::Restart);
     let signalled = list(|told| matches!(told, Told::Signal(_)));
@@ -146,7 +158,10 @@ mod tests {
         let model = Model::parse(MODEL.as_bytes(), "/d", "/d").unwrap();
         let rules: Vec<ChangeRule> = serde_json::from_value(rules).unwrap();
         let changed = [RelativePath::parse(changed).unwrap()];
-        what_to_tell(&model, "/d", &rules, &changed).into_iter().map(|(name, told)| (name.into(), told)).collect()
+        what_to_tell(&model, "/d", &rules, &changed)
+            .into_iter()
+            .map(|(name, told)| (name.into(), told))
+            .collect()
     }
 
     #[test]
@@ -154,7 +169,10 @@ mod tests {
         let hup = || Told::Signal("SIGHUP".to_owned());
         let named = |name: &str, told| (name.to_owned(), told);
         let rule = serde_json::json!([{"paths": ["c"], "services": ["dir", "far"], "signal": "SIGHUP"}]);
-        assert_eq!(told(serde_json::json!([]), "c/one.conf"), [named("dir", Told::Restart), named("one", Told::Restart)]);
+        assert_eq!(
+            told(serde_json::json!([]), "c/one.conf"),
+            [named("dir", Told::Restart), named("one", Told::Restart)]
+        );
         // `one` sees the file by itself: no signal would help it.
         let wanted = [named("dir", hup()), named("far", hup()), named("one", Told::Restart)];
         assert_eq!(told(rule.clone(), "c/one.conf"), wanted);
@@ -165,7 +183,8 @@ mod tests {
     fn a_restart_outweighs_a_signal() {
         let rules = serde_json::json!([{"paths": ["c"], "services": ["dir"], "signal": "SIGHUP"},
                                        {"paths": ["c/x.conf"], "services": ["far"]}]);
-        let wanted = [("dir".to_owned(), Told::Signal("SIGHUP".to_owned())), ("far".to_owned(), Told::Restart)];
+        let wanted =
+            [("dir".to_owned(), Told::Signal("SIGHUP".to_owned())), ("far".to_owned(), Told::Restart)];
         assert_eq!(told(rules, "c/x.conf"), wanted);
         assert!(Told::Restart > Told::Signal("SIGZ".to_owned()));
     }

@@ -29,7 +29,9 @@ pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wro
 async fn take_away(work: &Work, state: &State, reference: &str) -> Result<(), Wrong> {
     let ours = state.planned_images().iter().find(|image| image.reference == reference);
     let parsed = Reference::parse(reference);
-    let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else { return Ok(()) };
+    let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else {
+        return Ok(());
+    };
     let now = work.host.engine.image(reference).await?;
     if now.is_some_and(|now| now.id == ours.image_id)
         && let Err(error) = work.host.engine.untag(reference).await
@@ -44,7 +46,8 @@ async fn take_away(work: &Work, state: &State, reference: &str) -> Result<(), Wr
 pub async fn remove_created(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = work.containers().await?;
-    let made: Vec<&ProjectContainer> = containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    let made: Vec<&ProjectContainer> =
+        containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
     remove(work, &made, None).await?;
     let names: Vec<&str> = made.iter().map(|one| one.container.name.as_str()).collect();
     Ok(Performed::saying(format!(
@@ -56,7 +59,11 @@ pub async fn remove_created(work: &Work, state: &State) -> Result<Performed, Wro
 async fn remove(work: &Work, containers: &[&ProjectContainer], model: Option<&Model>) -> Result<(), Wrong> {
     for one in containers {
         let service = model.and_then(|model| {
-            model.services.iter().find(|(name, _)| name.as_str() == one.container.service).map(|(_, service)| service)
+            model
+                .services
+                .iter()
+                .find(|(name, _)| name.as_str() == one.container.service)
+                .map(|(_, service)| service)
         });
         let grace = service.and_then(|service| service.stop_grace_ms).map(Duration::from_millis);
         work.host.engine.stop_and_remove(&one.container.id, grace).await?;
@@ -78,7 +85,8 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
     remove(work, &strange, None).await?;
     up(work, &discovered, &model).await?;
     let containers = work.containers().await?;
-    let made: Vec<&ProjectContainer> = containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    let made: Vec<&ProjectContainer> =
+        containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
     record_starts(work, &model, &containers, &made).await?;
     Ok(Performed::quietly())
 }

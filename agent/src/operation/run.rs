@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tenantry_planner::steps::{Record, State};
 use tenantry_protocol::{OperationState, OperationStatus};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::driver::{Log, drive};
 use super::work::Work;
@@ -41,19 +42,28 @@ impl Log for JournalLog {
 }
 
 fn lost() -> StoreError {
-    StoreError::Damaged { path: std::path::PathBuf::new(), problem: "the journal was lost in memory".to_owned() }
+    StoreError::Damaged {
+        path: std::path::PathBuf::new(),
+        problem: "the journal was lost in memory".to_owned(),
+    }
 }
 
 /// Carries an operation out to its end.
-pub async fn carry_out(work: Arc<Work>, carried: Carried) {
+pub async fn carry_out(work: Arc<Work>, carried: Carried, slot: OwnedSemaphorePermit) {
     let Carried { journal, mut state, lock } = carried;
     let mut log = JournalLog(Some(journal));
     for attempt in 1..=ATTEMPTS {
-        let publish = |state: &State| publish(&work, state);
-        match drive(&*work, &mut log, state.clone(), Timestamp::now, publish).await {
+        // The end is told last: whoever hears of it may ask for the next operation at once.
+        let publish_unless_ended = |state: &State| {
+            if state.outcome().is_none() {
+                publish(&work, state);
+            }
+        };
+        match drive(&*work, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
             Ok(ended) => {
                 finish(&work, &ended).await;
-                drop(lock);
+                drop((lock, slot));
+                publish(&work, &ended);
                 return;
             }
             Err(error) => {

@@ -7,7 +7,7 @@ use tenantry_api::names::RelativePath;
 use tenantry_planner::model::Model;
 use tenantry_protocol::{ComposeUse, OperateRequest};
 
-use super::changes::Changes;
+use super::changes::{Becomes, Changes};
 use super::driver::Wrong;
 use crate::compose::{Compose, Discovered, inputs};
 use crate::files::{FILE_LIMIT, Stage, Tree};
@@ -35,8 +35,9 @@ pub fn stage(
     changes: &Changes,
 ) -> Result<(Discovered, PathBuf), Wrong> {
     let read = |path: &RelativePath| match changes.content(path) {
-        Some(content) => Ok(content.map(<[u8]>::to_vec)),
-        None => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
+        Becomes::Written(content) => Ok(Some(content.to_vec())),
+        Becomes::Gone => Ok(None),
+        Becomes::AsItIs => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
     };
     let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
     let stage = Stage::create(tree, id)?;

@@ -18,7 +18,7 @@ use crate::files::Found;
 use crate::store::{Start, Starts};
 
 /// What `up` may take besides the time that services have to become healthy: stopping, creating, one-shots.
-const UP_ALLOWANCE: Duration = Duration::from_secs(600);
+const UP_ALLOWANCE: Duration = Duration::from_mins(10);
 
 /// Puts the references of the compose file on the planned images.
 pub async fn point(work: &Work, state: &State) -> Result<Performed, Wrong> {
@@ -43,15 +43,19 @@ pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong>
 pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (discovered, model) = work.release().await?;
     up(work, &discovered, &model).await?;
-    let before: BTreeSet<&str> = state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
+    let before: BTreeSet<&str> =
+        state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
     let containers = work.containers().await?;
     let made: Vec<&ProjectContainer> =
         containers.iter().filter(|container| !before.contains(container.container.id.as_str())).collect();
     record_starts(work, &model, &containers, &made).await?;
-    let services: BTreeSet<&str> = made.iter().map(|container| container.container.service.as_str()).collect();
+    let services: BTreeSet<&str> =
+        made.iter().map(|container| container.container.service.as_str()).collect();
     Ok(Performed::saying(match services.len() {
         0 => "compose left every container as it was".to_owned(),
-        1..=8 => format!("compose made containers of {}", services.into_iter().collect::<Vec<_>>().join(", ")),
+        1..=8 => {
+            format!("compose made containers of {}", services.into_iter().collect::<Vec<_>>().join(", "))
+        }
         many => format!("compose made containers of {many} services"),
     }))
 }
@@ -64,7 +68,10 @@ pub async fn up(work: &Work, discovered: &Discovered, model: &Model) -> Result<(
     arguments.extend(recipe.map(OsString::from));
     arguments.extend(model.services.keys().map(|name| OsString::from(name.as_str())));
     if model.services.is_empty() {
-        return Err(Wrong::new(FailureCategory::ComposeInvalid, "the compose files select no service: check profiles"));
+        return Err(Wrong::new(
+            FailureCategory::ComposeInvalid,
+            "the compose files select no service: check profiles",
+        ));
     }
     let limit = Duration::from_millis(work.request.verify.timeout_ms) + UP_ALLOWANCE;
     let output = work.compose().await?.run(directory, &arguments, limit).await?;
@@ -84,8 +91,10 @@ pub async fn record_starts(
     let directory = work.directory();
     let files: Vec<RelativePath> = work.request.manifest.files.iter().map(|file| file.path.clone()).collect();
     let mounted = |service: &str| -> Vec<RelativePath> {
-        let service = model.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
-        let mounts = |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
+        let service =
+            model.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
+        let mounts =
+            |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
         files.iter().filter(mounts).cloned().collect()
     };
     let new: Vec<(String, String, Vec<RelativePath>)> = started
@@ -94,7 +103,8 @@ pub async fn record_starts(
         .filter(|(_, _, files)| !files.is_empty())
         .collect();
     let alive: BTreeSet<String> = all.iter().map(|container| container.container.id.clone()).collect();
-    let (host, uid, tree, tenant) = (work.host.clone(), work.request.tenant.uid.clone(), work.tree()?, work.tenant.clone());
+    let (host, uid, tree, tenant) =
+        (work.host.clone(), work.request.tenant.uid.clone(), work.tree()?, work.tenant.clone());
     work.blocking(move || {
         let old = host.store.starts(&uid)?;
         let mut starts = Starts { containers: old.containers.clone() };

@@ -1,6 +1,7 @@
 //! Verify: samples for the judge, taken whenever the engine reports something, and every so often besides.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -135,7 +136,8 @@ fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<Run
     let image = |name: &ServiceName, reference: &str| {
         let container = containers.iter().find(|container| container.service == name.as_str());
         let planned = state.planned_images().iter().find(|image| image.reference == reference);
-        let image_id = container.map(|one| one.image_id.clone()).or_else(|| planned.map(|p| p.image_id.clone()))?;
+        let image_id =
+            container.map(|one| one.image_id.clone()).or_else(|| planned.map(|p| p.image_id.clone()))?;
         Some(RunImage {
             service: name.to_string(),
             reference: reference.to_owned(),
@@ -149,15 +151,20 @@ fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<Run
 fn summary(work: &Work, containers: &[Container]) -> String {
     use tenantry_planner::compare::ContainerState::Running;
     let seconds = work.request.verify.stable_for_ms.div_ceil(1_000);
-    let without = |one: &&Container| one.state == Running && one.health == tenantry_protocol::ServiceHealth::None;
+    let without =
+        |one: &&Container| one.state == Running && one.health == tenantry_protocol::ServiceHealth::None;
     let mut names: Vec<&str> = containers.iter().filter(without).map(|one| one.service.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     let mut text = format!("every service was healthy for {seconds} s");
     match names.len() {
         0 => {}
-        1..=8 => text.push_str(&format!("; without a healthcheck, so only seen running: {}", names.join(", "))),
-        many => text.push_str(&format!("; {many} services have no healthcheck and were only seen running")),
+        1..=8 => {
+            let _ = write!(text, "; without a healthcheck, so only seen running: {}", names.join(", "));
+        }
+        many => {
+            let _ = write!(text, "; {many} services have no healthcheck and were only seen running");
+        }
     }
     text
 }

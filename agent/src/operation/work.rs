@@ -42,14 +42,13 @@ impl Effects for Work {
             Step::Write => super::write::write(self).await,
             Step::Point => super::start::point(self, state).await,
             Step::Start => super::start::start(self, state).await,
-            Step::Refresh => super::refresh::refresh(self, state).await,
+            Step::Refresh | Step::RefreshPrevious => super::refresh::refresh(self, state).await,
             Step::Verify => super::verify::verify(self, state).await,
             Step::Finish => super::finish::finish(self, state).await,
             Step::RestoreFiles => super::write::restore(self).await,
             Step::RestoreImages => super::rollback::restore_images(self, state).await,
             Step::RemoveCreated => super::rollback::remove_created(self, state).await,
             Step::StartPrevious => super::rollback::start_previous(self, state).await,
-            Step::RefreshPrevious => super::refresh::refresh(self, state).await,
             Step::VerifyPrevious => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
         }
@@ -71,7 +70,9 @@ impl Work {
     /// Nobody else may have taken over in the meantime.
     fn still_ours(&self, state: &State) -> Result<(), Wrong> {
         let claim = self.host.store.claim_of(&self.request.tenant.uid);
-        if claim.is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch()) {
+        if claim
+            .is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch())
+        {
             return Ok(());
         }
         Err(Wrong::new(FailureCategory::AgentFault, "the host's claim is no longer this operation's"))
@@ -128,14 +129,16 @@ impl Work {
             .blocking(move || {
                 let Some(tree) = host.tree(&place.directory)? else { return Ok(None) };
                 let read = |path: &tenantry_api::names::RelativePath| {
-                    tree.read(path, crate::files::FILE_LIMIT).map_err(|error| crate::observe::explained(&error))
+                    tree.read(path, crate::files::FILE_LIMIT)
+                        .map_err(|error| crate::observe::explained(&error))
                 };
                 Ok(crate::compose::inputs(&place, &read)?)
             })
             .await?;
         let Some(discovered) = discovered else { return Ok(None) };
         let (compose, log) = (self.compose().await?, self.log()?);
-        let model = on_disk(&self.host, &self.tenant, &compose, &self.request.place, &discovered, log).await?;
+        let model =
+            on_disk(&self.host, &self.tenant, &compose, &self.request.place, &discovered, log).await?;
         Ok(Some((discovered, model)))
     }
 
@@ -150,7 +153,8 @@ impl Work {
         &self,
         work: impl FnOnce() -> Result<T, Wrong> + Send + 'static,
     ) -> Result<T, Wrong> {
-        let fault = || Wrong::new(FailureCategory::AgentFault, "the agent met a fault of its own; its log says more");
+        let fault =
+            || Wrong::new(FailureCategory::AgentFault, "the agent met a fault of its own; its log says more");
         tokio::task::spawn_blocking(work).await.map_err(|_| fault())?
     }
 
@@ -161,5 +165,4 @@ impl Work {
             status.seq += 1;
         });
     }
-
 }

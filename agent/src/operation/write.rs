@@ -17,7 +17,9 @@ pub async fn write(work: &Work) -> Result<Performed, Wrong> {
             match transactions.state(&id)? {
                 TransactionState::Done => return Ok(0),
                 // An agent that was killed had decided already.
-                TransactionState::Committed => return transactions.commit(&id).map(|()| 0).map_err(Wrong::from),
+                TransactionState::Committed => {
+                    return transactions.commit(&id).map(|()| 0).map_err(Wrong::from);
+                }
                 _ => {}
             }
             let baseline = host.store.baseline(&request.tenant.uid)?;

@@ -52,7 +52,10 @@ fn p10_too_few_and_too_many_containers_are_said() {
     let two = Expected { replicas: 2, ..expected(false) };
     assert_eq!(problem("web", &expected(false), &[]).unwrap().text(), "web has no container");
     assert_eq!(problem("web", &two, &[&web]).unwrap().text(), "web has 1 of 2 containers");
-    assert_eq!(problem("web", &two, &[&web, &web, &web]).unwrap().text(), "web has 3 containers, 2 are planned");
+    assert_eq!(
+        problem("web", &two, &[&web, &web, &web]).unwrap().text(),
+        "web has 3 containers, 2 are planned"
+    );
     assert_eq!(problem("web", &Expected { replicas: 0, ..two }, &[]), None);
 }
 

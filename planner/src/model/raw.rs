@@ -1,6 +1,8 @@
 //! Compose's JSON as it comes. What is not named here is covered by each service's definition hash.
 
-use super::{Bind, BTreeMap, Condition, Deserialize, Model, ModelError, Restart, Service, ServiceName, digest};
+use super::{
+    BTreeMap, Bind, Condition, Deserialize, Model, ModelError, Restart, Service, ServiceName, digest,
+};
 
 #[derive(Deserialize)]
 pub(super) struct Document {
@@ -129,7 +131,7 @@ impl Document {
             depends_on: raw.depends_on.into_iter().map(|(on, how)| (on, how.condition())).collect(),
             env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),
             binds,
-            healthcheck: raw.healthcheck.is_some_and(|check| check.is_on()),
+            healthcheck: raw.healthcheck.as_ref().is_some_and(Healthcheck::on),
             restart: restart(raw.restart.as_deref(), deploy),
             stop_grace_ms: raw.stop_grace_period.as_deref().and_then(milliseconds),
             definition: definition(value),
@@ -163,7 +165,7 @@ impl EnvFile {
 }
 
 impl Healthcheck {
-    fn is_on(self) -> bool {
+    fn on(&self) -> bool {
         let first = self.test.as_ref().and_then(|test| test.get(0)).and_then(serde_json::Value::as_str);
         !self.disable && first != Some("NONE")
     }
@@ -175,7 +177,8 @@ fn files(uses: &[FileUse], sources: &BTreeMap<String, FileSource>) -> Vec<Bind> 
 }
 
 fn restart(word: Option<&str>, deploy: Option<&Deploy>) -> Restart {
-    let condition = deploy.and_then(|deploy| deploy.restart_policy.as_ref()).and_then(|p| p.condition.as_deref());
+    let condition =
+        deploy.and_then(|deploy| deploy.restart_policy.as_ref()).and_then(|p| p.condition.as_deref());
     match (word, condition) {
         (Some("always" | "unless-stopped"), _) | (None, Some("any")) => Restart::Always,
         (Some(other), _) if other.starts_with("on-failure") => Restart::OnFailure,

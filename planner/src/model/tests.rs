@@ -71,7 +71,8 @@ fn an_image_that_only_local_services_use_is_not_pulled() {
 
 #[test]
 fn what_does_not_decode_is_refused_without_quoting_it() {
-    let error = Model::parse(br#"{"services":{"web":{"image":5,"environment":{"P":"hunter2"}}}}"#, "/", "/").unwrap_err();
+    let error = Model::parse(br#"{"services":{"web":{"image":5,"environment":{"P":"hunter2"}}}}"#, "/", "/")
+        .unwrap_err();
     assert_eq!(error.to_string(), "services.web: is not as compose prints services");
     let error = Model::parse(b"hunter2", "/", "/").unwrap_err().to_string();
     assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");

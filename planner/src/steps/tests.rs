@@ -20,7 +20,11 @@ fn failure(step: Step) -> Failure {
 fn plan(first: bool, writes: bool) -> Did {
     let compose = ComposeUse { files: vec![], profiles: vec![], command: String::new() };
     Did::Planned(Box::new(Plan {
-        report: PlanReport { hash: String::new(), files: Default::default(), recreates: vec![] },
+        report: PlanReport {
+            hash: String::new(),
+            files: tenantry_protocol::FileCounts::default(),
+            recreates: vec![],
+        },
         compose,
         previous_compose: None,
         writes,
@@ -73,7 +77,11 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 }
 
 #[rstest]
-#[case::that_goes_well_succeeds(PLAIN, Outcome::Succeeded, "Preflight Pull Write Point Start Refresh Verify Finish")]
+#[case::that_goes_well_succeeds(
+    PLAIN,
+    Outcome::Succeeded,
+    "Preflight Pull Write Point Start Refresh Verify Finish"
+)]
 #[case::that_changes_no_file_writes_none(Case { writes: false, ..PLAIN }, Outcome::Succeeded, "Preflight Pull Point Start Refresh Verify Finish")]
 #[case::whose_image_is_missing_is_aborted(Case { fail: &[Step::Pull], ..PLAIN }, Outcome::Aborted, "Preflight Pull Discard")]
 #[case::whose_write_fails_before_the_commit_is_aborted(Case { fail: &[Step::Write], ..PLAIN }, Outcome::Aborted, "Preflight Pull Write RestoreFiles Discard")]
@@ -103,13 +111,20 @@ fn p3_whatever_was_begun_is_done_again_after_a_crash() {
 
 #[test]
 fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
-    let joined = Record::Done { step: Step::Preflight, at: at(), did: plan(false, true), message: None, then: Some(Step::Pull) };
+    let joined = Record::Done {
+        step: Step::Preflight,
+        at: at(),
+        did: plan(false, true),
+        message: None,
+        then: Some(Step::Pull),
+    };
     let begun = Record::Begun { step: Step::Preflight, at: at() };
     let state = State::fold(&[accepted(false), begun, joined]);
     assert_eq!(state.next(), Next::Do(Step::Pull));
     let id = OperationId::parse("a").unwrap();
     let phases: Vec<_> = state.status(&id).phases.iter().map(|phase| (phase.name, phase.state)).collect();
-    let wanted = [(OperationPhase::Preflight, StepState::Succeeded), (OperationPhase::Pull, StepState::Running)];
+    let wanted =
+        [(OperationPhase::Preflight, StepState::Succeeded), (OperationPhase::Pull, StepState::Running)];
     assert_eq!(phases, wanted);
 }
 

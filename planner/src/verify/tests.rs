@@ -100,7 +100,10 @@ fn p10_a_probe_that_is_not_answered_keeps_a_healthy_release_from_being_good() {
     assert!(matches!(judge.judge(&at(0, &problems)), Verdict::Waiting(_)));
     assert!(matches!(judge.judge(&at(1_000, &[])), Verdict::Stabilising(_)));
     let late = judge.judge(&at(11_000, &problems));
-    assert!(matches!(late, Verdict::Failed(FailureCategory::ProbeFailed, ref text) if text.contains("503")), "{late:?}");
+    assert!(
+        matches!(late, Verdict::Failed(FailureCategory::ProbeFailed, ref text) if text.contains("503")),
+        "{late:?}"
+    );
 }
 
 #[test]
