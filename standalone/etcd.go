@@ -32,6 +32,7 @@ const (
 // directory (0700): no other local user reaches it.
 func startEtcd(ctx context.Context) (*embed.Etcd, error) {
 	wal.SegmentSizeBytes = walSegmentBytes
+	context.AfterFunc(ctx, func() { ending.Store(true) })
 	store, err := embed.StartEtcd(etcdConfig())
 	if err != nil {
 		return nil, fmt.Errorf("the store (etcd) did not start: %w", explainFull("the data directory", err))

@@ -41,14 +41,20 @@ type libraryLog struct {
 // faster than the namespace it writes to tries again.
 const harmless = "legacy-service-account-token-tracking"
 
-// Write gets whole lines that begin with their severity's letter.
+// Write gets whole lines that begin with their severity's letter and, after a
+// fatal one, the stacks of thousands of goroutines, which help nobody here.
 func (l *libraryLog) Write(line []byte) (int, error) {
 	warning := bytes.HasPrefix(line, []byte("W"))
-	if warning && !l.serving.Load() || bytes.Contains(line, []byte(harmless)) {
+	stacks := bytes.HasPrefix(line, []byte("goroutine "))
+	if warning && !l.serving.Load() || stacks || bytes.Contains(line, []byte(harmless)) {
 		return len(line), nil
 	}
 	return l.out.Write(line)
 }
+
+// aboveFatal is the number after klog's highest severity: nothing goes past
+// libraryLog.
+const aboveFatal = "4"
 
 var libraries = &libraryLog{out: os.Stderr}
 
@@ -64,7 +70,7 @@ func quietLibraries(verbose bool) {
 	klog.InitFlags(flags)
 	// Names and values are klog's own: these cannot fail. One output writes to
 	// itself and to those of lower severity, so that of warnings gets errors too.
-	_ = flags.Set("stderrthreshold", "FATAL")
+	_ = flags.Set("stderrthreshold", aboveFatal)
 	klog.SetOutput(io.Discard)
 	klog.SetOutputBySeverity("WARNING", libraries)
 }

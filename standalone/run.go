@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // stopWithin bounds a clean end. The store is safe at any moment, so what has
@@ -28,7 +30,8 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	// Never closed: the API server would take that for a failure. It ends with
+	// the process.
 	if err := dir.checkSpace(); err != nil {
 		return err
 	}
@@ -53,41 +56,39 @@ func serve(ctx context.Context, listener *listener, files *mappedFiles, ready re
 	if err != nil {
 		return ignoreAfterStop(ctx, err)
 	}
-	defer closeWithin(stopWithin/2, func() {
-		ending.Store(true)
-		files.forget()
-		store.Close()
-	})
 	api, err := newAPIServer(ctx, listener)
 	if err != nil {
 		return ignoreAfterStop(ctx, err)
 	}
-	serving, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
+	halt := make(chan struct{})
+	serving := wait.ContextForChannel(halt)
+	ended, started := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- api.run(serving) }()
-	go renewDaily(serving, listener, ready)
-	started := make(chan error, 1)
 	go func() { started <- announce(serving, api, files, ready) }()
-	for waiting := true; waiting; {
-		select {
-		case err := <-started:
-			started = nil
-			if err != nil {
-				return ignoreAfterStop(ctx, err)
-			}
-		case err := <-ended:
-			return ignoreAfterStop(ctx, err)
-		case err := <-store.Err():
-			return ignoreAfterStop(ctx, fmt.Errorf("the store (etcd) ended by itself: %w", err))
-		case <-ctx.Done():
-			waiting = false
-		}
-	}
 	select {
-	case <-ended:
-	case <-time.After(stopWithin / 2):
+	case err = <-started:
+	case err = <-ended:
+		return ignoreAfterStop(ctx, err)
+	case <-ctx.Done():
+		// Upstream takes a start that is cut short for a fatal error. The store
+		// is safe at any moment: the process just ends.
+		return nil
 	}
+	if err != nil {
+		return ignoreAfterStop(ctx, err)
+	}
+	go renewDaily(serving, listener, ready)
+	select {
+	case err = <-ended:
+		return ignoreAfterStop(ctx, err)
+	case err = <-store.Err():
+		return ignoreAfterStop(ctx, fmt.Errorf("the store (etcd) ended by itself: %w", err))
+	case <-ctx.Done():
+	}
+	close(halt)
+	endWithin(stopWithin/2, func() { <-ended })
+	files.forget()
+	endWithin(stopWithin/2, store.Close)
 	return nil
 }
 
@@ -116,7 +117,8 @@ func ignoreAfterStop(ctx context.Context, err error) error {
 	return err
 }
 
-func closeWithin(limit time.Duration, end func()) {
+// endWithin waits for the end of something, but not for ever.
+func endWithin(limit time.Duration, end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
