@@ -1,19 +1,41 @@
 //! Leader election: one operator of several works at a time. It spares work; it is not what keeps hosts safe
 //! (each operation's epoch is).
 
+use std::time::Duration;
+
 use kube::Client;
-use kube_lease_manager::{LeaseCreateMode, LeaseManagerBuilder, LeaseParams};
+use kube_lease_manager::{
+    LeaseCreateMode, LeaseManager, LeaseManagerBuilder, LeaseManagerError, LeaseParams,
+};
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const LEASE: &str = "tenantry-operator";
 const DURATION_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;
+/// How long giving the lead back may take; after that it expires by itself.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A lead that was won.
 pub struct Lead {
     /// Ends when the lead is lost.
     pub lost: CancellationToken,
-    _state: tokio::sync::watch::Receiver<bool>,
+    given_up: CancellationToken,
+    state: Receiver<bool>,
+    manager: JoinHandle<Result<LeaseManager, LeaseManagerError>>,
+}
+
+impl Lead {
+    /// Gives the lead back, so that another operator need not wait until it expires.
+    pub async fn give_up(self) {
+        self.given_up.cancel();
+        // The manager gives the lease back when nobody listens to it any more.
+        drop(self.state);
+        if tokio::time::timeout(GIVE_UP_WITHIN, self.manager).await.is_err() {
+            tracing::warn!("the lead could not be given back; it expires within {DURATION_SECONDS} s");
+        }
+    }
 }
 
 /// Waits until this operator leads. `None`: the program ended meanwhile.
@@ -30,20 +52,24 @@ pub async fn lead(
         .with_parameters(parameters)
         .build()
         .await?;
-    let (mut state, task) = manager.watch().await;
+    let (mut state, manager) = manager.watch().await;
     tracing::info!(identity, namespace, "waiting for the lead");
     tokio::select! {
         () = end.cancelled() => return Ok(None),
         won = state.wait_for(|leads| *leads) => { won?; }
     }
     tracing::info!(identity, namespace, "leads");
-    let lost = CancellationToken::new();
-    let (token, mut watched) = (lost.clone(), state.clone());
-    tokio::spawn(async move {
-        let _ = watched.wait_for(|leads| !*leads).await;
-        drop(task);
-        tracing::warn!("the lead is lost");
-        token.cancel();
-    });
-    Ok(Some(Lead { lost, _state: state }))
+    let (lost, given_up) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(watch_over(state.clone(), lost.clone(), given_up.clone()));
+    Ok(Some(Lead { lost, given_up, state, manager }))
+}
+
+async fn watch_over(mut state: Receiver<bool>, lost: CancellationToken, given_up: CancellationToken) {
+    tokio::select! {
+        () = given_up.cancelled() => {}
+        _ = state.wait_for(|leads| !*leads) => {
+            tracing::warn!("the lead is lost");
+            lost.cancel();
+        }
+    }
 }

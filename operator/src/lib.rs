@@ -4,6 +4,7 @@
 //! memory: an operation in flight is found again by the id in the Tenant's status.
 
 pub mod agents;
+pub mod arguments;
 pub mod bundles;
 pub mod events;
 pub mod health;
