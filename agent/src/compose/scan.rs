@@ -80,11 +80,8 @@ services:
 
     #[test]
     fn p15_a_file_that_is_no_yaml_or_a_bomb_names_nothing() {
-        let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for n in 1..12 {
-            let alias = format!("*a{}", n - 1);
-            bomb += &format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 9].join(","));
-        }
+        let line = |n: i32| format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(","));
+        let bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned() + &(1..12).map(line).collect::<String>();
         for text in ["services: [", "\t", &bomb, "5", ""] {
             assert_eq!(scan(text), Scan::default());
         }

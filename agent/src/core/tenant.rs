@@ -7,6 +7,7 @@ use tenantry_api::names::OperationId;
 use tenantry_protocol::OperationStatus;
 use tokio::sync::watch;
 
+use crate::compose::Discovered;
 use crate::files::HashCache;
 use crate::observe::{CachedModel, CachedObservation};
 
@@ -19,6 +20,8 @@ pub struct Tenant {
     pub model: Mutex<Option<Arc<CachedModel>>>,
     /// The last observation, with what it was made from.
     pub seen: Mutex<Option<Arc<CachedObservation>>>,
+    /// The choice of compose files that a run by hand was last seen to share.
+    pub compared: Mutex<Option<Discovered>>,
     running: Mutex<Option<Running>>,
     records: AtomicU64,
 }

@@ -159,9 +159,9 @@ fn env_observation(
     env: &EnvManifest,
     stamps: &mut Stamps,
 ) -> Result<EnvObservation, FilesError> {
-    let Ok(path) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
-    stamps.look(tree, &path)?;
-    let content = match tree.read(&path, FILE_LIMIT) {
+    let Ok(file) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
+    stamps.look(tree, &file)?;
+    let content = match tree.read(&file, FILE_LIMIT) {
         Ok(content) => content,
         Err(FilesError::Refused { .. }) => None,
         Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! Whether compose itself reads from the patched `.env` exactly what was meant (P7).
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,18 +9,17 @@ use tenantry_protocol::FailureCategory;
 
 use super::changes::patched_values;
 use super::driver::Wrong;
-use super::staged::Staged;
 use super::work::Work;
 
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Has compose's own parser read the staged `.env` and compares.
-pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
+pub async fn check(work: &Work, has_env: bool, staged: &Path) -> Result<(), Wrong> {
     let wanted = patched_values(&work.request.manifest.env);
-    if wanted.is_empty() || !staged.discovered.env {
+    if wanted.is_empty() || !has_env {
         return Ok(());
     }
-    let Some(folder) = staged.path.parent().map(|parent| parent.join("probe")) else { return Ok(()) };
+    let Some(folder) = staged.parent().map(|parent| parent.join("probe")) else { return Ok(()) };
     let variables: serde_json::Map<String, Value> =
         wanted.keys().map(|name| ((*name).to_owned(), Value::from(format!("${{{name}-}}")))).collect();
     // JSON is YAML.
@@ -35,7 +35,7 @@ pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
     .await?;
     let mut arguments: Vec<OsString> =
         ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
-    arguments.extend(["--env-file".into(), staged.path.join(".env").into_os_string()]);
+    arguments.extend(["--env-file".into(), staged.join(".env").into_os_string()]);
     arguments.extend(["config", "--format", "json"].map(OsString::from));
     let output = work.compose().await?.run(&folder, &arguments, CHECK_LIMIT).await?;
     let read: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();

@@ -1,11 +1,14 @@
 //! Whether a person who runs compose by hand, from a login shell in the directory, would get the same model as we do.
+//!
+//! The two can differ in which files, profiles and project are chosen, and in variables that the shell sets. The
+//! choice is compared by really running it, once for each choice; after that only the shell's variables are looked
+//! at, and it is run again as soon as one of them is mentioned in what compose reads.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use serde_json::Value;
-use tenantry_planner::env::EnvFile;
 use tenantry_protocol::FailureCategory;
 use tokio::process::Command;
 
@@ -13,6 +16,7 @@ use super::driver::Wrong;
 use super::staged::Staged;
 use super::work::Work;
 use crate::compose::{Compose, Output, RunError, run};
+use crate::core::lock;
 
 const CHECK_LIMIT: Duration = Duration::from_mins(1);
 /// What a shell says for a command that it does not find.
@@ -22,6 +26,10 @@ const USUAL_ENGINE: &str = "unix:///var/run/docker.sock";
 
 /// Compares the plain invocation in the staged tree with ours.
 pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
+    let variables = guilty_variables(work, staged).await?;
+    if variables.is_empty() && lock(&work.tenant.compared).as_ref() == Some(&staged.discovered) {
+        return Ok(());
+    }
     let compose = work.compose().await?;
     let mut words: Vec<String> = compose.typed().split(' ').map(str::to_owned).collect();
     words.extend(staged.discovered.typed_arguments(&work.request.place));
@@ -35,9 +43,9 @@ pub async fn check(work: &Work, staged: &Staged) -> Result<(), Wrong> {
     let theirs: Option<Value> =
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
     if theirs.as_ref() == Some(&ours) {
+        *lock(&work.tenant.compared) = Some(staged.discovered.clone());
         return Ok(());
     }
-    let variables = guilty_variables(work, staged).await?;
     Err(differs(&compose, theirs.as_ref(), &ours, &variables))
 }
 
@@ -69,7 +77,8 @@ fn differing_service(theirs: &Value, ours: &Value) -> Option<String> {
     names.into_iter().find(|name| theirs["services"][*name] != ours["services"][*name]).cloned()
 }
 
-/// Variables of the login shell that could have made the difference. Names only: values may be secrets.
+/// Variables of the login shell that could make a difference: those that steer compose, and those whose name stands
+/// anywhere in what compose reads. Names only: values may be secrets.
 async fn guilty_variables(work: &Work, staged: &Staged) -> Result<Vec<String>, Wrong> {
     let output = in_login_shell(work, staged, &["env".into(), "-0".into()]).await?;
     let set: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
@@ -87,23 +96,15 @@ async fn guilty_variables(work: &Work, staged: &Staged) -> Result<Vec<String>, W
                 .collect::<Vec<_>>())
         })
         .await?;
-    let env = texts.iter().find_map(|text| EnvFile::parse(text).ok());
-    let written = |name: &str| {
-        texts.iter().any(|text| {
-            let text = String::from_utf8_lossy(text);
-            text.contains(&format!("${name}")) || text.contains(&format!("${{{name}"))
-        })
-    };
+    let words: BTreeSet<&[u8]> = texts
+        .iter()
+        .flat_map(|text| text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_'))
+        .collect();
     let steers = |name: &str| ["COMPOSE_", "DOCKER_"].iter().any(|prefix| name.starts_with(prefix));
-    let guilty = |name: &String| {
-        steers(name) || env.as_ref().is_some_and(|env| env.get(name).is_some()) || written(name)
-    };
-    Ok(set
-        .into_iter()
-        .filter(guilty)
-        .filter(|name| name != "PATH" && name != "HOME" && name != "PWD")
-        .take(8)
-        .collect())
+    // Ours are the same: compose is given them.
+    let same = |name: &str| name == "HOME" || (name == "DOCKER_HOST" && uses_another_engine(work));
+    let guilty = |name: &String| (steers(name) || words.contains(name.as_bytes())) && !same(name);
+    Ok(set.into_iter().filter(guilty).take(8).collect())
 }
 
 /// The name of the user that we run as, which a login sets.
@@ -130,8 +131,12 @@ async fn in_login_shell(work: &Work, staged: &Staged, words: &[OsString]) -> Res
     }
     // A profile may print, and may ask for a terminal's kind.
     command.env("TERM", "dumb").env("SHELL", shell);
-    if work.host.config.docker_host != USUAL_ENGINE {
+    if uses_another_engine(work) {
         command.env("DOCKER_HOST", &work.host.config.docker_host);
     }
     run(command, &staged.path, CHECK_LIMIT).await
+}
+
+fn uses_another_engine(work: &Work) -> bool {
+    work.host.config.docker_host != USUAL_ENGINE
 }

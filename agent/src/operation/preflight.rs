@@ -13,6 +13,7 @@ use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
 
 use super::changes::{Changes, changes};
 use super::driver::{Performed, Wrong};
+use super::env_check;
 use super::staged::{Staged, resolve_staged, stage};
 use super::work::Work;
 use crate::compose::Discovered;
@@ -30,10 +31,13 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let compose = work.compose().await?;
     let (containers, planned) = tokio::join!(containers(work), planned(work));
     let (containers, (changes, discovered, path)) = (containers?, planned?);
+    let (has_env, staged_at) = (discovered.env, path.clone());
     let resolving = resolve_staged(&compose, &work.request, discovered, path, work.log()?);
     // What is on disk is resolved already, unless the agent has just been started.
-    let (staged, previous) = tokio::join!(resolving, previous(work, &containers));
-    let (staged, previous) = (Arc::new(staged?), previous);
+    let (staged, read_back, previous) =
+        tokio::join!(resolving, env_check::check(work, has_env, &staged_at), previous(work, &containers));
+    let staged = Arc::new(staged?);
+    read_back?;
     model(work, &staged.model, &changes)?;
     let references = references(work, &staged.model, previous.as_ref().map(|(_, model)| &**model)).await?;
     keep_previous(work, &containers, &references).await?;

@@ -1,6 +1,6 @@
 //! Pull: every image of the staged release becomes local, by digest. Nothing that runs is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -11,38 +11,38 @@ use tenantry_protocol::{FailureCategory, OperationPhase, Progress};
 use super::driver::{Performed, Wrong};
 use super::staged::Staged;
 use super::work::Work;
-use super::{env_check, hand_run, keep};
+use super::{hand_run, keep};
 use crate::core::lock;
 use crate::engine::{Image, PullProgress, Reference};
 
 /// How many images come side by side.
-const SIDE_BY_SIDE: usize = 3;
+const SIDE_BY_SIDE: usize = 4;
 /// Watchers are not told of progress more often than this.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
-/// Makes every image local. Meanwhile the staged release is held against what a person would see.
+/// Makes every image local. Meanwhile the staged release is compared with what a person would see.
 pub async fn pull(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let Some(staged) = work.staged() else {
         // A restarted agent has lost what was only in memory; all of it can be made again.
         Box::pin(super::preflight::preflight(work)).await?;
         return Box::pin(pull(work, state)).await;
     };
-    let checks = async {
-        let (hand, env) = tokio::join!(hand_run::check(work, &staged), env_check::check(work, &staged));
-        hand.and(env).map_err(|wrong| wrong.during(OperationPhase::Preflight))
-    };
-    let (checked, images) = tokio::join!(checks, images(work, &staged));
-    checked?;
+    let kept = kept_already(state);
+    let (checked, images) = tokio::join!(hand_run::check(work, &staged), images(work, &staged, &kept));
+    checked.map_err(|wrong| wrong.during(OperationPhase::Preflight))?;
     let images = images?;
-    let previous = state.plan().map(|plan| plan.references.as_slice()).unwrap_or_default();
-    let new = images
-        .iter()
-        .filter(|image| previous.iter().all(|p| p.image_id.as_ref() != Some(&image.image_id)))
-        .count();
+    let new = images.iter().filter(|image| !kept.contains(&image.image_id)).count();
     Ok(Performed { did: Did::Pulled { images }, message: Some(format!("{new} images are new on this host")) })
 }
 
-async fn images(work: &Work, staged: &Staged) -> Result<Vec<PlannedImage>, Wrong> {
+/// Images that Preflight has kept for this operation.
+fn kept_already(state: &State) -> BTreeSet<String> {
+    let Some(plan) = state.plan() else { return BTreeSet::new() };
+    let pointed = plan.references.iter().filter_map(|reference| reference.image_id.clone());
+    pointed.chain(plan.previous_images.iter().map(|image| image.image_id.clone())).collect()
+}
+
+async fn images(work: &Work, staged: &Staged, held: &BTreeSet<String>) -> Result<Vec<PlannedImage>, Wrong> {
     let (host, request) = (work.host.clone(), work.request.clone());
     let baseline = work.blocking(move || Ok(host.store.baseline(&request.tenant.uid)?)).await?;
     let kept: BTreeMap<&str, &str> =
@@ -62,13 +62,10 @@ async fn images(work: &Work, staged: &Staged) -> Result<Vec<PlannedImage>, Wrong
             } else {
                 local(work, &reference).await?
             };
-            keep::keep(
-                &work.host.engine,
-                &work.request.tenant.uid,
-                &work.id,
-                std::slice::from_ref(&image.id),
-            )
-            .await?;
+            if !held.contains(&image.id) {
+                let new = std::slice::from_ref(&image.id);
+                keep::keep(&work.host.engine, &work.request.tenant.uid, &work.id, new).await?;
+            }
             meter.done();
             let repo_digest = image.repo_digest(&reference);
             Ok::<_, Wrong>(PlannedImage { reference, image_id: image.id, repo_digest })

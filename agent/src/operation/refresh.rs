@@ -98,7 +98,7 @@ pub fn what_to_tell(
             let mounted = service.mounts(directory, file);
             match (mounted, named.map(|rule| &rule.signal)) {
                 (Some(Mounted::Singly), _) | (Some(Mounted::InDirectory), None) | (_, Some(None)) => {
-                    add(name, Told::Restart)
+                    add(name, Told::Restart);
                 }
                 (_, Some(Some(signal))) => add(name, Told::Signal(signal.clone())),
                 (None, None) => {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::{PreviousReference, State};
 use tenantry_protocol::FailureCategory;
 
 use super::driver::{Performed, Wrong};
@@ -22,8 +22,15 @@ const UP_ALLOWANCE: Duration = Duration::from_mins(10);
 
 /// Puts the references of the compose file on the planned images.
 pub async fn point(work: &Work, state: &State) -> Result<Performed, Wrong> {
+    let before = state.plan().map(|plan| plan.references.as_slice()).unwrap_or_default();
     for planned in state.planned_images() {
-        put(work, &planned.reference, &planned.image_id).await?;
+        let there = |old: &PreviousReference| {
+            old.reference == planned.reference && old.image_id.as_ref() == Some(&planned.image_id)
+        };
+        // Should one have been moved since, Verify sees that another image runs.
+        if !before.iter().any(there) {
+            put(work, &planned.reference, &planned.image_id).await?;
+        }
     }
     Ok(Performed::quietly())
 }
