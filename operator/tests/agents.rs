@@ -1,7 +1,7 @@
 //! The way to an agent: who is accepted, and what is told of who is not.
 
 // Unwraps say which preparation failed, as well as a message would.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -238,7 +238,13 @@ impl<'a> Pass<'a> {
         for condition in &mut self.next.conditions {
             condition.observed_generation = generation;
         }
-        if self.facts.subject.finalizer { Finalizer::Keep } else { Finalizer::Add }
+        if self.holds_something() && !self.facts.subject.finalizer { Finalizer::Add } else { Finalizer::Keep }
+    }
+
+    /// Whether the host holds, or is about to hold, something for this Tenant that must be given back.
+    fn holds_something(&self) -> bool {
+        let begins = matches!(self.effect, Some(Effect::Submit(_) | Effect::Claim { .. }));
+        begins || self.next.deployed.is_some() || self.next.upgrade.is_some()
     }
 
     /// Nothing is in flight.

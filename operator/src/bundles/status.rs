@@ -136,7 +136,7 @@ impl BundleStatus {
         match api.patch_status(&bundle.name_any(), &parameters, &Patch::Apply(&body)).await {
             Ok(_) => self.metrics.wrote("templatebundle_status"),
             Err(error) => {
-                tracing::warn!(bundle = %Key::of(bundle), "its status could not be written: {error}")
+                tracing::warn!(bundle = %Key::of(bundle), "its status could not be written: {error}");
             }
         }
     }

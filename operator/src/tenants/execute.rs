@@ -29,6 +29,7 @@ impl Tenants {
         turn: &mut Turn,
         decision: Decision,
     ) -> Result<Ending, PassError> {
+        self.hold(turn, &decision).await?;
         if let Some(ending) = self.before_writing(turn, &decision).await {
             return Ok(ending);
         }

@@ -190,9 +190,9 @@ impl Tenants {
 
     /// How the operation in flight stands: from the one who follows it, else from the agent itself.
     async fn ask_about(&self, turn: &Turn, agent: &Arc<dyn Agent>, id: &str) -> Asked {
-        let known = self.with_memory(&turn.key, |memory| memory.news.clone()).filter(|news| news.id == id);
+        let known = self.known_news(turn, id);
         let status = match known {
-            Some(News { status, .. }) => status,
+            Some(status) => status,
             None => match OperationId::parse(id) {
                 Ok(id) => {
                     let answer = agent.operation(&id, 0, Duration::ZERO).await;
@@ -222,6 +222,20 @@ impl Tenants {
             }
             Err(error) => error.into(),
         }
+    }
+
+    /// What the one who follows the operation has heard. That nothing is heard counts only while somebody listens
+    /// at the address that the host has now.
+    fn known_news(&self, turn: &Turn, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
+        let address = turn.wanted.route.as_ref().map(|route| route.address.as_str());
+        self.with_memory(&turn.key, |memory| {
+            let News { status, .. } = memory.news.clone().filter(|news| news.id == id)?;
+            let listens = memory.follower.as_ref().is_some_and(|follower| {
+                let (followed, at) = &follower.of;
+                followed == id && Some(at.as_str()) == address && !follower.task.is_finished()
+            });
+            (status.is_ok() || listens).then_some(status)
+        })
     }
 
     /// What is on the host; the agent says only that nothing changed where that is so.

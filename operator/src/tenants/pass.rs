@@ -139,7 +139,7 @@ impl Tenants {
         Err(PassError::Contended)
     }
 
-    /// Gives a new Tenant its conditions and our finalizer before the host is asked, for that can take its time.
+    /// Gives a new Tenant its conditions before the host is asked, for that can take its time.
     async fn welcome(self: &Arc<Self>, turn: &mut Turn) -> Result<(), PassError> {
         let known = turn.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
         if known || turn.subject.deleted_at.is_some() || turn.wanted.desired.is_err() {

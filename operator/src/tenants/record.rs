@@ -21,9 +21,7 @@ impl Tenants {
         turn: &mut Turn,
         decision: &Decision,
     ) -> Result<Option<Duration>, PassError> {
-        if decision.finalizer == Finalizer::Add {
-            self.add_finalizer(turn).await?;
-        }
+        self.hold(turn, decision).await?;
         let old = turn.tenant.status.clone().unwrap_or_default();
         if old == decision.status {
             self.count_phase(turn, &old);
@@ -50,6 +48,14 @@ impl Tenants {
         let action = decision.status.upgrade.as_ref().map_or("Observe", |upgrade| upgrade.id.as_str());
         self.tell(turn, action, decision);
         Ok(None)
+    }
+
+    /// Puts our finalizer on before anything is held on the host.
+    pub(super) async fn hold(&self, turn: &mut Turn, decision: &Decision) -> Result<(), PassError> {
+        if decision.finalizer == Finalizer::Add && !turn.subject.finalizer {
+            self.add_finalizer(turn).await?;
+        }
+        Ok(())
     }
 
     /// Events go out beside the pass: nothing waits for them.

@@ -20,7 +20,7 @@ impl Pass<'_> {
             match self.facts.answer {
                 // Never begun: there is nothing to wait for.
                 Answer::Unknown(_) => {
-                    self.forget_unbegun("The Tenant was deleted before this reached the agent.")
+                    self.forget_unbegun("The Tenant was deleted before this reached the agent.");
                 }
                 _ => self.fly(),
             }

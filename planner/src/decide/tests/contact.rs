@@ -7,14 +7,18 @@ use tenantry_api::tenant_status::Phase;
 use tenantry_protocol::{ClaimState, FileState, ForeignContainer, Observation};
 
 #[test]
-fn a_new_tenant_has_its_conditions_and_our_finalizer_before_the_host_is_asked() {
+fn a_new_tenant_has_its_conditions_before_the_host_is_asked_and_our_finalizer_before_it_is_touched() {
     let mut world = World::new("v1");
     world.subject.finalizer = false;
     let decision = world.decide(Answer::NotAsked);
     assert_eq!((world.phase(), world.truths()), (Phase::Pending, ["Unknown", "True", "False"]));
-    assert_eq!(decision.finalizer, Finalizer::Add);
+    assert_eq!(decision.finalizer, Finalizer::Keep, "nothing is held on the host yet");
     assert_eq!(world.status.observed_generation, Some(1));
     assert_eq!(world.status.conditions.len(), 5);
+    let observation = Observation { claim: ClaimState::Free, ..running() };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert!(matches!(decision.effect, Some(Effect::Claim { .. })));
+    assert_eq!(decision.finalizer, Finalizer::Add);
 }
 
 #[test]
