@@ -49,6 +49,8 @@ pub enum Step {
     VerifyPrevious,
     /// Forget what was prepared.
     Discard,
+    /// Record what a failed release that is left running has written.
+    Hold,
 }
 
 impl Step {
@@ -67,7 +69,7 @@ impl Step {
             | Self::StartPrevious
             | Self::RefreshPrevious
             | Self::VerifyPrevious => OperationPhase::Rollback,
-            Self::Discard => return None,
+            Self::Discard | Self::Hold => return None,
         })
     }
 
@@ -294,8 +296,8 @@ impl State {
     fn fail(&mut self, step: Step, failure: &Failure) {
         if step.is_backward() {
             self.done.push(step);
-            // What is only cleaned up is no reason to call a host inconsistent.
-            if step != Step::Discard {
+            // What is only cleaned up or noted down is no reason to call a host inconsistent.
+            if !matches!(step, Step::Discard | Step::Hold) {
                 self.rollback_failed.get_or_insert_with(|| failure.clone());
             }
         } else {
@@ -383,7 +385,9 @@ impl State {
                 || end(if self.touched { Outcome::RolledBack } else { Outcome::Aborted }),
                 Next::Do,
             ),
-            Step::Start | Step::Refresh | Step::Verify if self.hold => end(Outcome::Held),
+            Step::Start | Step::Refresh | Step::Verify if self.hold => {
+                self.first_open([Step::Hold]).map_or_else(|| end(Outcome::Held), Next::Do)
+            }
             // The release was seen healthy: it stays, with its restore point, until a person has looked.
             Step::Finish => end(Outcome::Held),
             _ => self.rollback().map_or_else(|| end(Outcome::RolledBack), Next::Do),

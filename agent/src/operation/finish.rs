@@ -59,3 +59,27 @@ pub async fn discard(work: &Work) -> Result<Performed, Wrong> {
     keep::release_of(&work.host.engine, &work.request.tenant.uid, &work.id).await?;
     Ok(Performed::quietly())
 }
+
+/// A failed release that is left running has written files, which are ours from now on. What it was to reach was not
+/// reached: target, images and restore point stay those of the release before.
+pub async fn hold(work: &Work) -> Result<Performed, Wrong> {
+    let (host, tenant, request, tree, id) =
+        (work.host.clone(), work.tenant.clone(), work.request.clone(), work.tree()?, work.id.clone());
+    work.blocking(move || {
+        let uid = &request.tenant.uid;
+        let mut baseline = host.store.baseline(uid)?;
+        for file in &request.manifest.files {
+            if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)?
+                && seen.sha256 == file.sha256
+            {
+                let mode = seen.stamp.mode & 0o7777;
+                baseline.files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+            }
+        }
+        host.store.save_baseline(uid, &baseline)?;
+        tenant.records_changed();
+        Ok(Transactions::new(&tree).finish(&id)?)
+    })
+    .await?;
+    Ok(Performed::quietly())
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tenantry_planner::steps::{Record, State};
-use tenantry_protocol::{OperationState, OperationStatus};
+use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::driver::{Log, drive};
@@ -92,7 +92,7 @@ async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, State), StoreError
     Ok((journal, state))
 }
 
-/// Tells watchers of a new state. What they knew of progress stays until the phase is over.
+/// Tells watchers of a new state. What they knew of progress stays until the pull is over.
 fn publish(work: &Work, state: &State) {
     let mut status = state.status(&work.id);
     if let Some(phase) = status.phases.last() {
@@ -101,8 +101,12 @@ fn publish(work: &Work, state: &State) {
             phase = ?phase.name, state = ?phase.state, message = phase.message.as_deref().unwrap_or_default(), "operation"
         );
     }
+    let pulling = status
+        .phases
+        .last()
+        .is_some_and(|phase| phase.name == OperationPhase::Pull && phase.state == StepState::Running);
     work.status.send_modify(|known| {
-        status.progress = known.progress;
+        status.progress = known.progress.filter(|_| pulling);
         status.seq = status.seq.max(known.seq + 1);
         *known = status;
     });

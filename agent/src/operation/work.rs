@@ -51,6 +51,7 @@ impl Effects for Work {
             Step::StartPrevious => super::rollback::start_previous(self, state).await,
             Step::VerifyPrevious => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
+            Step::Hold => super::finish::hold(self).await,
         }
     }
 }

@@ -17,8 +17,8 @@ use tenantry_agent::files::sha256;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{
-    ApiError, Bytes, FileContent, Observation, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationState, OperationStatus,
+    ApiError, Bytes, ClaimResponse, FileContent, Observation, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationState, OperationStatus,
 };
 use test_images::Image;
 
@@ -41,6 +41,7 @@ pub struct Sandbox {
     pub contents: Vec<FileContent>,
     pub verify: Value,
     pub extra: Value,
+    pub docker_host: Option<String>,
     uid: String,
     epoch: AtomicU64,
 }
@@ -80,6 +81,7 @@ impl Sandbox {
             repository,
             folder,
             core: None,
+            docker_host: None,
             manifest: json!({"files": [], "env": {"ownership": "adopted", "patch": []}, "protect": [], "jobs": [], "onChange": []}),
             contents: Vec::new(),
             verify: json!({"timeoutMs": 20_000, "stableForMs": 500, "http": []}),
@@ -117,6 +119,10 @@ impl Sandbox {
             "tls": {"ca": "ca", "cert": "cert", "key": "key"}, "operators": ["main"],
             "allow": {"directories": [self.folder.path()], "registries": [registry]},
         });
+        let mut text = text;
+        if let Some(docker_host) = &self.docker_host {
+            text["dockerHost"] = docker_host.clone().into();
+        }
         let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
         let config = Arc::new(config);
         // A blocking call of an agent that was ended may hold the records for a moment longer.
@@ -216,6 +222,14 @@ impl Sandbox {
     pub async fn submit(&self, id: &str, body: OperateRequest) -> Result<OperationStatus, ApiError> {
         let operator = Identity::parse("main").unwrap();
         self.core().operate(&operator, OperationId::parse(id).unwrap(), body).await
+    }
+
+    /// Takes over what is there.
+    pub async fn claim(&self) -> Result<ClaimResponse, ApiError> {
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let request = json!({"tenant": self.tenant(), "place": self.place(), "manifest": self.manifest, "epoch": epoch});
+        let operator = Identity::parse("main").unwrap();
+        self.core().claim(&operator, serde_json::from_value(request).unwrap()).await
     }
 
     /// Waits for an operation's end by the long poll, as operators do.

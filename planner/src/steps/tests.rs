@@ -87,7 +87,7 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 #[case::whose_write_fails_before_the_commit_is_aborted(Case { fail: &[Step::Write], ..PLAIN }, Outcome::Aborted, "Preflight Pull Write RestoreFiles Discard")]
 #[case::whose_write_had_to_be_taken_back_is_rolled_back(Case { fail: &[Step::Write], touched: true, ..PLAIN }, Outcome::RolledBack, "Preflight Pull Write RestoreFiles Discard")]
 #[case::that_is_never_healthy_is_rolled_back(Case { fail: &[Step::Verify], ..PLAIN }, Outcome::RolledBack, "Preflight Pull Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, fail: &[Step::Verify], ..PLAIN }, Outcome::Held, "Preflight Pull Write Point Start Refresh Verify")]
+#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, fail: &[Step::Verify], ..PLAIN }, Outcome::Held, "Preflight Pull Write Point Start Refresh Verify Hold")]
 #[case::whose_previous_release_is_not_healthy_either_needs_a_person(Case { fail: &[Step::Start, Step::VerifyPrevious], ..PLAIN }, Outcome::RollbackFailed, "Preflight Pull Write Point Start RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious")]
 #[case::that_was_the_first_removes_what_it_made(Case { first: true, fail: &[Step::Verify], ..PLAIN }, Outcome::RolledBack, "Preflight Pull Write Point Start Refresh Verify RestoreFiles RemoveCreated RestoreImages Discard")]
 #[case::whose_clean_up_fails_is_still_aborted(Case { fail: &[Step::Pull, Step::Discard], ..PLAIN }, Outcome::Aborted, "Preflight Pull Discard")]

@@ -1,0 +1,87 @@
+//! First contact, claims, and a host whose engine does not answer.
+
+mod support;
+
+use support::{Sandbox, assert_outcome, failure};
+use tenantry_api::tenant_status::Outcome;
+use tenantry_protocol::{ClaimState, ErrorCode, FailureCategory};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_never_ours_is_replaced_only_where_that_is_asked_for() {
+    let mut tenant = Sandbox::usual("adopt").await;
+    tenant.publish("v1", &[]);
+    tenant.tag("v1");
+    tenant.manage("conf.d/a.conf", "ours\n");
+    let status = tenant.run("one", "Release").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::AdoptionNeeded);
+    assert_eq!(tenant.read("conf.d/a.conf"), "a\n");
+
+    tenant.extra = serde_json::json!({"overwrite": true});
+    assert_outcome(&tenant.run("two", "Release").await, Outcome::Succeeded);
+    assert_eq!(tenant.read("conf.d/a.conf"), "ours\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p11_containers_that_were_made_from_another_directory_are_never_touched() {
+    let mut tenant = Sandbox::usual("foreign").await;
+    tenant.publish("v1", &[]);
+    tenant.tag("v1");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let compose = format!("services:\n  other:\n    image: {}:v1\n", tenant.repository);
+    std::fs::write(elsewhere.path().join("compose.yaml"), compose).unwrap();
+    let started = std::process::Command::new("docker")
+        .args(["compose", "-p", &tenant.project, "up", "-d"])
+        .current_dir(elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let before = tenant.containers();
+    let observation = tenant.observe().await;
+    assert_eq!(observation.foreign_containers.len(), 1);
+    tenant.extra = serde_json::json!({"overwrite": true});
+    let status = tenant.run("one", "ImageOnly").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::AdoptionNeeded);
+    assert_eq!(tenant.containers(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_as_wanted_is_taken_over_without_touching_it() {
+    let mut tenant = Sandbox::usual("claim").await;
+    tenant.publish("v1", &[]);
+    support::docker(&["pull", "-q", &format!("{}:v1", tenant.repository)]);
+    tenant.write(".env", "IMAGE_TAG=v1\n");
+    tenant.tag("v1");
+    tenant.manage("conf.d/a.conf", "a\n");
+    let (before, after) = tenant.by_hand();
+    assert_eq!((before.len(), after.len()), (0, 3));
+    assert_eq!(tenant.observe().await.claim, ClaimState::Free);
+    tenant.claim().await.unwrap();
+    let observation = tenant.observe().await;
+    assert_eq!((observation.claim, observation.epoch), (ClaimState::Ours, 1));
+    assert_eq!(tenant.containers(), after);
+
+    tenant.write("conf.d/a.conf", "edited\n");
+    assert!(tenant.observe().await.files[0].hand_edited);
+    assert_eq!(tenant.claim().await.unwrap_err().code, ErrorCode::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_without_an_engine_says_so_and_serves_on() {
+    let mut tenant = Sandbox::usual("noengine").await;
+    tenant.stop_agent().await;
+    tenant.docker_host = Some("unix:///nowhere/docker.sock".to_owned());
+    tenant.start_agent().await;
+    let info = tenant.core().host().await;
+    assert_eq!(info.docker_version, None);
+    assert!(
+        info.problems.iter().any(|problem| problem.contains("/nowhere/docker.sock")),
+        "{:?}",
+        info.problems
+    );
+    tenant.tag("v1");
+    let status = tenant.run("one", "ImageOnly").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::EngineFault);
+}
