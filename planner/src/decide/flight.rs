@@ -102,7 +102,14 @@ impl Pass<'_> {
             self.next.plan = Some(summary(report, changes_files));
         }
         let Some(upgrade) = &mut self.next.upgrade else { return };
-        let phases: Vec<PhaseStatus> = operation.phases.iter().filter_map(phase_status).collect();
+        let mut phases: Vec<PhaseStatus> = Vec::new();
+        for phase in operation.phases.iter().filter_map(phase_status) {
+            // The list is a map by name to the API server: a phase that comes again takes its former place.
+            match phases.iter_mut().find(|known| known.name == phase.name) {
+                Some(known) => *known = phase,
+                None => phases.push(phase),
+            }
+        }
         if !phases.is_empty() {
             upgrade.phases = phases;
         }
@@ -214,7 +221,7 @@ impl Pass<'_> {
             bundle_revision: upgrade.bundle_revision.clone(),
             target_hash: upgrade.target_hash.clone(),
             files_hash: upgrade.files_hash.clone().unwrap_or_default(),
-            images: operation.images.iter().take(IMAGE_LIMIT).map(deployed_image).collect(),
+            images: one_per_service(operation.images.iter().map(deployed_image).collect()),
             at: Time(whole_seconds(at)),
         });
     }
@@ -235,6 +242,14 @@ impl Pass<'_> {
         self.next.history.insert(0, entry);
         self.next.history.truncate(HISTORY_LIMIT);
     }
+}
+
+/// The list is a map by service to the API server.
+pub(super) fn one_per_service(mut images: Vec<DeployedImage>) -> Vec<DeployedImage> {
+    images.sort_by(|a, b| a.service.cmp(&b.service));
+    images.dedup_by(|a, b| a.service == b.service);
+    images.truncate(IMAGE_LIMIT);
+    images
 }
 
 fn deployed_image(image: &RunImage) -> DeployedImage {

@@ -8,6 +8,7 @@ use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_secon
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
 use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
 
+use super::flight::one_per_service;
 use super::verdict::Verdict;
 use super::{Pass, listed, sentence};
 use crate::target::Desired;
@@ -15,7 +16,6 @@ use crate::target::Desired;
 /// How soon a Tenant that is not well is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 const SHOWN: usize = 8;
-const IMAGE_LIMIT: usize = 256;
 
 impl Pass<'_> {
     /// Says how the host stands to what was deployed. Nothing is repaired.
@@ -155,7 +155,7 @@ impl Pass<'_> {
             bundle_revision: desired.bundle_revision.clone(),
             target_hash: target.to_owned(),
             files_hash: desired.files_hash.clone(),
-            images: observation.services.iter().filter_map(seen_image).take(IMAGE_LIMIT).collect(),
+            images: one_per_service(observation.services.iter().filter_map(seen_image).collect()),
             at: Time(whole_seconds(self.facts.now)),
         });
     }

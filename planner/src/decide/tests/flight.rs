@@ -179,3 +179,17 @@ fn p15_history_keeps_ten() {
     assert_eq!(world.status.history.len(), 10);
     assert_eq!(world.status.history[0].to, "v14");
 }
+
+#[test]
+fn lists_that_are_maps_to_the_api_server_name_nothing_twice() {
+    let mut world = under_way();
+    let mut status = ended(&world, Outcome::Succeeded);
+    let again = status.phases[0].clone();
+    status.phases.push(again);
+    status.images = vec![status.images[0].clone(), status.images[0].clone()];
+    world.decide(Answer::Followed(&status, None));
+    assert_eq!(world.status.deployed.as_ref().unwrap().images.len(), 1);
+    let names: Vec<_> =
+        world.status.upgrade.as_ref().unwrap().phases.iter().map(|phase| phase.name).collect();
+    assert_eq!(names, [Phase::Planning, Phase::Verifying]);
+}
