@@ -140,8 +140,7 @@ impl World {
             &key,
             "--metrics-listen",
             "127.0.0.1:0",
-            "--leader-elect",
-            "false",
+            "--leader-elect=false",
         ];
         let log = self.path("operator.log");
         self.operator = Some(Process::start(&crate::program("tenantry-operator")?, &arguments, &log)?);
