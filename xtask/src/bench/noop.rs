@@ -19,6 +19,8 @@ pub fn changemaker(bench: &Bench, pair: &Pair) -> Result<Vec<Row>> {
     let (mut plain, mut without_jobs) = (Vec::new(), Vec::new());
     let services = running(&pair.by_hand)?;
     let only_running = format!("up -d --no-deps {services}");
+    // The first look after an installation reads everything anew: it is not one that finds nothing to do.
+    reconcile(bench, pair, 0)?;
     println!("==> Nothing to do on changemaker: {} pairs", bench.pairs);
     for number in 1..=bench.pairs {
         bench.go_on()?;
