@@ -19,7 +19,10 @@ pub async fn check(work: &Work, has_env: bool, staged: &Path) -> Result<(), Wron
     if wanted.is_empty() || !has_env {
         return Ok(());
     }
-    let Some(folder) = staged.parent().map(|parent| parent.join("probe")) else { return Ok(()) };
+    // Beside the staged tree, under a name that the tree, which is called as the directory is, can't have.
+    let mut name = staged.file_name().unwrap_or_default().to_owned();
+    name.push(".env-check");
+    let folder = staged.with_file_name(name);
     let variables: serde_json::Map<String, Value> =
         wanted.keys().map(|name| ((*name).to_owned(), Value::from(format!("${{{name}-}}")))).collect();
     // JSON is YAML.
