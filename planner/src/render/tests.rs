@@ -1,3 +1,6 @@
+// Values are written where they are used.
+#![allow(clippy::needless_pass_by_value)]
+
 use super::*;
 use crate::bundle::Sources;
 use serde_json::json;

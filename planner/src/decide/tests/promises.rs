@@ -78,7 +78,10 @@ fn observation(ill: bool, edited: bool, free: bool, epoch: u64) -> Observation {
 }
 
 fn digests(references: Vec<String>, which: u64) -> ResolveResponse {
-    let digest = (which % 3 > 0).then(|| format!("sha256:d{}", which % 3));
+    let digest = match which % 3 {
+        0 => None,
+        other => Some(format!("sha256:d{other}")),
+    };
     let found = |reference| ResolvedReference { reference, digest: digest.clone(), problem: None };
     ResolveResponse { references: references.into_iter().map(found).collect() }
 }
@@ -90,7 +93,6 @@ fn in_flight(world: &World) -> bool {
 fn step(world: &mut World, happening: &Happening) -> Option<Decision> {
     let error;
     let seen;
-    let status;
     match happening {
         Happening::Want(tag) => {
             world.want(&format!("v{tag}"));
@@ -139,15 +141,18 @@ fn step(world: &mut World, happening: &Happening) -> Option<Decision> {
             seen = observation(false, false, false, 1);
             return Some(world.decide(Answer::Unknown(&seen)));
         }
-        Happening::Running(phase) if in_flight(world) => status = operation(world, 3, &[PHASES[*phase]]),
+        Happening::Running(phase) if in_flight(world) => {
+            let status = operation(world, 3, &[PHASES[*phase]]);
+            return Some(world.decide(Answer::Followed(&status, None)));
+        }
         Happening::Ended(outcome) if in_flight(world) => {
-            status = ended(world, OUTCOMES[*outcome]);
+            let status = ended(world, OUTCOMES[*outcome]);
             seen = running();
             return Some(world.decide(Answer::Followed(&status, Some(&seen))));
         }
-        Happening::NeverGot | Happening::Running(_) | Happening::Ended(_) => return None,
+        Happening::NeverGot | Happening::Running(_) | Happening::Ended(_) => {}
     }
-    Some(world.decide(Answer::Followed(&status, None)))
+    None
 }
 
 fn check_conditions(world: &World) -> Result<(), TestCaseError> {
