@@ -40,11 +40,21 @@ pub struct ProjectContainer {
 impl Engine {
     /// Every container of a project, whatever directory it was made from.
     pub async fn project_containers(&self, project: &str) -> Result<Vec<ProjectContainer>, EngineError> {
+        self.listed(project, false).await
+    }
+
+    /// The same; a container of which no event came is not looked at again. Not for what follows a change of our own.
+    pub async fn known_containers(&self, project: &str) -> Result<Vec<ProjectContainer>, EngineError> {
+        self.listed(project, true).await
+    }
+
+    async fn listed(&self, project: &str, remember: bool) -> Result<Vec<ProjectContainer>, EngineError> {
         let filters = HashMap::from([("label".to_owned(), vec![format!("{PROJECT}={project}")])]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.list_containers(Some(options)).await };
         let listed = self.read("list containers", ask).await?;
-        let looks = listed.into_iter().filter_map(|summary| summary.id).map(|id| self.container(id));
+        let ids = listed.into_iter().filter_map(|summary| summary.id);
+        let looks = ids.map(|id| self.container(id, remember));
         let found: Vec<Option<ProjectContainer>> =
             futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
         let mut containers: Vec<ProjectContainer> = found.into_iter().flatten().collect();
@@ -53,10 +63,19 @@ impl Engine {
     }
 
     /// `None` when it has gone since it was listed.
-    async fn container(&self, id: String) -> Result<Option<ProjectContainer>, EngineError> {
-        let ask = |docker: bollard::Docker| async move { docker.inspect_container(&id, None).await };
+    async fn container(&self, id: String, remember: bool) -> Result<Option<ProjectContainer>, EngineError> {
+        let moment = self.events.container(&id);
+        if remember && let Some(known) = self.containers.get(&id, moment) {
+            return Ok(Some(known));
+        }
+        let name = id.clone();
+        let ask = |docker: bollard::Docker| async move { docker.inspect_container(&name, None).await };
         match self.read("look at a container", ask).await {
-            Ok(seen) => Ok(Some(understood(seen))),
+            Ok(seen) => {
+                let container = understood(seen);
+                self.containers.put(&id, moment, &container);
+                Ok(Some(container))
+            }
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }

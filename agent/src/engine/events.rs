@@ -49,6 +49,7 @@ struct State {
     unbroken: bool,
     images: u64,
     projects: HashMap<String, u64>,
+    containers: HashMap<String, u64>,
 }
 
 /// A moment in the stream: equal ones mean that nothing of a project has changed between.
@@ -77,6 +78,20 @@ impl Events {
         })
     }
 
+    /// The moment that one container is at; `None` while the stream is broken.
+    pub fn container(&self, id: &str) -> Option<Generation> {
+        let state = locked(&self.state);
+        let project = state.containers.get(id).copied().unwrap_or_default();
+        state.unbroken.then_some(Generation { connection: state.connection, images: 0, project })
+    }
+
+    /// The moment that all images are at; `None` while the stream is broken.
+    pub fn images(&self) -> Option<Generation> {
+        let state = locked(&self.state);
+        let (connection, images) = (state.connection, state.images);
+        state.unbroken.then_some(Generation { connection, images, project: 0 })
+    }
+
     /// Wakes at every event.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -95,6 +110,7 @@ impl Events {
         state.unbroken = false;
         // Nothing is known of any project from here on, so nothing needs to be remembered.
         state.projects.clear();
+        state.containers.clear();
         drop(state);
         self.changed.send_modify(|count| *count += 1);
     }
@@ -105,6 +121,9 @@ impl Events {
             state.images += 1;
         } else {
             let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+            if let Some(id) = event.actor.as_ref().and_then(|actor| actor.id.clone()) {
+                *state.containers.entry(id).or_default() += 1;
+            }
             if let Some(project) = attributes.and_then(|attributes| attributes.get(PROJECT)) {
                 *state.projects.entry(project.clone()).or_default() += 1;
             }

@@ -47,6 +47,17 @@ pub struct PullProgress {
 }
 
 impl Engine {
+    /// A local image as it is known, asked for only where something about images has changed since.
+    pub async fn known_image(&self, name: &str) -> Result<Option<Image>, EngineError> {
+        let moment = self.events.images();
+        if let Some(known) = self.images.get(name, moment) {
+            return Ok(known);
+        }
+        let image = self.image(name).await?;
+        self.images.put(name, moment, &image);
+        Ok(image)
+    }
+
     /// A local image by id or reference; `None` where there is none.
     pub async fn image(&self, name: &str) -> Result<Option<Image>, EngineError> {
         let ask = |docker: bollard::Docker| async move { docker.inspect_image(name).await };

@@ -7,6 +7,7 @@ mod containers;
 mod credentials;
 mod events;
 mod images;
+mod memory;
 mod reference;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,6 +111,8 @@ pub struct Engine {
     client: Arc<Mutex<Option<Docker>>>,
     problem: Arc<Mutex<Option<String>>>,
     events: Arc<Events>,
+    containers: Arc<memory::Memory<ProjectContainer>>,
+    images: Arc<memory::Memory<Option<Image>>>,
 }
 
 impl Engine {
@@ -120,6 +123,8 @@ impl Engine {
             client: Arc::default(),
             problem: Arc::default(),
             events: Arc::default(),
+            containers: Arc::default(),
+            images: Arc::default(),
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) async fn observation(
     let local = blocking(move || local(&shared, &remembered, &asked)).await??;
     let project = request.place.project.as_str();
     let (containers, model) =
-        tokio::join!(host.engine.project_containers(project), model(host, tenant, request, &local));
+        tokio::join!(host.engine.known_containers(project), model(host, tenant, request, &local));
     let containers = containers.map_err(fault)?;
     let (compose, model, compose_problem) = model?;
     let directory_exists = local.disk.is_some();
@@ -173,7 +173,7 @@ impl Images {
         let mut names: BTreeSet<String> = model.references().into_keys().map(str::to_owned).collect();
         names.extend(own.iter().map(|container| container.container.image_id.clone()));
         let looks = names.into_iter().map(|name| async move {
-            let image = engine.image(&name).await?;
+            let image = engine.known_image(&name).await?;
             Ok::<_, EngineError>((name, image))
         });
         let found: Vec<_> = futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;

@@ -76,7 +76,7 @@ fn policy(work: &Work) -> Result<(), Wrong> {
 
 /// The containers of the project; refused where another directory's or the agent's own is among them.
 async fn containers(work: &Work) -> Result<Vec<ProjectContainer>, Wrong> {
-    let all = work.host.engine.project_containers(work.request.place.project.as_str()).await?;
+    let all = work.host.engine.known_containers(work.request.place.project.as_str()).await?;
     let foreign = all.iter().find(|one| one.directory.trim_end_matches('/') != work.directory());
     if let Some(foreign) = foreign {
         let message = format!(
@@ -217,7 +217,7 @@ async fn references(
         .chain(previous.iter().flat_map(|model| model.references().into_keys()));
     let names: BTreeSet<String> = names.map(str::to_owned).collect();
     let looks = names.into_iter().map(|reference| async move {
-        let image_id = work.host.engine.image(&reference).await?.map(|image| image.id);
+        let image_id = work.host.engine.known_image(&reference).await?.map(|image| image.id);
         Ok::<_, Wrong>(PreviousReference { reference, image_id })
     });
     let mut found: Vec<PreviousReference> =

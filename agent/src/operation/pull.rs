@@ -97,7 +97,7 @@ async fn wanted(work: &Work, reference: &str, kept: Option<&str>, meter: &Meter<
     // A tag is resolved once: what it was resolved to for the deployed release holds until somebody asks.
     if pinned.is_none()
         && let Some(id) = kept
-        && let Some(image) = engine.image(id).await?
+        && let Some(image) = engine.known_image(id).await?
     {
         return Ok(image);
     }

@@ -52,19 +52,22 @@ pub async fn watch(
     let client = probe_client(probes)?;
     let began = Instant::now();
     let mut away = 0;
+    // The first and the last look are fresh ones: an event may come a moment after what it tells of.
+    let mut fresh = true;
     loop {
         events.mark_unchanged();
-        let containers: Vec<Container> = match work.containers().await {
-            Ok(containers) => containers.into_iter().map(|one| one.container).collect(),
-            Err(wrong) => {
-                away += 1;
-                if away > ENGINE_PATIENCE {
-                    return Err(wrong);
+        let containers: Vec<Container> =
+            match if fresh { work.containers().await } else { work.known_containers().await } {
+                Ok(containers) => containers.into_iter().map(|one| one.container).collect(),
+                Err(wrong) => {
+                    away += 1;
+                    if away > ENGINE_PATIENCE {
+                        return Err(wrong);
+                    }
+                    tokio::time::sleep(EVERY).await;
+                    continue;
                 }
-                tokio::time::sleep(EVERY).await;
-                continue;
-            }
-        };
+            };
         away = 0;
         let problems = match &client {
             Some(client) => probe_all(client, probes).await,
@@ -73,12 +76,17 @@ pub async fn watch(
         let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let sample = Sample { at_ms, containers: &containers, probe_problems: &problems };
         let wait = match judge.judge(&sample) {
+            Verdict::Good if !fresh => {
+                fresh = true;
+                continue;
+            }
             Verdict::Good => return Ok(containers),
             Verdict::Failed(category, text) => return Err(Wrong::new(category, text)),
             Verdict::Waiting(_) if problems.is_empty() => EVERY,
             Verdict::Waiting(_) => PROBE_AGAIN,
             Verdict::Stabilising(left) => EVERY.min(Duration::from_millis(left)),
         };
+        fresh = false;
         tokio::time::sleep(PAUSE.min(wait)).await;
         let _ = tokio::time::timeout(wait.saturating_sub(PAUSE), events.changed()).await;
     }

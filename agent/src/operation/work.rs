@@ -149,6 +149,12 @@ impl Work {
         Ok(own(all, self.directory()))
     }
 
+    /// The same, as far as the engine has reported no change. For watching, where the next event brings the next look.
+    pub async fn known_containers(&self) -> Result<Vec<ProjectContainer>, Wrong> {
+        let all = self.host.engine.known_containers(self.request.place.project.as_str()).await?;
+        Ok(own(all, self.directory()))
+    }
+
     /// Runs work that blocks on the disk.
     pub async fn blocking<T: Send + 'static>(
         &self,
