@@ -48,6 +48,26 @@ async fn p9_a_release_that_is_never_healthy_is_rolled_back_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_a_tag_that_was_moved_points_to_the_previous_image_again() {
+    let mut tenant = running("moved").await;
+    let image = support::docker(&["inspect", "--format", "{{.Image}}", &tenant.container("web")]);
+    // The same tag, another image; publishing takes the local tag away, as a person might.
+    tenant.publish("v1", &[("HEALTHY_AFTER", "1h")]);
+    let reference = format!("{}:v1", tenant.repository);
+    let asked = tenantry_protocol::ResolveRequest { references: vec![reference.clone()] };
+    let resolved = tenant.core().resolve(asked).await.unwrap().references;
+    assert!(resolved[0].digest.is_some(), "{resolved:?}");
+    tenant.extra = serde_json::json!({"pinned": resolved});
+    tenant.verify["timeoutMs"] = 3_000.into();
+    let status = tenant.run("two", "ImageOnly").await;
+    assert_outcome(&status, Outcome::RolledBack);
+    assert_eq!(support::docker(&["inspect", "--format", "{{.Image}}", &tenant.container("web")]), image);
+    assert_eq!(support::docker(&["inspect", "--format", "{{.Id}}", &reference]), image);
+    let (before, after) = tenant.by_hand();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_whose_one_shot_fails_is_rolled_back_at_once() {
     let mut tenant = running("oneshot").await;
     tenant.publish("v2", &[("EXIT_CODE", "3")]);

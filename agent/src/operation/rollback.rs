@@ -17,7 +17,9 @@ use crate::engine::{ProjectContainer, Reference};
 pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
     for previous in &plan.references {
-        match &previous.image_id {
+        // A tag that somebody took away pointed, for the release before, to what its containers ran.
+        let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
+        match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
             Some(image) => put(work, &previous.reference, image).await?,
             None => take_away(work, state, &previous.reference).await?,
         }
