@@ -107,8 +107,7 @@ fn render(template: &str) -> String {
         "project": "changemaker",
         "directory": "/srv/changemaker",
     });
-    tera.render("it", &tera::Context::from_serialize(&context).unwrap())
-        .unwrap()
+    tera.render("it", &tera::Context::from_serialize(&context).unwrap()).unwrap()
 }
 
 fn list(root: &Path, directory: &Path, into: &mut BTreeSet<String>) {
@@ -132,9 +131,6 @@ fn env(text: &str) -> BTreeMap<String, String> {
 
 fn protect(manifest: &str) -> Vec<String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap();
-    let tenant = documents
-        .iter()
-        .find(|document| document["kind"] == "Tenant")
-        .unwrap();
+    let tenant = documents.iter().find(|document| document["kind"] == "Tenant").unwrap();
     serde_json::from_value(tenant["spec"]["protect"].clone()).unwrap()
 }

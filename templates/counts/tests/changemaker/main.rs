@@ -1,12 +1,7 @@
 //! `templates/changemaker` has the size and shape of the real thing. Each test fails when the bundle is short of what its
 //! name says.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "all of it is test code"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
 
 mod bundle;
 mod variables;
@@ -25,10 +20,7 @@ fn services() -> &'static Map<String, Value> {
 
 /// The distinct bind sources of all services, without `./`, that are single files (or directories).
 fn bind_sources(files: bool) -> BTreeSet<&'static str> {
-    let volumes = services()
-        .values()
-        .filter_map(|service| service["volumes"].as_array())
-        .flatten();
+    let volumes = services().values().filter_map(|service| service["volumes"].as_array()).flatten();
     let sources = volumes.filter_map(|volume| volume.as_str()?.strip_prefix("./")?.split(':').next());
     sources
         .filter(|source| {
@@ -41,11 +33,7 @@ fn bind_sources(files: bool) -> BTreeSet<&'static str> {
 
 fn at_least(wanted: usize, what: &str, found: impl IntoIterator<Item = impl std::fmt::Debug>) {
     let found: Vec<_> = found.into_iter().collect();
-    assert!(
-        found.len() >= wanted,
-        "{wanted} {what} are wanted, {} are there: {found:?}",
-        found.len()
-    );
+    assert!(found.len() >= wanted, "{wanted} {what} are wanted, {} are there: {found:?}", found.len());
 }
 
 #[test]
@@ -57,14 +45,9 @@ fn about_40_services() {
 #[test]
 fn about_1500_lines_of_compose_file_without_padding() {
     let lines = BUNDLE.text().lines();
-    let code = lines
-        .clone()
-        .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    let code = lines.clone().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
     let (all, code) = (lines.count(), code.count());
-    assert!(
-        (1450..=1600).contains(&all) && code >= 1350,
-        "{all} lines, {code} of them say something"
-    );
+    assert!((1450..=1600).contains(&all) && code >= 1350, "{all} lines, {code} of them say something");
 }
 
 #[test]
@@ -72,58 +55,31 @@ fn at_least_12_healthchecks() {
     at_least(
         12,
         "healthchecks",
-        services()
-            .iter()
-            .filter(|(_, it)| it["healthcheck"]["test"].is_array())
-            .map(|(name, _)| name),
+        services().iter().filter(|(_, it)| it["healthcheck"]["test"].is_array()).map(|(name, _)| name),
     );
 }
 
 #[test]
 fn at_least_3_one_shots() {
-    let awaited = services()
-        .values()
-        .filter_map(|service| service["depends_on"].as_object())
-        .flatten();
-    let awaited = awaited
-        .filter(|(_, it)| it["condition"] == "service_completed_successfully")
-        .map(|(name, _)| name);
-    let one_shots: BTreeSet<_> = awaited
-        .chain(&BUNDLE.jobs)
-        .filter(|name| services()[*name]["restart"] == "no")
-        .collect();
+    let awaited = services().values().filter_map(|service| service["depends_on"].as_object()).flatten();
+    let awaited =
+        awaited.filter(|(_, it)| it["condition"] == "service_completed_successfully").map(|(name, _)| name);
+    let one_shots: BTreeSet<_> =
+        awaited.chain(&BUNDLE.jobs).filter(|name| services()[*name]["restart"] == "no").collect();
     at_least(3, "one-shots", one_shots);
 }
 
 #[test]
 fn two_profiles() {
-    let profiles = services()
-        .values()
-        .filter_map(|service| service["profiles"].as_array())
-        .flatten();
-    at_least(
-        2,
-        "profiles",
-        profiles.filter_map(Value::as_str).collect::<BTreeSet<_>>(),
-    );
+    let profiles = services().values().filter_map(|service| service["profiles"].as_array()).flatten();
+    at_least(2, "profiles", profiles.filter_map(Value::as_str).collect::<BTreeSet<_>>());
 }
 
 #[test]
 fn anchors_and_merge_keys() {
-    at_least(
-        6,
-        "anchors",
-        BUNDLE.text().lines().filter(|line| line.contains(": &")),
-    );
+    at_least(6, "anchors", BUNDLE.text().lines().filter(|line| line.contains(": &")));
     let count = services().len();
-    at_least(
-        count,
-        "merge keys",
-        BUNDLE
-            .text()
-            .lines()
-            .filter(|line| line.trim_start().starts_with("<<: ")),
-    );
+    at_least(count, "merge keys", BUNDLE.text().lines().filter(|line| line.trim_start().starts_with("<<: ")));
 }
 
 #[test]
@@ -137,28 +93,16 @@ fn four_services_read_the_whole_env() {
     at_least(
         4,
         "services with env_file: .env",
-        services()
-            .iter()
-            .filter(|(_, it)| it["env_file"] == ".env")
-            .map(|(name, _)| name),
+        services().iter().filter(|(_, it)| it["env_file"] == ".env").map(|(name, _)| name),
     );
 }
 
 #[test]
 fn eight_named_volumes_that_services_use() {
-    let volumes = services()
-        .values()
-        .filter_map(|service| service["volumes"].as_array())
-        .flatten();
-    let used: BTreeSet<_> = volumes
-        .filter_map(|volume| volume.as_str()?.split(':').next())
-        .collect();
+    let volumes = services().values().filter_map(|service| service["volumes"].as_array()).flatten();
+    let used: BTreeSet<_> = volumes.filter_map(|volume| volume.as_str()?.split(':').next()).collect();
     let declared = BUNDLE.compose["volumes"].as_object().unwrap().keys();
-    at_least(
-        8,
-        "named volumes",
-        declared.filter(|name| used.contains(name.as_str())),
-    );
+    at_least(8, "named volumes", declared.filter(|name| used.contains(name.as_str())));
 }
 
 #[test]
@@ -170,10 +114,7 @@ fn at_least_145_distinct_variables_in_all_forms() {
     at_least(
         145,
         "variables",
-        uses.iter()
-            .filter(|(form, _)| **form != "$$")
-            .flat_map(|(_, names)| names)
-            .collect::<BTreeSet<_>>(),
+        uses.iter().filter(|(form, _)| **form != "$$").flat_map(|(_, names)| names).collect::<BTreeSet<_>>(),
     );
 }
 
@@ -191,48 +132,29 @@ fn an_env_of_180_variables_that_has_all_required_ones() {
 
 #[test]
 fn nginx_in_several_files() {
-    at_least(
-        4,
-        "files of nginx",
-        BUNDLE.files.keys().filter(|path| path.starts_with("nginx/")),
-    );
+    at_least(4, "files of nginx", BUNDLE.files.keys().filter(|path| path.starts_with("nginx/")));
 }
 
 #[test]
 fn mkdocs_is_protected_and_nothing_managed_is_below_a_protected_path() {
-    assert!(
-        BUNDLE.protect.contains(&"mkdocs/".to_owned()),
-        "{:?}",
-        BUNDLE.protect
-    );
-    at_least(
-        3,
-        "own files in mkdocs/",
-        BUNDLE.own.iter().filter(|path| path.starts_with("mkdocs/")),
-    );
+    assert!(BUNDLE.protect.contains(&"mkdocs/".to_owned()), "{:?}", BUNDLE.protect);
+    at_least(3, "own files in mkdocs/", BUNDLE.own.iter().filter(|path| path.starts_with("mkdocs/")));
     for path in &BUNDLE.protect {
         let managed = BUNDLE.files.keys().find(|file| file.starts_with(path.as_str()));
-        assert_eq!(
-            managed, None,
-            "{path} is protected, but the bundle manages a file in it"
-        );
+        assert_eq!(managed, None, "{path} is protected, but the bundle manages a file in it");
     }
 }
 
 #[test]
 fn images_txt_lists_what_the_compose_file_names() {
-    let named: BTreeSet<_> = services()
-        .values()
-        .map(|service| listed(service["image"].as_str().unwrap()))
-        .collect();
+    let named: BTreeSet<_> =
+        services().values().map(|service| listed(service["image"].as_str().unwrap())).collect();
     assert_eq!(named, BUNDLE.images);
 }
 
 /// An image reference as `images.txt` writes it: repository and tag, with the tag's variable looked up in `example.env`.
 fn listed(reference: &str) -> String {
-    let reference = reference
-        .strip_prefix("${REGISTRY:-localhost:5000}/")
-        .expect("an image below REGISTRY");
+    let reference = reference.strip_prefix("${REGISTRY:-localhost:5000}/").expect("an image below REGISTRY");
     let (repository, tag) = reference.split_once(':').expect("a tag");
     let Some(variable) = tag.strip_prefix("${") else {
         return format!("{repository} {tag}");

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// The forms that compose knows.
-pub const FORMS: [&str; 10] = [
-    "$V", "${V}", "${V:-d}", "${V-d}", "${V:?e}", "${V?e}", "${V:+r}", "${V+r}", "nested", "$$",
-];
+pub const FORMS: [&str; 10] =
+    ["$V", "${V}", "${V:-d}", "${V-d}", "${V:?e}", "${V?e}", "${V:+r}", "${V+r}", "nested", "$$"];
 
 /// Names by form; the names under `nested` are those inside another variable's text.
 pub type Uses = BTreeMap<&'static str, BTreeSet<String>>;
@@ -38,9 +37,7 @@ fn scan(mut text: &str, inside: bool, uses: &mut Uses) {
         }
         let braced = text.strip_prefix('{');
         let rest = braced.unwrap_or(text);
-        let end = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
         let note = |form, uses: &mut Uses| {
             uses.entry(form).or_default().insert(name.to_owned());
@@ -90,15 +87,6 @@ fn closing(text: &str) -> usize {
 fn every_form_is_told_from_the_others() {
     let text = "$A-${B} ${C:-c} ${D-$E} ${F:?f} ${G?g} ${H:+${I:-i}} ${J+j} $$K $${L}";
     let uses = of(&serde_json::json!({"x": [text]}));
-    let names = |form| {
-        uses[form]
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    assert_eq!(
-        FORMS.map(names),
-        ["A,E", "B", "C,I", "D", "F", "G", "H", "J", "E,I", "$"]
-    );
+    let names = |form| uses[form].iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    assert_eq!(FORMS.map(names), ["A,E", "B", "C,I", "D", "F", "G", "H", "J", "E,I", "$"]);
 }
