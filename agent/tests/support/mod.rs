@@ -332,13 +332,10 @@ impl Drop for Sandbox {
         }
         let _ = Command::new("docker").args(["network", "rm", &format!("{}_default", self.project)]).output();
         let mut names = self.kept();
-        names.extend(
-            docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", &self.repository])
-                .lines()
-                .map(str::to_owned),
-        );
+        // By id: an image that was pulled by digest has no tag.
+        names.extend(docker(&["images", "-q", &self.repository]).lines().map(str::to_owned));
         for name in names {
-            let _ = Command::new("docker").args(["rmi", &name]).output();
+            let _ = Command::new("docker").args(["rmi", "-f", &name]).output();
         }
     }
 }
