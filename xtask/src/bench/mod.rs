@@ -103,7 +103,7 @@ impl Results {
         match rows {
             Ok(rows) => self.rows.extend(rows),
             Err(error) => {
-                eprintln!("{part} could not be measured: {error:#}");
+                eprintln!("{part}: {error:#}");
                 self.failed.push(part.to_owned());
             }
         }
@@ -143,7 +143,7 @@ fn tell(options: &Options, results: &Results) -> Result<()> {
     }
     let missed =
         results.rows.iter().filter(|row| !row.reached()).map(|row| format!("{} is not reached", row.name));
-    let failed = results.failed.iter().map(|part| format!("{part} could not be measured"));
+    let failed = results.failed.iter().map(|part| format!("{part} failed"));
     let complaints: Vec<String> = failed.chain(missed).collect();
     ensure!(complaints.is_empty(), "{}", complaints.join("; "));
     Ok(())
@@ -160,11 +160,13 @@ fn with_host(
     let api = Api::start(&host)?;
     let mut bench = Bench { host, api, ready, pairs: options.pairs, interrupted };
     measure(options, &bench, results);
-    shell::step("Removing what the benchmarks made", || {
+    let removed = shell::step("Removing what the benchmarks made", || {
         bench.host.down()?;
         project::remove_leftovers()?;
         project::remove_images(bench.host.registry.address())
-    })
+    });
+    results.add("the removal of what was made", removed.map(|()| Vec::new()));
+    Ok(())
 }
 
 fn measure(options: &Options, bench: &Bench, results: &mut Results) {
