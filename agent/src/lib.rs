@@ -13,5 +13,5 @@ pub mod observe;
 pub mod operation;
 pub mod server;
 pub mod startup;
-pub mod tls;
 pub mod store;
+pub mod tls;

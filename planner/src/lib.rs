@@ -1,10 +1,9 @@
-
-pub mod env;
 pub mod bundle;
-pub mod decide;
-pub mod render;
-pub mod target;
-pub mod model;
 pub mod compare;
-pub mod verify;
+pub mod decide;
+pub mod env;
+pub mod model;
+pub mod render;
 pub mod steps;
+pub mod target;
+pub mod verify;
