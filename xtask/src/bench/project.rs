@@ -53,10 +53,13 @@ pub fn remove_tenant(bench: &Bench, name: &str) -> Result<()> {
     host::remove_project(name)
 }
 
-/// Removes the projects of an earlier run that was killed.
+/// Removes the projects of an earlier run that was killed, also where only a network or a volume is left.
 pub fn remove_leftovers() -> Result<()> {
     let format = "{{.Label \"com.docker.compose.project\"}}";
-    let listed = shell::quietly(&mut shell::command("docker", &["ps", "-a", "--format", format]))?;
+    let mut listed = String::new();
+    for what in [&["ps", "-a"][..], &["network", "ls"], &["volume", "ls"]] {
+        listed += &shell::quietly(shell::command("docker", what).args(["--format", format]))?;
+    }
     let mut projects: Vec<&str> = listed.lines().filter(|project| project.starts_with(PREFIX)).collect();
     projects.sort_unstable();
     projects.dedup();
