@@ -20,6 +20,7 @@ mod records;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -36,6 +37,9 @@ pub use records::{Baseline, Start, Starts, Written};
 use crate::files::{Calls, FilesError, Folder, Look, NewFile, Tree, read_record, write_record};
 
 const TENANTS: &str = "tenants";
+/// A child that was just forked holds its parent's locks until it becomes another program, also when the parent is gone.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 const LOCK: &str = "lock";
 
 /// The agent's own records.
@@ -66,7 +70,7 @@ impl Store {
         Ok(Self { tenants, claims, _lock: lock })
     }
 
-    /// Takes the tenant's lock, without waiting.
+    /// Takes the tenant's lock; one that is held for longer than a moment is not waited for.
     pub fn lock(&self, uid: &TenantUid) -> Result<TenantLock, StoreError> {
         let file = lock(&self.tenant(uid)?, LOCK)?;
         file.map(|file| TenantLock { _file: file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
@@ -128,10 +132,14 @@ fn real(state_dir: &Path) -> Result<PathBuf, FilesError> {
 /// Locks a file of ours; `None` while another has it.
 fn lock(folder: &Folder, name: &str) -> Result<Option<NewFile>, FilesError> {
     let file = folder.open_own(name)?;
-    match rustix::fs::flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(FilesError::io("lock", folder.path().join(name), error)),
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match rustix::fs::flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(FilesError::io("lock", folder.path().join(name), error)),
+        }
     }
 }
 

@@ -199,7 +199,7 @@ mod tests {
             ("HEALTHY_AFTER", "-1s", "for example 2s"),
             ("UNHEALTHY_FROM", "s", "for example 2s"),
             ("EXIT_AFTER", "99999999999s", "for example 2s"),
-            ("CRASH_AFTER", "2h", "for example 2s"),
+            ("CRASH_AFTER", "2d", "for example 2s"),
             ("EXIT_CODE", "256", "0 to 255"),
             ("IGNORE_SIGTERM", "yes", "true or false"),
         ];
