@@ -82,9 +82,7 @@ async fn a_bundle_that_cannot_be_used_refuses_the_tenant_and_names_the_place() -
     manifest["spec"]["protect"] = json!(["content/"]);
     world.apply(&manifest).await?;
     for (what, files, named) in cases(&repository) {
-        let files: Vec<(&str, &str)> =
-            files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-        world.bundle("sample", &files).await?;
+        sample::put_bundle(&world, &files).await?;
         let says = |tenant: &tenantry_api::Tenant| {
             let message = condition(tenant, "Ready").2;
             phase_of(tenant) == Some(Phase::Refused) && named.iter().all(|word| message.contains(word))
@@ -96,8 +94,7 @@ async fn a_bundle_that_cannot_be_used_refuses_the_tenant_and_names_the_place() -
         );
     }
     let good = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = good.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await?;
+    sample::put_bundle(&world, &good).await?;
     world.until_ready_at("acme", "v1").await?;
     Ok(())
 }
@@ -113,8 +110,7 @@ async fn p12_a_compose_file_that_does_not_parse_aborts_without_quoting_values() 
     let mut files = sample::bundle_files(&repository, "hello");
     // Compose quotes the value in its error: it must not get out of the host.
     files[1].1.push_str("    ports: [\"${TOKEN}:nonsense:${TOKEN}\"]\n");
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await?;
+    sample::put_bundle(&world, &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");
     world.apply(&manifest).await?;

@@ -166,8 +166,7 @@ async fn p9_p11_a_first_installation_that_fails_takes_back_what_it_made() -> Res
     project.write(".env", &sample::env_file("none", project.port))?;
     project.write("content/index.md", "own\n")?;
     let files = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await?;
+    sample::put_bundle(&world, &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");
     manifest["spec"]["upgrade"]["verify"]["timeout"] = json!("4s");
@@ -192,8 +191,7 @@ async fn p9_files_are_restored_with_the_images() -> Result<()> {
     project.write(".env", &sample::env_file("none", project.port))?;
     project.write("content/index.md", "own\n")?;
     let files = sample::bundle_files(&repository, "hello");
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await?;
+    sample::put_bundle(&world, &files).await?;
     let mut manifest = world.tenant(&project, "v1");
     manifest["spec"]["bundle"] = json!("sample");
     manifest["spec"]["upgrade"]["verify"]["timeout"] = json!("6s");

@@ -7,12 +7,7 @@ use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_tests::docker::Project;
 use tenantry_tests::world::{World, condition};
 
-use crate::sample;
-
-async fn put_bundle(world: &World, files: &[(&str, String)]) -> Result<()> {
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await
-}
+use crate::sample::{self, put_bundle};
 
 fn with_bundle(mut manifest: Value) -> Value {
     manifest["spec"]["bundle"] = json!("sample");

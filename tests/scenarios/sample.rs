@@ -80,3 +80,9 @@ pub fn bundle_files(repository: &str, greeting: &str) -> Vec<(&'static str, Stri
         ("config/web.conf.tera", format!("GREETING={greeting} {{{{ imageTag }}}}\n")),
     ]
 }
+
+/// Makes the sample's files, or others, the bundle `sample`.
+pub async fn put_bundle(world: &World, files: &[(&str, String)]) -> Result<()> {
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
+    world.bundle("sample", &files).await
+}

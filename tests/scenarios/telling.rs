@@ -89,8 +89,7 @@ async fn an_upgrade_is_told_in_few_writes_and_by_every_teller() -> Result<()> {
 async fn a_host_says_its_versions_and_a_bundle_its_digest() -> Result<()> {
     let world = World::start("hosts").await?;
     let files = sample::bundle_files("registry.invalid/x", "hello");
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
-    world.bundle("sample", &files).await?;
+    sample::put_bundle(&world, &files).await?;
     tenantry_tests::docker::eventually("the host is described", SOON, || async {
         let status = world.hosts().get("n5").await?.status.unwrap_or_default();
         let ready = tenantry_api::conditions::find(&status.conditions, "Ready").context("no Ready")?;
