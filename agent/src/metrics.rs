@@ -181,6 +181,7 @@ const fn phase_word(phase: OperationPhase) -> &'static str {
     match phase {
         OperationPhase::Preflight => "Preflight",
         OperationPhase::Pull => "Pull",
+        OperationPhase::Snapshot => "Snapshot",
         OperationPhase::Write => "Write",
         OperationPhase::Start => "Start",
         OperationPhase::Verify => "Verify",

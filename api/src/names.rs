@@ -73,6 +73,10 @@ name!(
     ServiceName, service
 );
 name!(
+    /// A volume's name in a compose file: letters, digits, `.`, `_` and `-`, at most 128.
+    VolumeName, service
+);
+name!(
     /// An image tag: letters, digits, `_`, `.` and `-`, starting with a letter, digit or `_`, at most 128.
     ImageTag, image_tag
 );

@@ -197,6 +197,82 @@ pub struct Upgrade {
     /// running to be looked at. Default: `Rollback`.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What else than files and images a restore point keeps, and how. Default: nothing.
+    #[serde(default)]
+    pub snapshot: Snapshot,
+    /// Whether a rollback after a failed upgrade restores the snapshot, too: `Always` gives up what was written since.
+    /// Refused where a path of the snapshot overlaps `protect`. Default: `Never`.
+    #[serde(default)]
+    pub rollback_data: RollbackData,
+}
+
+/// How many restore points are kept where the spec does not say.
+pub const DEFAULT_RETAIN: u32 = 5;
+
+/// What else than files and images a restore point keeps, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    /// Files and folders beneath the directory that are kept with each restore point. Default: none. Example:
+    /// `[uploads]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(p, !p.startsWith('../') && !p.contains('/../') && !p.endsWith('/..') && p != '..' && p != '.' && !p.startsWith('./') && !p.contains('/./'))")
+        .message("a path of the snapshot must not have '.' or '..' components: write the plain path beneath the directory"))]
+    pub paths: Vec<String>,
+    /// Volumes that are kept, by their names in the compose file. Default: none. Example: `[db-data]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub volumes: Vec<String>,
+    /// What happens meanwhile to the services that mount these: `Live` nothing, `Pause` they are paused, `Stop` they
+    /// are stopped, after every image is local. Default: `Stop`.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// How many restore points are kept. 1 to 20. Default: 5.
+    #[serde(default = "default_retain")]
+    #[schemars(range(min = 1, max = 20))]
+    pub retain: u32,
+}
+
+fn default_retain() -> u32 {
+    DEFAULT_RETAIN
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        let consistency = Consistency::default();
+        Self { paths: Vec::new(), volumes: Vec::new(), consistency, retain: DEFAULT_RETAIN }
+    }
+}
+
+/// What happens to services while the data that they mount is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Consistency {
+    /// Nothing: the copy is of files that may change meanwhile.
+    Live,
+    /// They are paused: the copy is as after a power cut.
+    Pause,
+    /// They are stopped: the copy is as after a clean end.
+    #[default]
+    Stop,
+}
+
+/// Whether a rollback after a failed upgrade restores data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RollbackData {
+    /// Data stays as it is.
+    #[default]
+    Never,
+    /// Declared paths and volumes are restored; what was written since is lost.
+    Always,
 }
 
 /// How a release reaches the host.

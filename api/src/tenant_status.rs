@@ -45,6 +45,11 @@ pub struct TenantStatus {
     #[schemars(length(max = 10))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<HistoryEntry>,
+    /// What can be gone back to with `tenantry rollback`, newest first. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub restore_points: Vec<RestorePoint>,
     /// The annotation values that have been handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled: Option<Handled>,
@@ -64,6 +69,8 @@ pub enum Phase {
     Planning,
     /// Images are being pulled; nothing that runs has been touched.
     Pulling,
+    /// Declared paths and volumes are being copied.
+    Snapshotting,
     /// Files and `.env` are being written.
     Writing,
     /// Compose is starting what changed.
@@ -100,6 +107,7 @@ impl Phase {
             Self::AdoptionNeeded => "AdoptionNeeded",
             Self::Planning => "Planning",
             Self::Pulling => "Pulling",
+            Self::Snapshotting => "Snapshotting",
             Self::Writing => "Writing",
             Self::Starting => "Starting",
             Self::Verifying => "Verifying",
@@ -331,6 +339,13 @@ pub struct UpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub files_hash: Option<String>,
+    /// The restore point that a person asked to go back to; absent for an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub rollback_to: Option<String>,
+    /// Whether data was restored, so that what was written since its restore point is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub data_restored: bool,
     /// How often this target has been tried, this time included.
     #[schemars(range(min = 1))]
     pub attempt: i32,
@@ -347,6 +362,28 @@ pub struct UpgradeStatus {
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub phases: Vec<PhaseStatus>,
+}
+
+/// Something that can be gone back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestorePoint {
+    /// Its id: that of the operation before which it was made.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// When it was made.
+    pub at: Time,
+    /// The image tag of the release that it leads back to.
+    #[schemars(length(max = 128))]
+    pub image_tag: String,
+    /// Declared paths and volumes that it holds. Example: `volume db-data`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 1040)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub data: Vec<String>,
+    /// Its size on disk in bytes.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
 }
 
 /// One phase of an upgrade.
@@ -417,4 +454,16 @@ pub struct Handled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub retry: Option<String>,
+    /// The value of `tenantry.dev/rollback-to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub rollback_to: Option<String>,
+    /// The value of `tenantry.dev/accept-host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub accept_host: Option<String>,
+    /// The value of `tenantry.dev/claim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub claim: Option<String>,
 }

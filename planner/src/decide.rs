@@ -326,6 +326,7 @@ impl<'a> Pass<'a> {
             }
             Code::PolicyRefused => RefusalReason::PolicyRefused,
             Code::ClaimedByOther => RefusalReason::ClaimedByOther,
+            Code::RecordsDamaged => RefusalReason::RecordsDamaged,
             Code::Invalid | Code::NotFound | Code::OperationMismatch | Code::StaleEpoch => {
                 RefusalReason::RequestRefused
             }

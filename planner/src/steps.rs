@@ -478,6 +478,8 @@ impl State {
             left_files: plan.map(|plan| plan.left_files.clone()).unwrap_or_default(),
             images: self.images.clone(),
             compose: plan.map(|plan| plan.compose.clone()),
+            release: tenantry_protocol::ReleaseLabel::default(),
+            data_restored: false,
         }
     }
 }

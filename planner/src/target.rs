@@ -7,12 +7,15 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{
     Directory, EnvKey, Identity, ImageTag, NameError, ProjectName, ProtectedPath, RelativePath, TenantUid,
+    VolumeName,
 };
-use tenantry_api::tenant::{Adopt, Approach, EnvOwnership, OnFailure, TenantSpec, Verify, parse_duration};
+use tenantry_api::tenant::{
+    Adopt, Approach, EnvOwnership, OnFailure, RollbackData, TenantSpec, Upgrade, Verify, parse_duration,
+};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
-    ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place,
-    ProbeHttp, ResolvedReference, TenantRef, VerifyPolicy,
+    Action, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place,
+    ProbeHttp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
 };
 
 use crate::bundle::{Bundle, BundleIdentity};
@@ -66,6 +69,10 @@ pub enum RefusalReason {
     ComposeInvalid,
     /// The host's local policy does not allow it.
     PolicyRefused,
+    /// The agent's own records of this Tenant are damaged.
+    RecordsDamaged,
+    /// There is no such restore point on the host.
+    RestorePointMissing,
     /// The agent did not accept the request.
     RequestRefused,
 }
@@ -87,6 +94,8 @@ impl RefusalReason {
             Self::ProjectMissing => "ProjectMissing",
             Self::ComposeInvalid => "ComposeInvalid",
             Self::PolicyRefused => "PolicyRefused",
+            Self::RecordsDamaged => "RecordsDamaged",
+            Self::RestorePointMissing => "RestorePointMissing",
             Self::RequestRefused => "RequestRefused",
         }
     }
@@ -123,6 +132,10 @@ pub struct Intent {
     pub verify: VerifyPolicy,
     /// What to do when it does not.
     pub on_failure: OnFailure,
+    /// What else than files and images belongs to a restore point.
+    pub snapshot: SnapshotPolicy,
+    /// Whether a rollback after a failure restores that data, too.
+    pub rollback_data: RollbackData,
 }
 
 /// Reads a name of the spec; the message names the field.
@@ -149,6 +162,8 @@ impl Intent {
             protect: protect(spec)?,
             verify: verify(&spec.upgrade.verify)?,
             on_failure: spec.upgrade.on_failure,
+            snapshot: snapshot(&spec.upgrade)?,
+            rollback_data: spec.upgrade.rollback_data,
         })
     }
 }
@@ -179,6 +194,22 @@ fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
     paths.sort();
     paths.dedup();
     Ok(paths)
+}
+
+fn snapshot(upgrade: &Upgrade) -> Result<SnapshotPolicy, Refusal> {
+    let spec = &upgrade.snapshot;
+    let path = |(index, path): (usize, &String)| {
+        field(format!("upgrade.snapshot.paths[{index}]"), RelativePath::parse(path))
+    };
+    let volume = |(index, name): (usize, &String)| {
+        field(format!("upgrade.snapshot.volumes[{index}]"), VolumeName::parse(name))
+    };
+    Ok(SnapshotPolicy {
+        paths: spec.paths.iter().enumerate().map(path).collect::<Result<_, _>>()?,
+        volumes: spec.volumes.iter().enumerate().map(volume).collect::<Result<_, _>>()?,
+        consistency: spec.consistency,
+        retain: spec.retain.clamp(1, 20),
+    })
 }
 
 fn env(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Refusal> {
@@ -404,6 +435,14 @@ impl Desired {
             verify: self.intent.verify.clone(),
             on_failure: self.intent.on_failure,
             overwrite: self.intent.adopt == Adopt::Overwrite,
+            action: Action::Upgrade,
+            release: ReleaseLabel {
+                image_tag: self.intent.image_tag.to_string(),
+                bundle_revision: self.bundle_revision.clone(),
+                files_hash: self.files_hash.clone(),
+            },
+            snapshot: self.intent.snapshot.clone(),
+            rollback_data: self.intent.rollback_data,
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum ErrorCode {
     StaleEpoch,
     /// Directory or project belong to another Tenant (409).
     ClaimedByOther,
+    /// The agent's own records of this tenant are damaged: a person must look, and then accept the host (409).
+    RecordsDamaged,
     /// The agent carries out as many operations as it may; try again later (503).
     Overloaded,
     /// Docker or compose do not answer, or the disk failed (503).
@@ -45,7 +47,11 @@ impl ErrorCode {
             Self::Invalid => 400,
             Self::PolicyRefused => 403,
             Self::NotFound => 404,
-            Self::OperationMismatch | Self::Busy | Self::StaleEpoch | Self::ClaimedByOther => 409,
+            Self::OperationMismatch
+            | Self::Busy
+            | Self::StaleEpoch
+            | Self::ClaimedByOther
+            | Self::RecordsDamaged => 409,
             Self::Overloaded | Self::HostFault => 503,
         }
     }

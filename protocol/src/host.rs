@@ -35,6 +35,8 @@ pub enum Capability {
     ImageOnly,
     /// Upgrades that write files.
     Release,
+    /// Restore points with data, and rolling back to them.
+    Rollback,
     /// One that this version does not know.
     Other(String),
 }
@@ -44,6 +46,7 @@ impl From<String> for Capability {
         match word.as_str() {
             "ImageOnly" => Self::ImageOnly,
             "Release" => Self::Release,
+            "Rollback" => Self::Rollback,
             _ => Self::Other(word),
         }
     }
@@ -54,6 +57,7 @@ impl From<Capability> for String {
         match capability {
             Capability::ImageOnly => "ImageOnly".to_owned(),
             Capability::Release => "Release".to_owned(),
+            Capability::Rollback => "Rollback".to_owned(),
             Capability::Other(word) => word,
         }
     }

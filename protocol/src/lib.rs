@@ -6,6 +6,7 @@
 //! | `POST /v1/observe` | [`ObserveRequest`] | [`ObserveResponse`] |
 //! | `POST /v1/resolve` | [`ResolveRequest`] | [`ResolveResponse`] |
 //! | `PUT /v1/claim` | [`ClaimRequest`] | [`ClaimResponse`] |
+//! | `PUT /v1/accept` | [`AcceptRequest`] | [`ClaimResponse`] |
 //! | `DELETE /v1/claim` | [`ReleaseRequest`] | 204, also when there is no such claim |
 //! | `PUT /v1/operations/{id}` | [`OperateRequest`] | [`OperationStatus`]; the same id and body again: what was recorded; another body: 409 |
 //! | `GET /v1/operations/{id}?after=SEQ&waitSeconds=N` | | [`OperationStatus`], as soon as its `seq` is above `after` |
@@ -26,14 +27,15 @@ pub use manifest::{
     Place, ProbeHttp, TenantRef, VerifyPolicy,
 };
 pub use observe::{
-    ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation, FileObservation,
-    FileState, ForeignContainer, Health, ImageRun, MountFreshness, Observation, ObserveRequest,
-    ObserveResponse, OperationBrief, ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference,
-    ServiceHealth, ServiceObservation, ServiceState, StaleFile,
+    AcceptRequest, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation,
+    FileObservation, FileState, ForeignContainer, Health, ImageRun, MountFreshness, Observation,
+    ObserveRequest, ObserveResponse, OperationBrief, ReleaseRequest, ResolveRequest, ResolveResponse,
+    ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation, ServiceState, StaleFile,
 };
 pub use operate::{
-    Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState, OperationStatus,
-    PhaseRecord, PlanReport, Progress, Recreate, RunImage, StepState,
+    Action, Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState,
+    OperationStatus, PhaseRecord, PlanReport, Progress, Recreate, ReleaseLabel, RunImage, SnapshotPolicy,
+    StepState,
 };
 
 /// The version of these messages; part of every path.

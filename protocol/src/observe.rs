@@ -6,6 +6,7 @@ use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256
 use tenantry_api::tenant_status::Outcome;
 
 use crate::manifest::{Manifest, Place, TenantRef};
+use crate::operate::ReleaseLabel;
 
 /// Asks what is on the host, seen against what should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,30 @@ pub struct Observation {
     pub health: Health,
     /// Resolved image references that differ from what containers were made from; for first contact.
     pub image_differences: Vec<String>,
+    /// What can be gone back to, newest first.
+    #[serde(default)]
+    pub restore_points: Vec<RestorePointBrief>,
+    /// Why the agent does nothing for this tenant until a person has looked: which of its own records is damaged.
+    #[serde(default)]
+    pub damage: Option<String>,
+}
+
+/// A restore point, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestorePointBrief {
+    /// Its id: that of the operation before which it was made.
+    pub id: OperationId,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The release that it leads back to.
+    pub release: ReleaseLabel,
+    /// That release's target.
+    pub target_hash: String,
+    /// Declared paths and volumes that it holds. Example: `path uploads`, `volume db-data`.
+    pub data: Vec<String>,
+    /// Its size on disk in bytes.
+    pub bytes: u64,
 }
 
 /// Whose a directory and a project are.
@@ -300,6 +325,25 @@ pub struct ClaimRequest {
     /// What was found there; refused with `Invalid` if it no longer is.
     pub manifest: Manifest,
     /// Above every epoch that the host has seen for this tenant.
+    pub epoch: u64,
+    /// Whether another Tenant's claim, which was never given back, is taken over: a person asked for it. Refused while
+    /// an operation of that Tenant is in flight. The manifest is not compared then.
+    #[serde(default)]
+    pub take_over: bool,
+}
+
+/// Takes the host's present state for the truth: damaged records and undecided operations are put aside, and what is on
+/// disk now is what was last written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// Who asks.
+    pub tenant: TenantRef,
+    /// Where.
+    pub place: Place,
+    /// What is looked at: files that are there are taken as ours, as they are.
+    pub manifest: Manifest,
+    /// Above every epoch that the host is known to have seen for this tenant.
     pub epoch: u64,
 }
 

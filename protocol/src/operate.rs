@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_api::names::OperationId;
-use tenantry_api::tenant::{Approach, OnFailure};
+use tenantry_api::names::{OperationId, RelativePath, VolumeName};
+use tenantry_api::tenant::{Approach, Consistency, OnFailure, RollbackData};
 use tenantry_api::tenant_status::Outcome;
 
 use crate::manifest::{FileContent, Manifest, Place, TenantRef, VerifyPolicy};
@@ -35,6 +35,75 @@ pub struct OperateRequest {
     pub on_failure: OnFailure,
     /// Whether a project that is already there and was never claimed may be overwritten.
     pub overwrite: bool,
+    /// What is to be done.
+    #[serde(default)]
+    pub action: Action,
+    /// What people call the release. Kept on the host and told back with each restore point that leads to it.
+    #[serde(default)]
+    pub release: ReleaseLabel,
+    /// What else than files and images belongs to the restore point.
+    #[serde(default)]
+    pub snapshot: SnapshotPolicy,
+    /// Whether a rollback after a failure restores that data, too.
+    #[serde(default)]
+    pub rollback_data: RollbackData,
+}
+
+/// What an operation is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind", deny_unknown_fields)]
+pub enum Action {
+    /// Bring the host to the manifest.
+    #[default]
+    Upgrade,
+    /// Bring the host back to a restore point: its files, `.env` and images, all of which are on the host. The
+    /// request's manifest names no files; `targetHash` is that of the restore point's release.
+    Rollback {
+        /// The restore point's id.
+        to: OperationId,
+        /// Whether declared paths and volumes are restored, too: what was written since is lost.
+        data: bool,
+    },
+}
+
+/// What people call a release.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReleaseLabel {
+    /// Its image tag.
+    pub image_tag: String,
+    /// Its bundle's digest, where there is a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_revision: Option<String>,
+    /// Hash over its managed files.
+    #[serde(default)]
+    pub files_hash: String,
+}
+
+/// What else than files and images belongs to a restore point, and how many points are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnapshotPolicy {
+    /// Files and folders beneath the tenant's directory.
+    pub paths: Vec<RelativePath>,
+    /// Volumes, by their names in the compose file.
+    pub volumes: Vec<VolumeName>,
+    /// What happens to the services that mount them meanwhile.
+    pub consistency: Consistency,
+    /// How many restore points are kept, 1 to 20.
+    pub retain: u32,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        let consistency = Consistency::default();
+        Self {
+            paths: Vec::new(),
+            volumes: Vec::new(),
+            consistency,
+            retain: tenantry_api::tenant::DEFAULT_RETAIN,
+        }
+    }
 }
 
 /// How an operation stands.
@@ -65,6 +134,12 @@ pub struct OperationStatus {
     pub images: Vec<RunImage>,
     /// The compose files in use.
     pub compose: Option<ComposeUse>,
+    /// What people call the release that it brings about.
+    #[serde(default)]
+    pub release: ReleaseLabel,
+    /// Whether data was restored, so that what was written since its restore point is lost (P9).
+    #[serde(default)]
+    pub data_restored: bool,
 }
 
 /// In flight or ended.
@@ -123,8 +198,14 @@ pub enum FailureCategory {
     RegistryRefused,
     /// The registry did not answer, or broke off.
     RegistryUnreachable,
+    /// The restore point could not be made.
+    SnapshotFailed,
+    /// There is no such restore point, or it is damaged.
+    RestorePointUnusable,
     /// A file could not be written.
     WriteFailed,
+    /// A port that the release publishes is taken by something else.
+    PortInUse,
     /// `docker compose up` failed.
     StartFailed,
     /// A service did not become healthy in time.
@@ -157,7 +238,10 @@ impl FailureCategory {
             Self::ImageNotFound => "ImageNotFound",
             Self::RegistryRefused => "RegistryRefused",
             Self::RegistryUnreachable => "RegistryUnreachable",
+            Self::SnapshotFailed => "SnapshotFailed",
+            Self::RestorePointUnusable => "RestorePointUnusable",
             Self::WriteFailed => "WriteFailed",
+            Self::PortInUse => "PortInUse",
             Self::StartFailed => "StartFailed",
             Self::Unhealthy => "Unhealthy",
             Self::Crashed => "Crashed",
@@ -192,6 +276,8 @@ pub enum OperationPhase {
     Preflight,
     /// Images.
     Pull,
+    /// Declared paths and volumes.
+    Snapshot,
     /// Files and `.env`.
     Write,
     /// `docker compose up`.

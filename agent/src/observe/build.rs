@@ -59,6 +59,8 @@ pub(super) async fn observation(
         foreign_containers: foreign(&containers, request.place.directory.as_str()),
         health: Health::default(),
         image_differences: Vec::new(),
+        restore_points: Vec::new(),
+        damage: None,
     };
     let own = own(containers, request.place.directory.as_str());
     let mut stamps = Stamps::default();

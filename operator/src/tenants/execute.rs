@@ -81,6 +81,7 @@ impl Tenants {
             place: desired.intent.place.clone(),
             manifest: desired.manifest.clone(),
             epoch,
+            take_over: false,
         };
         let answer = agent.claim(&request).await;
         self.count("claim", &answer);

@@ -243,6 +243,8 @@ fn operate(
             repo_digest: None,
         }],
         compose: None,
+        release: tenantry_protocol::ReleaseLabel::default(),
+        data_restored: false,
     };
     state.operations.insert(id.to_string(), status.clone());
     Ok(status)
@@ -346,6 +348,8 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         foreign_containers: Vec::new(),
         health: Health { problems: state.problems.clone(), without_healthcheck: Vec::new() },
         image_differences: Vec::new(),
+        restore_points: Vec::new(),
+        damage: None,
     }
 }
 

@@ -88,6 +88,8 @@ impl Pass<'_> {
             target_hash: target.to_owned(),
             bundle_revision: desired.bundle_revision.clone(),
             files_hash: Some(desired.files_hash.clone()),
+            rollback_to: None,
+            data_restored: false,
             attempt,
             started_at: now,
             finished_at: None,

@@ -71,6 +71,7 @@ impl Pass<'_> {
             ErrorCode::Invalid
             | ErrorCode::PolicyRefused
             | ErrorCode::NotFound
+            | ErrorCode::RecordsDamaged
             | ErrorCode::ClaimedByOther => {
                 let reason = format!("The agent refuses it: {}", full_stop(&error.to_string()));
                 self.forget_unbegun(&reason);
@@ -300,6 +301,7 @@ fn status_phase(phase: OperationPhase) -> Option<Phase> {
     match phase {
         OperationPhase::Preflight => Some(Phase::Planning),
         OperationPhase::Pull => Some(Phase::Pulling),
+        OperationPhase::Snapshot => Some(Phase::Snapshotting),
         OperationPhase::Write => Some(Phase::Writing),
         OperationPhase::Start => Some(Phase::Starting),
         OperationPhase::Verify => Some(Phase::Verifying),
@@ -342,6 +344,7 @@ fn doing(phase: Phase, progress: Option<&Progress>, failure: Option<&str>, first
     match (phase, progress, failure) {
         (Phase::Pulling, Some(progress), _) => pulling(progress),
         (Phase::Pulling, None, _) => "pulling images".to_owned(),
+        (Phase::Snapshotting, _, _) => "copying declared paths and volumes".to_owned(),
         (Phase::Writing, _, _) => "writing files and .env".to_owned(),
         (Phase::Starting, _, _) => "starting what changed".to_owned(),
         (Phase::Verifying, _, _) => "watching the services".to_owned(),

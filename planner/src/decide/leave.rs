@@ -35,7 +35,10 @@ impl Pass<'_> {
                     self.requeue = Duration::from_secs(5);
                     return Finalizer::Keep;
                 }
-                ErrorCode::HostFault | ErrorCode::StaleEpoch | ErrorCode::Invalid => {
+                ErrorCode::HostFault
+                | ErrorCode::StaleEpoch
+                | ErrorCode::Invalid
+                | ErrorCode::RecordsDamaged => {
                     self.unreached(Unreached::HostFault, &error.to_string());
                     return self.wait_for_host(deleted_at);
                 }

@@ -81,6 +81,7 @@ fn phase(old: &TenantStatus, new: &TenantStatus) -> Option<Note> {
         Phase::Ready if newly_ended(old, new) => return None,
         Phase::Planning
         | Phase::Pulling
+        | Phase::Snapshotting
         | Phase::Writing
         | Phase::Starting
         | Phase::Verifying

@@ -13,6 +13,7 @@ pub const fn truths(phase: Phase) -> (Option<Truth>, bool, bool) {
         Phase::Pending | Phase::HostUnreachable => (Some(Truth::Unknown), true, false),
         Phase::Planning
         | Phase::Pulling
+        | Phase::Snapshotting
         | Phase::Writing
         | Phase::Starting
         | Phase::Verifying

@@ -173,6 +173,8 @@ pub fn running() -> Observation {
         foreign_containers: Vec::new(),
         health: Health::default(),
         image_differences: Vec::new(),
+        restore_points: Vec::new(),
+        damage: None,
     }
 }
 
@@ -241,6 +243,8 @@ pub fn operation(world: &World, seq: u64, phases: &[OperationPhase]) -> Operatio
             repo_digest: None,
         }],
         compose: None,
+        release: tenantry_protocol::ReleaseLabel::default(),
+        data_restored: false,
     }
 }
 
