@@ -4,6 +4,7 @@ mod discover;
 mod explain;
 mod find;
 mod log;
+mod points;
 mod scan;
 
 use std::ffi::OsString;
@@ -80,7 +81,12 @@ impl Compose {
     ) -> Result<Output, RunError> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().envs(self.environment());
-        run(command, directory, limit).await
+        points::at(arguments, "before");
+        let running = points::running(arguments);
+        let ended = run(command, directory, limit).await;
+        drop(running);
+        points::at(arguments, "after");
+        ended
     }
 
     /// The arguments that print the resolved model.

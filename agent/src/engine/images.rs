@@ -7,7 +7,7 @@ use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures::StreamExt as _;
 
-use super::{Engine, EngineError, Reference, credentials, gone_is_fine, limited};
+use super::{Engine, EngineError, Reference, credentials, gone_is_fine, limited, points};
 
 /// How long a registry may take to say what a reference points to.
 const RESOLVE_LIMIT: Duration = Duration::from_mins(1);
@@ -97,6 +97,7 @@ impl Engine {
         let credentials = credentials::for_reference(repository).await;
         let options = CreateImageOptions { from_image: Some(name), ..Default::default() };
         let docker = self.client().await?;
+        points::at(&doing, "before");
         let mut stream = Box::pin(docker.create_image(Some(options), None, credentials));
         let mut layers = Layers::default();
         let work = async {
@@ -109,10 +110,13 @@ impl Engine {
                     return Err(EngineError::Refused { doing: doing.clone(), status: 0, message });
                 }
                 layers.take(&step);
+                points::at(&doing, "meanwhile");
                 progress(layers.sum());
             }
         };
-        limited(&doing, PULL_LIMIT, work).await?
+        let pulled = limited(&doing, PULL_LIMIT, work).await?;
+        points::at(&doing, "after");
+        pulled
     }
 
     /// Gives an image one more name.

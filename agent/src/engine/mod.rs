@@ -8,6 +8,7 @@ mod credentials;
 mod events;
 mod images;
 mod memory;
+mod points;
 mod reference;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -194,7 +195,9 @@ impl Engine {
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
         let docker = self.client().await?;
+        points::at(doing, "before");
         let answer = limited(doing, limit, ask(docker)).await?;
+        points::at(doing, "after");
         answer.map_err(|error| {
             let error = EngineError::from_bollard(doing, &self.socket, error);
             self.forget(&error);

@@ -9,6 +9,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::points;
+
 /// A change that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect<'a> {
@@ -62,8 +64,29 @@ impl Calls {
         if let Some(hook) = &self.0 {
             hook.before(path, effect)?;
         }
-        call().map_err(io::Error::from)
+        tenantry_faults::point_named(|| points::name(path, effect, "before"));
+        tenantry_faults::effect(|| line(path, effect));
+        let done = call().map_err(io::Error::from);
+        tenantry_faults::point_named(|| points::name(path, effect, "after"));
+        done
     }
+}
+
+/// An effect as a test reads it beside the system calls that were seen: kind and path, and a second path for a rename.
+fn line(path: &Path, effect: Effect<'_>) -> String {
+    let kind = match effect {
+        Effect::MakeFolder => "mkdir",
+        Effect::Create => "create",
+        Effect::Append(_) => "write",
+        Effect::Truncate(_) => "truncate",
+        Effect::SetOwner(..) => "chown",
+        Effect::SetMode(_) => "chmod",
+        Effect::SyncFile | Effect::SyncFolder => "fsync",
+        Effect::Rename(to) => return format!("rename\t{}\t{}", path.display(), to.display()),
+        Effect::Remove => "unlink",
+        Effect::RemoveFolder => "rmdir",
+    };
+    format!("{kind}\t{}", path.display())
 }
 
 impl fmt::Debug for Calls {

@@ -12,6 +12,7 @@ mod folder;
 mod inspect;
 mod look;
 mod new_file;
+mod points;
 mod prepare;
 mod record;
 mod stage;

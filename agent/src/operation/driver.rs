@@ -119,7 +119,9 @@ pub async fn drive(
         if state.current() != Some(step) {
             record(log, &mut state, Record::Begun { step, at: now() }, &seen).await?;
         }
+        tenantry_faults::point_named(|| format!("step.{step:?}.before"));
         let result = effects.perform(step, &state).await;
+        tenantry_faults::point_named(|| format!("step.{step:?}.after"));
         let record_of = |then| match &result {
             Ok(Performed { did, message }) => {
                 Record::Done { step, at: now(), did: did.clone(), message: message.clone(), then }

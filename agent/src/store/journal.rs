@@ -207,8 +207,11 @@ impl<T> Journal<T> {
             return Err(StoreError::TooLarge { path: path(), size, limit: LIMIT });
         }
         self.broken = true;
+        tenantry_faults::point_named(|| point_name(&json, "before"));
         self.file.append(line.as_bytes())?;
+        tenantry_faults::point_named(|| point_name(&json, "unsynced"));
         self.file.sync_data()?;
+        tenantry_faults::point_named(|| point_name(&json, "after"));
         self.broken = false;
         self.length = size;
         self.sum = sum;
@@ -221,6 +224,14 @@ impl<T: Serialize> Journal<T> {
     pub fn append(&mut self, record: &T) -> Result<(), StoreError> {
         self.write(record)
     }
+}
+
+/// Where a test kills the agent: by the kind of the record and its step.
+fn point_name(json: &str, when: &str) -> String {
+    let record: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let word = |name: &str| record.get(name).and_then(serde_json::Value::as_str);
+    let step = word("step").map(|step| format!(".{step}")).unwrap_or_default();
+    format!("journal.{}{step}.{when}", word("record").unwrap_or("head"))
 }
 
 /// Every operation with its number, in order.

@@ -1,0 +1,103 @@
+//! What a test build does.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// What the environment asks for; read once.
+struct Asked {
+    crash: Option<(String, u64)>,
+    hits: Mutex<HashMap<String, u64>>,
+    points: Option<Mutex<File>>,
+    effects: Option<Mutex<File>>,
+    mutant: Option<String>,
+}
+
+fn asked() -> &'static Asked {
+    static ASKED: OnceLock<Asked> = OnceLock::new();
+    ASKED.get_or_init(|| Asked {
+        crash: std::env::var("TENANTRY_CRASH_AT").ok().map(|text| parse(&text)),
+        hits: Mutex::default(),
+        points: log("TENANTRY_CRASH_LOG"),
+        effects: log("TENANTRY_EFFECTS_LOG"),
+        mutant: std::env::var("TENANTRY_MUTANT").ok(),
+    })
+}
+
+fn parse(text: &str) -> (String, u64) {
+    let counted = text.rsplit_once('#').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+    let (name, count) = counted.unwrap_or((text, 1));
+    (name.to_owned(), count)
+}
+
+#[allow(clippy::panic, reason = "a test that asked for a log that can't be written must not pass")]
+fn log(variable: &str) -> Option<Mutex<File>> {
+    let path = std::env::var_os(variable)?;
+    match File::options().create(true).append(true).open(&path) {
+        Ok(file) => Some(Mutex::new(file)),
+        Err(error) => panic!("{variable}: {}: {error}", path.display()),
+    }
+}
+
+/// A line is one write, so that lines of several threads and processes stay whole.
+fn tell(log: &Mutex<File>, line: &str) {
+    let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = file.write_all(format!("{line}\n").as_bytes());
+}
+
+/// A place where a test can have the process killed.
+pub fn point(name: &str) {
+    let asked = asked();
+    if asked.crash.is_none() && asked.points.is_none() {
+        return;
+    }
+    if let Some(points) = &asked.points {
+        tell(points, name);
+    }
+    if let Some((wanted, count)) = &asked.crash
+        && wanted == name
+    {
+        let mut hits = asked.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        let hit = hits.entry(name.to_owned()).or_default();
+        *hit += 1;
+        if hit == count {
+            // Held on to, so that no other thread gets past this point before the end.
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+}
+
+/// The same where the name must be put together first.
+pub fn point_named(name: impl FnOnce() -> String) {
+    let asked = asked();
+    if asked.crash.is_some() || asked.points.is_some() {
+        point(&name());
+    }
+}
+
+/// Whether this seeded bug is switched on.
+pub fn mutant(name: &str) -> bool {
+    asked().mutant.as_deref() == Some(name)
+}
+
+/// Tells a test of an effect on a disk.
+pub fn effect(line: impl FnOnce() -> String) {
+    if let Some(effects) = &asked().effects {
+        tell(effects, &line());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn a_point_is_meant_the_first_time_unless_a_count_is_given() {
+        assert_eq!(parse("journal.done.Pull.before"), ("journal.done.Pull.before".to_owned(), 1));
+        assert_eq!(parse("files.rename.COMMIT.after#3"), ("files.rename.COMMIT.after".to_owned(), 3));
+        assert_eq!(parse("odd#name"), ("odd#name".to_owned(), 1));
+    }
+}
