@@ -16,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{FailureCategory, HostInfo, OperationPhase};
 
+use crate::files::Seconds;
+
 /// Upper bounds of phase durations in seconds: a `.env` write takes milliseconds, a pull minutes.
 const PHASE_SECONDS: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
 /// Upper bounds of answer times in seconds: an unchanged observation takes about a millisecond.
@@ -36,6 +38,7 @@ pub struct Metrics {
     disk_free: Gauge<f64, AtomicU64>,
     disk_total: Gauge<f64, AtomicU64>,
     certificate_expiry: Gauge,
+    disk_changes: Seconds,
 }
 
 impl Default for Metrics {
@@ -53,6 +56,7 @@ impl Default for Metrics {
             disk_free: Gauge::default(),
             disk_total: Gauge::default(),
             certificate_expiry: Gauge::default(),
+            disk_changes: Seconds::default(),
         };
         metrics.register();
         metrics
@@ -99,6 +103,11 @@ impl Metrics {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
+    /// Where the time is added up that changes to disks take.
+    pub fn disk_changes(&self) -> Seconds {
+        self.disk_changes.clone()
+    }
+
     /// Whether calls are answered.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
@@ -125,6 +134,8 @@ impl Metrics {
         r.register_with_unit("phase_duration", help, Unit::Seconds, self.phases.clone());
         let help = "Observations answered, from the cache or by reading the host";
         r.register("observations", help, self.observations.clone());
+        let help = "Time spent on changing files: journals, records, staging, commits, restore points, and making them durable";
+        r.register_with_unit("disk_changes", help, Unit::Seconds, self.disk_changes.clone());
         let help = "How long operators' calls took, by call and status code; long polls include the wait";
         r.register_with_unit("call_duration", help, Unit::Seconds, self.calls.clone());
         let help = "Connections refused before any call, by cause";

@@ -36,9 +36,11 @@ pub struct Host {
 impl Host {
     /// Opens the records. Neither engine nor compose are needed for it.
     pub fn open(config: Arc<Config>, calls: Calls) -> Result<Self, StoreError> {
+        let metrics: Arc<Metrics> = Arc::default();
+        let calls = calls.counted_by(metrics.disk_changes());
         let store = Store::open(&config.state_dir, calls.clone())?;
         let engine = Engine::new(&config.docker_host);
-        Ok(Self { config, store, engine, metrics: Arc::default(), calls, compose: Mutex::default() })
+        Ok(Self { config, store, engine, metrics, calls, compose: Mutex::default() })
     }
 
     /// The host's compose plugin. Looked for until it is found, then remembered.

@@ -8,6 +8,10 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use prometheus_client::metrics::counter::Counter;
 
 use super::points;
 
@@ -44,14 +48,26 @@ pub trait Hook: Send + Sync {
     fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()>;
 }
 
+/// Seconds, added up.
+pub type Seconds = Counter<f64, AtomicU64>;
+
 /// The layer; its default is the real thing.
 #[derive(Clone, Default)]
-pub struct Calls(Option<Arc<dyn Hook>>);
+pub struct Calls {
+    hook: Option<Arc<dyn Hook>>,
+    spent: Seconds,
+}
 
 impl Calls {
     /// A layer with a hook.
     pub fn with(hook: Arc<dyn Hook>) -> Self {
-        Self(Some(hook))
+        Self { hook: Some(hook), spent: Seconds::default() }
+    }
+
+    /// The same layer; the time that its effects take is added to `spent`.
+    #[must_use]
+    pub fn counted_by(self, spent: Seconds) -> Self {
+        Self { spent, ..self }
     }
 
     /// Carries an effect out.
@@ -61,12 +77,14 @@ impl Calls {
         effect: Effect<'_>,
         call: impl FnOnce() -> rustix::io::Result<T>,
     ) -> io::Result<T> {
-        if let Some(hook) = &self.0 {
+        if let Some(hook) = &self.hook {
             hook.before(path, effect)?;
         }
         tenantry_faults::point_named(|| points::name(path, effect, "before"));
         tenantry_faults::effect(|| line(path, effect));
+        let began = Instant::now();
         let done = call().map_err(io::Error::from);
+        self.spent.inc_by(began.elapsed().as_secs_f64());
         tenantry_faults::point_named(|| points::name(path, effect, "after"));
         done
     }
@@ -91,6 +109,6 @@ fn line(path: &Path, effect: Effect<'_>) -> String {
 
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Calls(hooked)" } else { "Calls" })
+        f.write_str(if self.hook.is_some() { "Calls(hooked)" } else { "Calls" })
     }
 }

@@ -20,7 +20,7 @@ mod survey;
 mod transaction;
 mod tree;
 
-pub use calls::{Calls, Effect, Hook};
+pub use calls::{Calls, Effect, Hook, Seconds};
 pub use error::FilesError;
 pub use inspect::{Found, HashCache, Seen};
 pub use look::{Look, Stamp};

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::setup::{self, Consent, Parts, Profile};
 use crate::shell;
 use api::Api;
@@ -82,6 +82,13 @@ impl Bench {
     fn go_on(&self) -> Result<()> {
         ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
         Ok(())
+    }
+
+    /// A program's metrics page.
+    fn metrics(&self, program: &str) -> Result<String> {
+        let address = self.ready["metrics"][program].as_str().context("an address of metrics")?;
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).context("a port")?;
+        host::get(port, "/metrics")
     }
 
     /// A process id of the ready file.

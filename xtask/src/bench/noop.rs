@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::Bench;
@@ -75,9 +75,7 @@ fn reconcile(bench: &Bench, pair: &Pair, number: u32) -> Result<f64> {
 
 /// How many looks there were, and how long they took in all.
 fn looks(bench: &Bench) -> Result<(f64, f64)> {
-    let address = bench.ready["metrics"]["operator"].as_str().context("the operator's metrics address")?;
-    let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).context("a port")?;
-    let metrics = host::get(port, "/metrics")?;
+    let metrics = bench.metrics("operator")?;
     let of = |suffix: &str| {
         let name = format!("tenantry_operator_reconcile_duration_seconds_{suffix}");
         sum(&metrics, |line| line.starts_with(&name))

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::Bench;
+use super::api::sum;
 use super::probe::{self, Seen};
 use super::project::{self, PATIENCE, Pair};
 use super::report::Row;
@@ -16,11 +17,22 @@ use crate::shell;
 const RATIO: f64 = 1.05;
 /// Writes to the API server for one upgrade, Events aside.
 const WRITES: f64 = 10.0;
+/// The part of an upgrade that may be spent on changing files and making them durable.
+const DISK: f64 = 0.03;
+
+/// What a series of pairs gave: rows, writes to the API server, and time on the disk beside that of the whole upgrade.
+type Series = (Vec<Row>, Vec<f64>, Vec<(f64, f64)>);
 
 /// `hello`: all three services change.
 pub fn hello(bench: &Bench) -> Result<Vec<Row>> {
     let pair = project::hello(bench)?;
-    let (mut rows, writes) = pairs(bench, &pair, "hello")?;
+    let (mut rows, writes, disk) = pairs(bench, &pair, "hello")?;
+    rows.push(Row::ratio(
+        "journal, records, staging and making them durable ÷ the upgrade",
+        "ms",
+        &disk,
+        DISK,
+    ));
     rows.push(Row::most("API writes for one upgrade (the most that was seen)", "", writes, WRITES));
     Ok(rows)
 }
@@ -30,8 +42,8 @@ pub fn changemaker(bench: &Bench, pair: &Pair) -> Result<Vec<Row>> {
     Ok(pairs(bench, pair, "changemaker, one image")?.0)
 }
 
-fn pairs(bench: &Bench, pair: &Pair, what: &str) -> Result<(Vec<Row>, Vec<f64>)> {
-    let (mut took, mut silent, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+fn pairs(bench: &Bench, pair: &Pair, what: &str) -> Result<Series> {
+    let (mut took, mut silent, mut writes, mut disk) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     println!("==> Upgrades of {what}: {} pairs", bench.pairs);
     for number in 1..=bench.pairs {
         bench.go_on()?;
@@ -46,22 +58,32 @@ fn pairs(bench: &Bench, pair: &Pair, what: &str) -> Result<(Vec<Row>, Vec<f64>)>
             by_hand = through_a_shell(pair, &tag_by_hand)?;
             ours = through_tenantry(bench, pair, &tag)?;
         }
-        let (ours, written) = ours;
+        let Upgrade { seen: ours, writes: written, disk: on_disk } = ours;
         println!("    {number}: {} by Tenantry, {} by hand, {written} writes", shown(ours), shown(by_hand));
         took.push((milliseconds(ours.took), milliseconds(by_hand.took)));
         silent.push((milliseconds(ours.silent), milliseconds(by_hand.silent)));
         writes.push(written);
+        disk.push((milliseconds(on_disk), milliseconds(ours.took)));
     }
     let rows = vec![
         Row::ratio(&format!("upgrade of {what}, until the new version answers"), "ms", &took, RATIO),
         Row::ratio(&format!("upgrade of {what}, silence"), "ms", &silent, RATIO),
     ];
-    Ok((rows, writes))
+    Ok((rows, writes, disk))
 }
 
-/// What was seen, and how many writes it took until the Tenant was ready. The clock runs from before the request.
-fn through_tenantry(bench: &Bench, pair: &Pair, tag: &str) -> Result<(Seen, f64)> {
-    let writes = bench.api.writes()?;
+/// An upgrade through Tenantry.
+struct Upgrade {
+    seen: Seen,
+    /// Writes to the API server until the Tenant was ready.
+    writes: f64,
+    /// Time that the agent spent on changing files, all in all.
+    disk: Duration,
+}
+
+/// The clock runs from before the request.
+fn through_tenantry(bench: &Bench, pair: &Pair, tag: &str) -> Result<Upgrade> {
+    let (writes, disk) = (bench.api.writes()?, on_disk(bench)?);
     let begun = Instant::now();
     bench.api.patch(&pair.path(), &json!({"spec": {"imageTag": tag}}))?;
     let seen = probe::until(pair.port, tag, begun, PATIENCE)?;
@@ -69,7 +91,14 @@ fn through_tenantry(bench: &Bench, pair: &Pair, tag: &str) -> Result<(Seen, f64)
         tenant["status"]["phase"] == "Ready" && tenant["status"]["deployed"]["imageTag"] == tag
     })?;
     let request = 1.0;
-    Ok((seen, bench.api.writes()? - writes - request))
+    let disk = Duration::from_secs_f64((on_disk(bench)? - disk).max(0.0));
+    Ok(Upgrade { seen, writes: bench.api.writes()? - writes - request, disk })
+}
+
+/// How many seconds the agent has spent on changing files so far.
+fn on_disk(bench: &Bench) -> Result<f64> {
+    let metrics = bench.metrics("agent")?;
+    Ok(sum(&metrics, |line| line.starts_with("tenantry_agent_disk_changes_seconds_total")))
 }
 
 fn through_a_shell(pair: &Pair, tag: &str) -> Result<Seen> {
