@@ -40,6 +40,20 @@ pub enum Effect<'a> {
     RemoveFolder,
     /// A folder's entries are made durable.
     SyncFolder,
+    /// A symlink to this target is made.
+    Symlink(&'a [u8]),
+    /// One more name is given to the file at this path.
+    Link(&'a Path),
+    /// The time of the last change of content is set.
+    SetTime,
+    /// An extended attribute is set.
+    SetAttribute,
+    /// Bytes are written at an offset.
+    WriteAt(u64, &'a [u8]),
+    /// Two paths, of whatever kinds, change places.
+    Exchange(&'a Path),
+    /// Everything on the path's file system is made durable.
+    SyncAll,
 }
 
 /// What a test puts below every change.
@@ -71,7 +85,7 @@ impl Calls {
     }
 
     /// Carries an effect out.
-    pub(super) fn perform<T>(
+    pub(crate) fn perform<T>(
         &self,
         path: &Path,
         effect: Effect<'_>,
@@ -103,6 +117,13 @@ fn line(path: &Path, effect: Effect<'_>) -> String {
         Effect::Rename(to) => return format!("rename\t{}\t{}", path.display(), to.display()),
         Effect::Remove => "unlink",
         Effect::RemoveFolder => "rmdir",
+        Effect::Symlink(_) => "symlink",
+        Effect::Link(to) => return format!("link\t{}\t{}", to.display(), path.display()),
+        Effect::SetTime => "utimens",
+        Effect::SetAttribute => "setxattr",
+        Effect::WriteAt(..) => "pwrite",
+        Effect::Exchange(with) => return format!("exchange\t{}\t{}", path.display(), with.display()),
+        Effect::SyncAll => "syncfs",
     };
     format!("{kind}\t{}", path.display())
 }

@@ -21,6 +21,13 @@ pub(super) fn name(path: &Path, effect: Effect<'_>, when: &str) -> String {
         Effect::Rename(to) => ("rename", to),
         Effect::Remove => ("remove", path),
         Effect::RemoveFolder => ("rmdir", path),
+        Effect::Symlink(_) => ("symlink", path),
+        Effect::Link(_) => ("link", path),
+        Effect::SetTime => ("utimens", path),
+        Effect::SetAttribute => ("setxattr", path),
+        Effect::WriteAt(..) => ("write", path),
+        Effect::Exchange(with) => ("exchange", with),
+        Effect::SyncAll => ("syncfs", path),
     };
     format!("files.{doing}.{}.{when}", class(path))
 }

@@ -19,6 +19,13 @@ enum Done {
     Remove,
     RemoveFolder,
     SyncFolder,
+    Symlink(Vec<u8>),
+    Link(PathBuf),
+    /// Attributes of which the model takes no account.
+    Other,
+    WriteAt(u64, Vec<u8>),
+    Exchange(PathBuf),
+    SyncAll,
 }
 
 /// Records every effect and lets it happen.
@@ -61,6 +68,12 @@ impl Hook for Recorder {
             Effect::Remove => Done::Remove,
             Effect::RemoveFolder => Done::RemoveFolder,
             Effect::SyncFolder => Done::SyncFolder,
+            Effect::Symlink(target) => Done::Symlink(target.to_vec()),
+            Effect::Link(to) => Done::Link(to.to_owned()),
+            Effect::SetTime | Effect::SetAttribute => Done::Other,
+            Effect::WriteAt(at, bytes) => Done::WriteAt(at, bytes.to_vec()),
+            Effect::Exchange(with) => Done::Exchange(with.to_owned()),
+            Effect::SyncAll => Done::SyncAll,
         };
         self.0.lock().unwrap().push((path.to_owned(), done));
         Ok(())
@@ -78,6 +91,7 @@ struct Inode {
 enum Node {
     Folder(u32),
     File(usize),
+    Symlink(Vec<u8>),
 }
 
 /// A change of names, and whether it is durable.
@@ -123,6 +137,9 @@ impl Disk {
             if found.is_dir() {
                 self.start.insert(at.clone(), Node::Folder(mode));
                 self.take(&at);
+            } else if found.is_symlink() {
+                let target = std::fs::read_link(&at).unwrap().into_os_string().into_encoded_bytes();
+                self.start.insert(at, Node::Symlink(target));
             } else {
                 let inode =
                     Inode { content: std::fs::read(&at).unwrap(), mode, owner: (found.uid(), found.gid()) };
@@ -151,6 +168,27 @@ impl Disk {
                 self.files.push((inode.clone(), inode));
             }
             Done::Append(bytes) => self.files[file.unwrap()].0.content.extend_from_slice(bytes),
+            Done::WriteAt(at, bytes) => {
+                let (content, at) = (&mut self.files[file.unwrap()].0.content, usize::try_from(*at).unwrap());
+                content.resize(content.len().max(at + bytes.len()), 0);
+                content[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            Done::Other => {}
+            Done::Link(to) => {
+                let file = self.now[path];
+                self.now.insert(to.clone(), file);
+                self.note(path, done, file);
+            }
+            Done::Exchange(with) => {
+                for (old, file) in std::mem::take(&mut self.now) {
+                    self.now.insert(exchanged(&old, path, with), file);
+                }
+                self.note(path, done, usize::MAX);
+            }
+            Done::SyncAll => {
+                self.files.iter_mut().for_each(|(now, durable)| durable.clone_from(now));
+                self.names.iter_mut().for_each(|name| name.durable = true);
+            }
             Done::Truncate(length) => {
                 self.files[file.unwrap()].0.content.truncate(usize::try_from(*length).unwrap());
             }
@@ -163,22 +201,31 @@ impl Disk {
             }
             Done::SyncFile => self.files[file.unwrap()].1 = self.files[file.unwrap()].0.clone(),
             Done::Rename(to) => {
-                let file = self.now.remove(path).unwrap();
-                self.now.insert(to.clone(), file);
-                self.note(path, done, file);
+                let file = self.now.remove(path);
+                // A folder moves with everything in it; so does a symlink.
+                let moved =
+                    |old: PathBuf| old.strip_prefix(path).map_or(old.clone(), |rest| joined(to, rest));
+                self.now =
+                    std::mem::take(&mut self.now).into_iter().map(|(old, at)| (moved(old), at)).collect();
+                if let Some(file) = file {
+                    self.now.insert(to.clone(), file);
+                }
+                self.note(path, done, file.unwrap_or(usize::MAX));
             }
             Done::Remove => {
                 self.now.remove(path);
                 self.note(path, done, usize::MAX);
             }
-            Done::MakeFolder | Done::RemoveFolder => self.note(path, done, usize::MAX),
+            Done::MakeFolder | Done::RemoveFolder | Done::Symlink(_) => self.note(path, done, usize::MAX),
             Done::SyncFolder => {
                 for name in &mut self.names {
                     let entry = match &name.done {
-                        Done::Rename(to) => to,
+                        Done::Rename(to) | Done::Link(to) => to,
                         _ => &name.path,
                     };
                     name.durable |= entry.parent() == Some(path);
+                    // One record of the file system's journal holds both sides.
+                    name.durable |= matches!(&name.done, Done::Exchange(with) if with.parent() == Some(path));
                 }
             }
         }
@@ -206,6 +253,10 @@ impl Disk {
                     std::fs::create_dir(&at).unwrap();
                     std::fs::set_permissions(&at, std::fs::Permissions::from_mode(*mode)).unwrap();
                 }
+                Node::Symlink(target) => {
+                    use std::os::unix::ffi::OsStrExt as _;
+                    std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &at).unwrap();
+                }
                 Node::File(file) => lay_out(&at, &self.files[*file], &mut chance),
             }
         }
@@ -226,9 +277,25 @@ fn apply(left: &mut BTreeMap<PathBuf, Node>, name: &Names) {
         Done::Create if folder_of(left, path) => {
             left.insert(path.clone(), Node::File(name.file));
         }
-        Done::Rename(to) if folder_of(left, to) => {
+        Done::Rename(to) if folder_of(left, to) && name.file != usize::MAX => {
             left.remove(path);
             left.insert(to.clone(), Node::File(name.file));
+        }
+        Done::Rename(to) if folder_of(left, to) => {
+            let moved = |old: PathBuf| old.strip_prefix(path).map_or(old.clone(), |rest| joined(to, rest));
+            *left = std::mem::take(left).into_iter().map(|(old, node)| (moved(old), node)).collect();
+        }
+        Done::Symlink(target) if folder_of(left, path) => {
+            left.insert(path.clone(), Node::Symlink(target.clone()));
+        }
+        Done::Link(to) if folder_of(left, to) => {
+            left.insert(to.clone(), Node::File(name.file));
+        }
+        Done::Exchange(with) if left.contains_key(path) && left.contains_key(with) => {
+            *left = std::mem::take(left)
+                .into_iter()
+                .map(|(old, node)| (exchanged(&old, path, with), node))
+                .collect();
         }
         Done::Remove => {
             left.remove(path);
@@ -237,6 +304,17 @@ fn apply(left: &mut BTreeMap<PathBuf, Node>, name: &Names) {
         Done::RemoveFolder => left.retain(|other, _| !other.starts_with(path)),
         _ => {}
     }
+}
+
+/// Where a path is after two others have changed places.
+fn exchanged(path: &Path, one: &Path, other: &Path) -> PathBuf {
+    let instead = |from: &Path, to: &Path| path.strip_prefix(from).ok().map(|rest| joined(to, rest));
+    instead(one, other).or_else(|| instead(other, one)).unwrap_or_else(|| path.to_owned())
+}
+
+/// Without the slash that an empty rest would leave at the end.
+fn joined(to: &Path, rest: &Path) -> PathBuf {
+    to.join(rest).components().collect()
 }
 
 fn lay_out(at: &Path, (now, durable): &(Inode, Inode), chance: &mut impl FnMut() -> u8) {
