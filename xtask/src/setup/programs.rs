@@ -10,6 +10,8 @@ use crate::shell;
 
 /// Linked statically, for an image that holds nothing else.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// With `--target` the flags do not reach build scripts, nor what other crates have built already.
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static";
 
 /// How our own programs are built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,20 +36,41 @@ pub fn build(profile: Profile) -> Result<Parts> {
     Ok(Parts { bin_dir, standalone, standin })
 }
 
+/// The agent is linked statically: a helper container, and an agent that runs as a container itself, are made from its
+/// own binary alone. The three programs then stand in one folder of their own, where no other build replaces them.
 fn programs(profile: &[&str], folder: &str) -> Result<PathBuf> {
     shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
-        let packages = ["-p", "tenantry", "-p", "tenantry-operator", "-p", "tenantry-agent"];
         let mut build = shell::command("cargo", &["build", "--locked", "--bins"]);
-        shell::run(build.args(packages).args(profile))
-    })?;
-    Ok(shell::target().join(folder))
+        shell::run(build.args(["-p", "tenantry", "-p", "tenantry-operator"]).args(profile))?;
+        let arguments = ["build", "--locked", "--bins", "--target", STATIC_TARGET, "-p", "tenantry-agent"];
+        let mut build = shell::command("cargo", &arguments);
+        shell::run(build.args(profile).env("RUSTFLAGS", STATIC_FLAGS))?;
+        gather(folder)
+    })
+}
+
+fn gather(folder: &str) -> Result<PathBuf> {
+    let bin_dir = shell::target().join("programs").join(folder);
+    std::fs::create_dir_all(&bin_dir)?;
+    let (dynamic, linked) = (shell::target().join(folder), shell::target().join(STATIC_TARGET).join(folder));
+    for (built, name) in
+        [(&dynamic, "tenantry"), (&dynamic, "tenantry-operator"), (&linked, "tenantry-agent")]
+    {
+        let (from, to) = (built.join(name), bin_dir.join(name));
+        // By another name first: the program in its place may be running, and is never missing.
+        let new = bin_dir.join(format!("{name}.new"));
+        let _ = std::fs::remove_file(&new);
+        std::fs::hard_link(&from, &new).with_context(|| format!("{} can't be linked", from.display()))?;
+        std::fs::rename(&new, &to)?;
+        let _ = std::fs::remove_file(&new);
+    }
+    Ok(bin_dir)
 }
 
 fn standin() -> Result<PathBuf> {
     shell::step("Building the stand-in application", || {
         let arguments = ["build", "--locked", "--release", "--target", STATIC_TARGET, "-p", "standin"];
-        // With `--target` the flags do not reach build scripts, nor what other crates have built already.
-        shell::run(shell::command("cargo", &arguments).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+        shell::run(shell::command("cargo", &arguments).env("RUSTFLAGS", STATIC_FLAGS))?;
         Ok(shell::target().join(STATIC_TARGET).join("release").join("standin"))
     })
 }
