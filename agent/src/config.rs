@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tenantry_api::names::{Directory, Identity, NameError};
+use tenantry_planner::policy::{AllowedMount, Feature, Policy};
 use tenantry_protocol::{AGENT_DOMAIN, OPERATOR_DOMAIN};
 
 /// How many operations are carried out at once where the file does not say.
@@ -13,6 +14,15 @@ pub const DEFAULT_MAX_OPERATIONS: u32 = 4;
 const LARGEST_MAX_OPERATIONS: u32 = 64;
 const LARGEST_FILE: u64 = 1024 * 1024;
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
+/// Whoever can speak to one of these has the host.
+const USUAL_SOCKETS: [&str; 6] = [
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/var/run/containerd/containerd.sock",
+    "/run/containerd/containerd.sock",
+    "/var/run/podman/podman.sock",
+    "/run/podman/podman.sock",
+];
 
 /// The policy file, parsed and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +66,8 @@ pub struct Allow {
     pub directories: Vec<Directory>,
     /// Images may come from these registries.
     pub registries: Vec<Registry>,
+    /// What compose projects may ask of this host beyond ordinary containers.
+    pub compose: Policy,
 }
 
 /// A registry that images may come from.
@@ -125,6 +137,10 @@ struct Document {
 struct AllowDocument {
     directories: Vec<String>,
     registries: Vec<String>,
+    #[serde(default)]
+    compose: Vec<String>,
+    #[serde(default)]
+    mounts: Vec<String>,
 }
 
 impl Config {
@@ -167,6 +183,13 @@ impl Allow {
     /// Whether tenants may live in `directory`.
     pub fn directory(&self, directory: &Directory) -> bool {
         self.directories.iter().any(|allowed| directory.is_at_or_below(allowed.as_str()))
+    }
+
+    /// Whether a tenant in `directory` could reach the agent's own files, as text that says how.
+    pub fn own_files_in(&self, directory: &Directory) -> Option<&str> {
+        let overlaps =
+            |own: &&String| directory.is_at_or_below(own) || Path::new(own).starts_with(directory.as_str());
+        self.compose.private.iter().find(overlaps).map(String::as_str)
     }
 
     /// Whether an image may come from where `reference` points to.
@@ -220,16 +243,24 @@ impl Document {
             return Err(Refusal::new("allow.directories", problem));
         }
         let at = |path: PathBuf| if path.is_absolute() { path } else { folder.join(path) };
+        let (state_dir, docker_host) = (at(self.state_dir), docker_host(self.docker_host)?);
+        let tls = TlsPaths { ca: at(self.tls.ca), cert: at(self.tls.cert), key: at(self.tls.key) };
+        let compose = Policy {
+            features: features(self.allow.compose)?,
+            mounts: mounts(self.allow.mounts)?,
+            sockets: sockets(&docker_host),
+            private: [&state_dir, &tls.key].into_iter().map(|path| plain(path)).collect(),
+        };
         Ok(Config {
             identity,
             listen: self.listen,
             metrics_listen: self.metrics_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
-            state_dir: at(self.state_dir),
-            tls: TlsPaths { ca: at(self.tls.ca), cert: at(self.tls.cert), key: at(self.tls.key) },
+            state_dir,
+            tls,
             operators,
-            allow: Allow { directories, registries: registries(self.allow.registries)? },
+            allow: Allow { directories, registries: registries(self.allow.registries)?, compose },
             max_operations,
-            docker_host: docker_host(self.docker_host)?,
+            docker_host,
         })
     }
 }
@@ -263,6 +294,54 @@ fn registries(texts: Vec<String>) -> Result<Vec<Registry>, Refusal> {
             }
         })
         .collect()
+}
+
+fn features(names: Vec<String>) -> Result<Vec<Feature>, Refusal> {
+    let numbered = names.into_iter().enumerate();
+    numbered
+        .map(|(at, name)| {
+            Feature::parse(&name).ok_or_else(|| {
+                let known = Feature::ALL.map(|feature| feature.to_string()).join(", ");
+                let problem = format!("{name:?} is not a feature that can be allowed: these are {known}");
+                Refusal::new(format!("allow.compose[{at}]"), problem)
+            })
+        })
+        .collect()
+}
+
+fn mounts(texts: Vec<String>) -> Result<Vec<AllowedMount>, Refusal> {
+    let numbered = texts.into_iter().enumerate();
+    numbered
+        .map(|(at, text)| {
+            let (path, read_only) = text.strip_suffix(":ro").map_or((text.as_str(), false), |path| (path, true));
+            let relative = path.strip_prefix('/').unwrap_or_default();
+            let normal = relative.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if normal && !relative.contains([':', '\0']) {
+                return Ok(AllowedMount { path: path.to_owned(), read_only });
+            }
+            let problem = format!(
+                "{text:?} is not a directory that can be allowed: write an absolute path below /, for example \
+                 /mnt/media, or /mnt/media:ro where it may only be read. / itself is never allowed"
+            );
+            Err(Refusal::new(format!("allow.mounts[{at}]"), problem))
+        })
+        .collect()
+}
+
+/// Where the engine can be spoken to, under each name that a mount could have for it.
+fn sockets(docker_host: &str) -> Vec<String> {
+    let own = docker_host.strip_prefix("unix://").unwrap_or(docker_host);
+    let real = std::fs::canonicalize(own).ok().and_then(|path| path.to_str().map(str::to_owned));
+    let mut all: Vec<String> = USUAL_SOCKETS.map(str::to_owned).into();
+    all.extend([own.to_owned()].into_iter().chain(real));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A path without what says nothing (`.`, `//`), as mounts are compared with it.
+fn plain(path: &Path) -> String {
+    path.components().collect::<PathBuf>().display().to_string()
 }
 
 fn docker_host(text: Option<String>) -> Result<String, Refusal> {
@@ -344,6 +423,15 @@ allow:
                 "dockerHost: tcp://1.2.3.4:2375\noperators:",
                 "dockerHost: \"tcp://1.2.3.4:2375\"",
             ),
+            (
+                "registries:",
+                "compose: [Privilege]\n  registries:",
+                "allow.compose[0]: \"Privilege\" is not a feature that can be allowed: these are Privileged, HostNetwork",
+            ),
+            ("registries:", "mounts: [/]\n  registries:", "allow.mounts[0]: \"/\" is not a directory"),
+            ("registries:", "mounts: ['/:ro']\n  registries:", "/ itself is never allowed"),
+            ("registries:", "mounts: [/mnt, /a/../b]\n  registries:", "allow.mounts[1]"),
+            ("registries:", "mounts: [mnt]\n  registries:", "write an absolute path"),
             ("operators:", "maxOperations: 0\noperators:", "maxOperations: 0 is not between 1 and 64"),
             ("operators:", "operaters: []\noperators:", "operaters"),
             ("127.0.0.1:7443", "somewhere", "socket address"),
@@ -369,6 +457,31 @@ allow:
         }
         let any = parse(&GOOD.replace("docker.io", "'*'")).unwrap().allow;
         assert!(any.reference("ghcr.io/a/b:v1"));
+    }
+
+    #[test]
+    fn p13_nothing_dangerous_is_granted_unless_it_is_named() {
+        let nothing = parse(GOOD).unwrap().allow.compose;
+        assert_eq!((nothing.features, nothing.mounts), (vec![], vec![]));
+        let some =
+            GOOD.replace("registries:", "compose: [HostPid]\n  mounts: [/mnt/a, '/mnt/b:ro']\n  registries:");
+        let some = parse(&some).unwrap().allow.compose;
+        assert_eq!(some.features, [Feature::HostPid]);
+        let mounts: Vec<(&str, bool)> =
+            some.mounts.iter().map(|one| (one.path.as_str(), one.read_only)).collect();
+        assert_eq!(mounts, [("/mnt/a", false), ("/mnt/b", true)]);
+    }
+
+    #[test]
+    fn p13_a_tenant_never_lives_where_the_agents_own_files_are() {
+        let text = GOOD.replace("stateDir: state", "stateDir: /srv/.agent/state");
+        let allow = parse(&text).unwrap().allow;
+        for (directory, own) in
+            [("/srv", true), ("/srv/.agent", true), ("/srv/.agent/state/tenants", true), ("/srv/acme", false)]
+        {
+            let directory = Directory::parse(directory).unwrap();
+            assert_eq!(allow.own_files_in(&directory).is_some(), own, "{directory}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@ pub mod compare;
 pub mod decide;
 pub mod env;
 pub mod model;
+pub mod policy;
 pub mod render;
 pub mod steps;
 pub mod target;

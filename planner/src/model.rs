@@ -7,6 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{ProtectedPath, RelativePath, ServiceName};
 
+use crate::policy::{Demand, demands};
+
 mod raw;
 
 /// Why a resolved model could not be used.
@@ -37,6 +39,34 @@ pub struct Model {
     pub project: String,
     /// Every selected service.
     pub services: BTreeMap<ServiceName, Service>,
+    /// Named volumes by their key in the compose file.
+    pub volumes: BTreeMap<String, NamedVolume>,
+    /// Networks by their key in the compose file.
+    pub networks: BTreeMap<String, NamedNetwork>,
+    /// What it asks of its host beyond ordinary containers.
+    pub demands: Vec<Demand>,
+}
+
+/// A named volume of the resolved model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedVolume {
+    /// The engine's name for it.
+    pub name: String,
+    /// Its driver, where the compose file names one.
+    pub driver: Option<String>,
+    /// Options of its driver.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Whether it is somebody else's, and only used.
+    pub external: bool,
+}
+
+/// A network of the resolved model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedNetwork {
+    /// The engine's name for it.
+    pub name: String,
+    /// Whether it is somebody else's, and only used.
+    pub external: bool,
 }
 
 /// A service of the resolved model.
@@ -54,6 +84,12 @@ pub struct Service {
     pub env_files: Vec<String>,
     /// Host paths that are mounted into it, absolute.
     pub binds: Vec<Bind>,
+    /// Named volumes that are mounted into it, by their key in the compose file.
+    pub volumes: Vec<String>,
+    /// Ports of the host that its containers listen on.
+    pub ports: Vec<Port>,
+    /// The name of its one container, where the compose file gives it one.
+    pub container_name: Option<String>,
     /// Whether the compose file gives it a healthcheck. The image may have one of its own.
     pub healthcheck: bool,
     /// What the engine does when it ends.
@@ -86,6 +122,17 @@ pub enum Restart {
     Always,
 }
 
+/// A port of the host that a container listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The address, where the compose file gives one; else every address.
+    pub host_ip: Option<String>,
+    /// The port, where it is a single one; a range is for the engine to choose from.
+    pub published: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
 /// A host path that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
@@ -110,9 +157,12 @@ impl Model {
     pub fn parse(json: &[u8], read_in: &str, lives_in: &str) -> Result<Self, ModelError> {
         let text = String::from_utf8_lossy(json);
         let text = if read_in == lives_in { text } else { relocate(&text, read_in, lives_in).into() };
-        let document: raw::Document = serde_json::from_str(&text)
-            .map_err(|error| ModelError::Undecodable { line: error.line(), column: error.column() })?;
-        document.model()
+        let undecodable =
+            |error: serde_json::Error| ModelError::Undecodable { line: error.line(), column: error.column() };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(undecodable)?;
+        let demands = demands(&value);
+        let document: raw::Document = serde_json::from_value(value).map_err(undecodable)?;
+        document.model(demands)
     }
 
     /// Services that run once and end: others wait for their success, or `jobs` names them.

@@ -1,6 +1,6 @@
 //! Which compose files and profiles are in use, as plain compose chooses them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tenantry_api::names::RelativePath;
 use tenantry_planner::env::EnvFile;
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
-use super::scan::{Scan, scan};
+use super::scan::{Named, Scan, scan};
 use super::{Compose, Explained};
 
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -58,7 +58,9 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
             let separator =
                 setting(env.as_ref(), "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
             text.split(separator.as_str())
-                .map(|one| within("", one, ".env: COMPOSE_FILE"))
+                .map(|one| {
+                    within("", &Named { key: "COMPOSE_FILE".to_owned(), path: one.to_owned() }, &env_path)
+                })
                 .collect::<Result<_, _>>()?
         }
         (None, None) => {
@@ -155,32 +157,61 @@ fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explaine
     Err(Explained::new(FailureCategory::ComposeInvalid, problem))
 }
 
-/// Every file that the model is read from, with what it names.
+/// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
+/// but a plain file.
 fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<BTreeMap<RelativePath, Scan>, Explained> {
     let mut scans: BTreeMap<RelativePath, Scan> = BTreeMap::new();
-    let mut open: Vec<RelativePath> = files.to_vec();
-    while let Some(file) = open.pop() {
-        if scans.contains_key(&file) {
+    // What a file names is seen from the project's directory; in one that is included or extended, from its own folder.
+    let mut open: Vec<(RelativePath, String)> =
+        files.iter().map(|file| (file.clone(), String::new())).collect();
+    let mut seen = BTreeSet::new();
+    while let Some((file, folder)) = open.pop() {
+        if !seen.insert((file.clone(), folder.clone())) {
             continue;
         }
-        if scans.len() >= MAX_FILES {
+        if seen.len() > MAX_FILES {
             let problem = format!("{file}: the compose files include more than {MAX_FILES} others");
             return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
         }
         let content = read(&file)?.unwrap_or_default();
-        let found = scan(&String::from_utf8_lossy(&content));
-        let folder = file.parent().map(String::from).unwrap_or_default();
-        for named in &found.compose_files {
-            open.push(within(&folder, named, file.as_str())?);
+        let found = scan(&content).map_err(|problem| {
+            Explained::new(FailureCategory::ComposeInvalid, format!("{file}: {problem}"))
+        })?;
+        for named in found.includes.iter().chain(&found.extends) {
+            let path = within(&folder, named, &file)?;
+            let own = path.parent().map(String::from).unwrap_or_default();
+            open.push((path, own));
         }
-        for named in found.env_files.iter().filter(|named| !named.contains('$')) {
-            if let Ok(path) = within("", named, file.as_str()) {
-                scans.entry(path).or_default();
+        for named in &found.includes {
+            // Compose takes the `.env` beside an included file, too.
+            let beside = within(&folder, named, &file)?.parent().map(|folder| format!("{folder}/.env"));
+            if let Some(beside) = beside {
+                env_file(path(&beside)?, read, &mut scans)?;
             }
+        }
+        for named in &found.env_files {
+            env_file(within(&folder, named, &file)?, read, &mut scans)?;
         }
         scans.insert(file, found);
     }
     Ok(scans)
+}
+
+/// Takes an environment file among the inputs. Reading it shows that it is a plain file, or not there.
+fn env_file(
+    path: RelativePath,
+    read: &impl InputFile,
+    scans: &mut BTreeMap<RelativePath, Scan>,
+) -> Result<(), Explained> {
+    if scans.len() > MAX_FILES {
+        let problem = format!("{path}: the compose files name more than {MAX_FILES} others");
+        return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
+    }
+    if !scans.contains_key(&path) {
+        read(&path)?;
+        scans.insert(path, Scan::default());
+    }
+    Ok(())
 }
 
 /// The project's name that plain compose would choose; `None` where it can't be told.
@@ -212,20 +243,26 @@ fn path(text: &str) -> Result<RelativePath, Explained> {
     RelativePath::parse(text).map_err(|e| Explained::new(FailureCategory::PathRefused, e.to_string()))
 }
 
-/// A path as written in a file of `folder`, seen from the project's directory.
-fn within(folder: &str, written: &str, by: &str) -> Result<RelativePath, Explained> {
+/// A path as written in a file that is read for `folder`, seen from the project's directory.
+fn within(folder: &str, named: &Named, by: &RelativePath) -> Result<RelativePath, Explained> {
+    let Named { key, path: written } = named;
     let refuse = |problem: &str| {
-        let message = format!("{by}: {:?} {problem}", tenantry_api::conditions::bounded(written, 120));
+        let message = format!("{by}: {key}: {:?} {problem}", tenantry_api::conditions::bounded(written, 120));
         Explained::new(FailureCategory::PathRefused, message)
     };
     if written.contains('$') {
-        return Err(refuse("depends on variables: name included files plainly"));
+        return Err(refuse("depends on variables: name the files that compose reads plainly"));
     }
-    if written.contains("://") || written.starts_with("git@") {
-        return Err(refuse("is not on this host: included files must lie in the tenant's directory"));
+    // Git repositories, OCI artifacts, and whatever else a later compose may fetch.
+    let remote = ["git@", "github.com/", "gitlab.com/", "bitbucket.org/"];
+    if written.contains(':') || written.contains('#') || remote.iter().any(|start| written.starts_with(start))
+    {
+        return Err(refuse(
+            "is not on this host: the files that compose reads must lie in the tenant's directory",
+        ));
     }
-    if written.starts_with('/') {
-        return Err(refuse("is absolute: name included files relative to the tenant's directory"));
+    if written.starts_with(['/', '~', '\\']) {
+        return Err(refuse("is absolute: name it relative to the tenant's directory"));
     }
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in written.split('/') {

@@ -1,58 +1,133 @@
-//! What a compose file refers to, seen without running compose: other files that its model is read from.
+//! What a compose file refers to, seen without running compose (P13).
+//!
+//! Compose follows what a file names while it reads it: other files, and whole repositories over the network. So every
+//! file is looked through first, and one that can't be wholly understood is never shown to compose. Errors name lines
+//! and keys, never values.
 
 use serde_json::Value;
+
+/// The longest compose file that is read, in bytes: twenty times the largest seen.
+pub const FILE_LIMIT: usize = 1024 * 1024;
+/// The most services in one file.
+pub const MAX_SERVICES: usize = 1_000;
 
 /// Other files that a compose file names, as written there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
     /// The project's name, where the file gives one.
     pub name: Option<String>,
-    /// Compose files that are included or extended, relative to this file's folder.
-    pub compose_files: Vec<String>,
-    /// Environment files, relative to the project's directory.
-    pub env_files: Vec<String>,
+    /// Compose files that are included, relative to the folder that the file is read for.
+    pub includes: Vec<Named>,
+    /// Compose files that are extended, relative to the same.
+    pub extends: Vec<Named>,
+    /// Environment and label files, relative to the same.
+    pub env_files: Vec<Named>,
 }
 
-/// Looks through a compose file. A file that can't be read names nothing: compose will say what is wrong with it.
-pub fn scan(text: &str) -> Scan {
-    let Ok(document) = serde_saphyr::from_str::<Value>(text) else {
-        return Scan::default();
-    };
-    let mut found = Scan { name: text_of(document.get("name")), ..Scan::default() };
-    for include in list(document.get("include")) {
-        match include {
-            Value::String(path) => found.compose_files.push(path.clone()),
-            other => {
-                found.compose_files.extend(texts(other.get("path")));
-                found.env_files.extend(texts(other.get("env_file")));
+/// A path, and the key that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// For example `services.web.env_file[0]`.
+    pub key: String,
+    /// As written.
+    pub path: String,
+}
+
+/// Looks through a compose file; says what is wrong with one that compose must not see.
+pub fn scan(bytes: &[u8]) -> Result<Scan, String> {
+    if bytes.len() > FILE_LIMIT {
+        return Err(format!("is {} bytes long; at most {FILE_LIMIT} are read", bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    let options = serde_saphyr::options! { with_snippet: false };
+    // Compose reads every document of a file.
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| unreadable(&error))?;
+    let mut found = Scan::default();
+    for document in &documents {
+        match document {
+            Value::Null => {}
+            Value::Object(_) => found.document(document)?,
+            _ => return Err("is not a mapping, as compose files are".to_owned()),
+        }
+    }
+    Ok(found)
+}
+
+fn unreadable(error: &serde_saphyr::Error) -> String {
+    let at = error.location().map_or_else(String::new, |at| format!(" at line {}", at.line()));
+    format!(
+        "can't be read as YAML{at}: it is malformed, or its aliases multiply beyond what compose files need"
+    )
+}
+
+impl Scan {
+    fn document(&mut self, document: &Value) -> Result<(), String> {
+        if let Some(name) = document.get("name") {
+            self.name = name.as_str().map(str::to_owned);
+        }
+        self.include(document.get("include"))?;
+        if document.get("models").is_some_and(|models| !models.is_null()) {
+            return Err("models: are run by a program of the host, which an agent never starts".to_owned());
+        }
+        let Some(services) = document.get("services").and_then(Value::as_object) else { return Ok(()) };
+        if services.len() > MAX_SERVICES {
+            return Err(format!("services: are {}; at most {MAX_SERVICES} are taken", services.len()));
+        }
+        services.iter().try_for_each(|(name, service)| self.service(name, service))
+    }
+
+    fn include(&mut self, include: Option<&Value>) -> Result<(), String> {
+        let Some(include) = include.filter(|include| !include.is_null()) else { return Ok(()) };
+        let all = include.as_array().ok_or("include: is not a list")?;
+        for (at, one) in all.iter().enumerate() {
+            let key = format!("include[{at}]");
+            if let Value::String(path) = one {
+                self.includes.push(Named { key, path: path.clone() });
+                continue;
+            }
+            let folder = one.get("project_directory").and_then(Value::as_str).unwrap_or(".");
+            if !matches!(folder, "" | ".") {
+                return Err(format!("{key}.project_directory: is not supported: leave it out"));
+            }
+            self.includes.extend(paths(&format!("{key}.path"), one.get("path"))?);
+            self.env_files.extend(paths(&format!("{key}.env_file"), one.get("env_file"))?);
+        }
+        Ok(())
+    }
+
+    fn service(&mut self, name: &str, service: &Value) -> Result<(), String> {
+        let at = format!("services.{}", tenantry_api::conditions::bounded(name, 80));
+        for key in ["provider", "models"] {
+            if service.get(key).is_some_and(|value| !value.is_null()) {
+                return Err(format!(
+                    "{at}.{key}: is run by a program of the host, which an agent never starts"
+                ));
             }
         }
-    }
-    let services = document.get("services").and_then(Value::as_object);
-    for service in services.into_iter().flat_map(serde_json::Map::values) {
-        found.compose_files.extend(text_of(service.get("extends").and_then(|extends| extends.get("file"))));
-        found.env_files.extend(texts(service.get("env_file")));
-        found.env_files.extend(texts(service.get("label_file")));
-    }
-    found
-}
-
-fn list(value: Option<&Value>) -> &[Value] {
-    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn text_of(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).map(str::to_owned)
-}
-
-/// A text, or each text of a list, or each `path` of a list.
-fn texts(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Array(all)) => {
-            all.iter().filter_map(|one| text_of(Some(one)).or_else(|| text_of(one.get("path")))).collect()
+        if let Some(file) = service.get("extends").and_then(|extends| extends.get("file")) {
+            self.extends.extend(paths(&format!("{at}.extends.file"), Some(file))?);
         }
-        _ => Vec::new(),
+        for key in ["env_file", "label_file"] {
+            self.env_files.extend(paths(&format!("{at}.{key}"), service.get(key))?);
+        }
+        Ok(())
+    }
+}
+
+/// A text, or each text of a list, or each `path` of a list or mapping. Anything else is refused: compose might
+/// understand it.
+fn paths(key: &str, value: Option<&Value>) -> Result<Vec<Named>, String> {
+    let one = |key: String, value: &Value| match value.get("path").unwrap_or(value) {
+        Value::String(path) => Ok(Named { key, path: path.clone() }),
+        _ => Err(format!("{key}: is not a path")),
+    };
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(all)) => {
+            all.iter().enumerate().map(|(at, value)| one(format!("{key}[{at}]"), value)).collect()
+        }
+        Some(value) => one(key.to_owned(), value).map(|named| vec![named]),
     }
 }
 
@@ -60,10 +135,14 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn names(all: &[Named]) -> Vec<String> {
+        all.iter().map(|one| format!("{}={}", one.key, one.path)).collect()
+    }
+
     #[test]
     fn every_form_of_naming_another_file_is_found() {
         let found = scan(
-            "name: acme
+            b"name: acme
 include:
   - a.yml
   - {path: [b.yml, c/d.yml], env_file: b.env}
@@ -71,19 +150,52 @@ x-common: &common {env_file: .env}
 services:
   one: {<<: *common, extends: {file: base.yml, service: x}}
   two: {env_file: [one.env, {path: two.env, required: false}], extends: {service: one}, volumes: !reset []}
+---
+services:
+  three: {label_file: l.env, env_file: {path: e.env}}
 ",
-        );
+        )
+        .unwrap();
         assert_eq!(found.name.as_deref(), Some("acme"));
-        assert_eq!(found.compose_files, ["a.yml", "b.yml", "c/d.yml", "base.yml"]);
-        assert_eq!(found.env_files, ["b.env", ".env", "one.env", "two.env"]);
+        assert_eq!(
+            names(&found.includes),
+            ["include[0]=a.yml", "include[1].path[0]=b.yml", "include[1].path[1]=c/d.yml"]
+        );
+        assert_eq!(names(&found.extends), ["services.one.extends.file=base.yml"]);
+        assert_eq!(
+            names(&found.env_files),
+            [
+                "include[1].env_file=b.env",
+                "services.one.env_file=.env",
+                "services.two.env_file[0]=one.env",
+                "services.two.env_file[1]=two.env",
+                "services.three.env_file=e.env",
+                "services.three.label_file=l.env",
+            ]
+        );
     }
 
     #[test]
-    fn p15_a_file_that_is_no_yaml_or_a_bomb_names_nothing() {
+    fn p15_what_is_no_yaml_or_a_bomb_or_too_much_is_refused() {
         let line = |n: i32| format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(","));
         let bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned() + &(1..12).map(line).collect::<String>();
-        for text in ["services: [", "\t", &bomb, "5", ""] {
-            assert_eq!(scan(text), Scan::default());
+        let deep = "[".repeat(100_000);
+        let many =
+            (0..10_000).fold("services:\n".to_owned(), |all, n| all + &format!("  s{n}: {{image: x}}\n"));
+        let long = format!("# {}\n", "x".repeat(FILE_LIMIT));
+        for text in ["services: [", "\t", &bomb, &deep, &many, &long, "5", "a: 1\na: 2", "- x"] {
+            let problem = scan(text.as_bytes()).unwrap_err();
+            assert!(problem.len() < 200, "{problem}");
         }
+        for bytes in [&b"\xff\xfes\0e\0"[..], b"services: {\xff: 1}"] {
+            assert!(scan(bytes).is_err());
+        }
+        assert_eq!(scan(b""), Ok(Scan::default()));
+    }
+
+    #[test]
+    fn p12_an_unreadable_file_is_not_quoted() {
+        let problem = scan(b"services:\n  web: {environment: [PASSWORD=hunter2\n").unwrap_err();
+        assert!(problem.contains("line") && !problem.contains("hunter2"), "{problem}");
     }
 }

@@ -83,6 +83,11 @@ impl Host {
 
     /// A tenant's directory, if the policy allows it.
     pub fn allowed(&self, directory: &Directory) -> Result<(), ApiError> {
+        if let Some(own) = self.config.allow.own_files_in(directory) {
+            let message =
+                format!("{directory} and the agent's own {own} lie in each other: use another directory");
+            return Err(refused(ErrorCode::PolicyRefused, "place.directory", message));
+        }
         if self.config.allow.directory(directory) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! Compose's JSON as it comes. What is not named here is covered by each service's definition hash.
 
 use super::{
-    BTreeMap, Bind, Condition, Deserialize, Model, ModelError, Restart, Service, ServiceName, digest,
+    BTreeMap, Bind, Condition, Demand, Deserialize, Model, ModelError, NamedNetwork, NamedVolume, Port,
+    Restart, Service, ServiceName, digest,
 };
 
 #[derive(Deserialize)]
@@ -11,9 +12,24 @@ pub(super) struct Document {
     #[serde(default)]
     services: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
+    volumes: BTreeMap<String, Option<Resource>>,
+    #[serde(default)]
+    networks: BTreeMap<String, Option<Resource>>,
+    #[serde(default)]
     configs: BTreeMap<String, FileSource>,
     #[serde(default)]
     secrets: BTreeMap<String, FileSource>,
+}
+
+/// A named volume or a network.
+#[derive(Default, Deserialize)]
+struct Resource {
+    #[serde(default)]
+    name: String,
+    driver: Option<String>,
+    driver_opts: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    external: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,12 +51,15 @@ struct RawService {
     #[serde(default)]
     volumes: Vec<Volume>,
     #[serde(default)]
+    ports: Vec<RawPort>,
+    #[serde(default)]
     configs: Vec<FileUse>,
     #[serde(default)]
     secrets: Vec<FileUse>,
     healthcheck: Option<Healthcheck>,
     restart: Option<String>,
     stop_grace_period: Option<String>,
+    container_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +94,13 @@ struct Volume {
 }
 
 #[derive(Deserialize)]
+struct RawPort {
+    host_ip: Option<String>,
+    published: Option<String>,
+    protocol: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct BindOptions {
     #[serde(default = "yes")]
     create_host_path: bool,
@@ -97,7 +123,9 @@ fn yes() -> bool {
 }
 
 impl Document {
-    pub(super) fn model(self) -> Result<Model, ModelError> {
+    pub(super) fn model(mut self, demands: Vec<Demand>) -> Result<Model, ModelError> {
+        let volumes = std::mem::take(&mut self.volumes);
+        let networks = std::mem::take(&mut self.networks);
         let mut services = BTreeMap::new();
         for (name, value) in &self.services {
             let refuse = |problem: String| ModelError::Service { name: name.clone(), problem };
@@ -106,7 +134,16 @@ impl Document {
                 .map_err(|_| refuse("is not as compose prints services".to_owned()))?;
             services.insert(parsed, self.service(name, raw, value)?);
         }
-        Ok(Model { project: self.name, services })
+        Ok(Model {
+            project: self.name,
+            services,
+            volumes: volumes.into_iter().map(|(key, one)| (key, one.unwrap_or_default().volume())).collect(),
+            networks: networks
+                .into_iter()
+                .map(|(key, one)| (key, one.unwrap_or_default().network()))
+                .collect(),
+            demands,
+        })
     }
 
     fn service(&self, name: &str, raw: RawService, value: &serde_json::Value) -> Result<Service, ModelError> {
@@ -119,6 +156,8 @@ impl Document {
                 return Err(ModelError::Service { name: name.to_owned(), problem });
             }
         };
+        let named = raw.volumes.iter().filter(|volume| volume.kind == "volume");
+        let volumes = named.filter_map(|volume| volume.source.clone()).collect();
         let mut binds: Vec<Bind> = raw.volumes.into_iter().filter_map(Volume::bind).collect();
         binds.extend(files(&raw.configs, &self.configs));
         binds.extend(files(&raw.secrets, &self.secrets));
@@ -131,6 +170,9 @@ impl Document {
             depends_on: raw.depends_on.into_iter().map(|(on, how)| (on, how.condition())).collect(),
             env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),
             binds,
+            volumes,
+            ports: raw.ports.into_iter().filter_map(RawPort::port).collect(),
+            container_name: raw.container_name,
             healthcheck: raw.healthcheck.as_ref().is_some_and(Healthcheck::on),
             restart: restart(raw.restart.as_deref(), deploy),
             stop_grace_ms: raw.stop_grace_period.as_deref().and_then(milliseconds),
@@ -139,10 +181,29 @@ impl Document {
     }
 }
 
+impl Resource {
+    fn volume(self) -> NamedVolume {
+        let driver_opts = self.driver_opts.unwrap_or_default();
+        NamedVolume { name: self.name, driver: self.driver, driver_opts, external: self.external }
+    }
+
+    fn network(self) -> NamedNetwork {
+        NamedNetwork { name: self.name, external: self.external }
+    }
+}
+
 impl Volume {
     fn bind(self) -> Option<Bind> {
         let source = self.source.filter(|_| self.kind == "bind")?;
         Some(Bind { source, create: self.bind.is_none_or(|options| options.create_host_path) })
+    }
+}
+
+impl RawPort {
+    fn port(self) -> Option<Port> {
+        let published = self.published?.parse().ok().filter(|port| *port != 0)?;
+        let host_ip = self.host_ip.filter(|address| !address.is_empty());
+        Some(Port { host_ip, published, protocol: self.protocol.unwrap_or_else(|| "tcp".to_owned()) })
     }
 }
 

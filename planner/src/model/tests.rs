@@ -42,6 +42,26 @@ fn a_service_is_read_with_the_paths_of_the_directory_that_it_is_for() {
 }
 
 #[test]
+fn volumes_networks_and_ports_are_read_with_the_engines_names() {
+    let json = r#"{"name":"acme","services":{"db":{"image":"x","container_name":"the-db",
+      "ports":[{"mode":"ingress","host_ip":"127.0.0.1","target":80,"published":"8080","protocol":"tcp"},
+               {"target":81,"published":"9000-9010"},{"target":82}],
+      "volumes":[{"type":"volume","source":"data","target":"/v","volume":{}},{"type":"volume","target":"/anonymous"}]}},
+     "volumes":{"data":{"name":"acme_data","driver_opts":{"o":"size=1m"}},"old":{"name":"old","external":true},"none":null},
+     "networks":{"default":{"name":"acme_default","ipam":{}}}}"#;
+    let model = Model::parse(json.as_bytes(), "/x", "/x").unwrap();
+    let db = &model.services[&name("db")];
+    assert_eq!((db.volumes.clone(), db.container_name.as_deref()), (vec!["data".to_owned()], Some("the-db")));
+    let port = Port { host_ip: Some("127.0.0.1".into()), published: 8080, protocol: "tcp".into() };
+    assert_eq!(db.ports, [port]);
+    let data = &model.volumes["data"];
+    assert_eq!((data.name.as_str(), data.driver.as_deref(), data.external), ("acme_data", None, false));
+    assert_eq!(data.driver_opts["o"], "size=1m");
+    assert!(model.volumes["old"].external && model.volumes.contains_key("none"));
+    assert_eq!(model.networks["default"].name, "acme_default");
+}
+
+#[test]
 fn a_one_shot_is_waited_for_or_named_a_job() {
     let model = model();
     assert_eq!(model.one_shots(&[]), [&name("migrate")]);

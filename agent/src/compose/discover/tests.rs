@@ -67,11 +67,58 @@ fn files_that_leave_the_directory_are_refused() {
         ("include: [/etc/x.yml]", "absolute"),
         ("include: ['https://example.org/x.yml']", "not on this host"),
         ("include: ['${X}.yml']", "depends on variables"),
+        ("include: [{path: [ok.yml, ../x.yml]}]", "include[0].path[1]"),
+        ("include: [{path: ok.yml, env_file: ../x.env}]", "include[0].env_file"),
+        ("include: ['github.com/a/b']", "not on this host"),
+        ("include: ['oci://example.org/a']", "not on this host"),
+        ("include: ['git@example.org:a/b']", "not on this host"),
+        ("include: ['sub/../../x.yml']", "leaves"),
+        ("include: [.tenantry/stage/x.yml]", "agent's own folder"),
+        ("services: {w: {extends: {file: ../x.yml, service: y}}}", "services.w.extends.file"),
+        ("services: {w: {extends: {file: 'https://example.org/x.yml', service: y}}}", "not on this host"),
+        ("services: {w: {env_file: /etc/shadow}}", "services.w.env_file"),
+        ("services: {w: {env_file: [a.env, {path: ../b.env, required: false}]}}", "services.w.env_file[1]"),
+        ("services: {w: {env_file: '${X}'}}", "depends on variables"),
+        ("services: {w: {label_file: ~/l}}", "services.w.label_file"),
+        ("x-a: &a {env_file: /etc/shadow}\nservices: {w: {<<: *a}}", "services.w.env_file"),
+        ("services: {}\n---\ninclude: [../other.yml]", "leaves"),
     ] {
         let error = discover(&place(PLAIN), &[("compose.yml", bad)]).unwrap_err();
         assert_eq!(error.category, FailureCategory::PathRefused);
         assert!(error.message.contains(why) && error.message.starts_with("compose.yml"), "{}", error.message);
     }
+}
+
+#[test]
+fn p13_what_compose_must_not_see_is_refused_before_it_is_run() {
+    for (bad, why) in [
+        ("services: {w: {provider: {type: sh}}}", "services.w.provider"),
+        ("services: {w: {models: [m]}}", "services.w.models"),
+        ("models: {m: {model: x}}", "models"),
+        ("include: ../x.yml", "include: is not a list"),
+        ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
+        ("services: {w: {env_file: [{file: x}]}}", "services.w.env_file[0]: is not a path"),
+        ("services: [", "can't be read as YAML"),
+    ] {
+        let error = discover(&place(PLAIN), &[("compose.yml", bad)]).unwrap_err();
+        assert_eq!(error.category, FailureCategory::ComposeInvalid, "{bad}");
+        assert!(error.message.contains(why) && error.message.starts_with("compose.yml"), "{}", error.message);
+    }
+}
+
+#[test]
+fn what_an_included_file_names_is_seen_from_its_own_folder() {
+    let files = [
+        ("compose.yml", "include: [sub/a.yml]"),
+        ("sub/a.yml", "services: {w: {env_file: [a.env, ../b.env]}}"),
+    ];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    for input in ["sub/a.env", "b.env", "sub/.env"] {
+        assert!(names(&found.inputs).contains(&input), "{input}: {:?}", found.inputs);
+    }
+    let leaves =
+        [("compose.yml", "include: [sub/a.yml]"), ("sub/a.yml", "services: {w: {env_file: ../../b.env}}")];
+    assert!(discover(&place(PLAIN), &leaves).unwrap_err().message.contains("leaves"));
 }
 
 #[test]

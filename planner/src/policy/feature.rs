@@ -1,0 +1,91 @@
+//! The features of compose that a host grants by name.
+
+use std::fmt;
+
+/// A feature of compose that gives a container more than its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// `privileged: true`, of a service or of one of its hooks.
+    Privileged,
+    /// The host's network.
+    HostNetwork,
+    /// The host's processes.
+    HostPid,
+    /// The host's shared memory.
+    HostIpc,
+    /// The host's name.
+    HostUts,
+    /// The host's user ids, where the engine maps them.
+    HostUserns,
+    /// The host's control groups.
+    HostCgroup,
+    /// The engine's socket: as good as root on the host.
+    DockerSocket,
+    /// Devices of the host, GPUs included.
+    Devices,
+    /// Capabilities beyond those that every container has.
+    Capabilities,
+    /// `security_opt` other than `no-new-privileges`, and `credential_spec`.
+    SecurityOptions,
+    /// Kernel settings beyond those that belong to a container alone.
+    Sysctls,
+    /// Another container runtime, and annotations for it.
+    Runtimes,
+    /// Real-time scheduling, and protection from being killed when memory is short.
+    Priority,
+    /// Namespaces, volumes or links of containers of other projects.
+    ForeignContainers,
+    /// Networks that are not this project's own.
+    ExternalNetworks,
+    /// Volumes that are not this project's own.
+    ExternalVolumes,
+    /// Networks of other kinds than `bridge`, or with options of their driver.
+    NetworkDrivers,
+    /// Volumes of other drivers than `local`, or that mount a device or a share.
+    VolumeDrivers,
+    /// Log drivers that send to somewhere else.
+    LogDrivers,
+    /// Images that are mounted as volumes.
+    ImageMounts,
+    /// Fields that this version of Tenantry does not know.
+    UnknownFields,
+}
+
+impl Feature {
+    /// All of them, as the policy file may list them.
+    pub const ALL: [Self; 22] = [
+        Self::Privileged,
+        Self::HostNetwork,
+        Self::HostPid,
+        Self::HostIpc,
+        Self::HostUts,
+        Self::HostUserns,
+        Self::HostCgroup,
+        Self::DockerSocket,
+        Self::Devices,
+        Self::Capabilities,
+        Self::SecurityOptions,
+        Self::Sysctls,
+        Self::Runtimes,
+        Self::Priority,
+        Self::ForeignContainers,
+        Self::ExternalNetworks,
+        Self::ExternalVolumes,
+        Self::NetworkDrivers,
+        Self::VolumeDrivers,
+        Self::LogDrivers,
+        Self::ImageMounts,
+        Self::UnknownFields,
+    ];
+
+    /// The feature of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|feature| feature.to_string() == name)
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
