@@ -169,12 +169,7 @@ fn take_on(
         other => other.map(Some),
     };
     let mut journal = begun.map_err(store)?.ok_or_else(|| fault("the operation's journal is gone"))?;
-    let record = Record::Accepted {
-        at: Timestamp::now(),
-        epoch: request.epoch,
-        target_hash: request.target_hash.clone(),
-        on_failure: request.on_failure,
-    };
+    let record = Record::accepted(Timestamp::now(), request);
     journal.append(&record).map_err(store)?;
     let state = State::fold([&record]);
     Ok(Carried { journal, state, lock })

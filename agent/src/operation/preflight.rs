@@ -64,6 +64,10 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         references,
         left_running: removed(&staged.model, &containers),
         left_files: changes.left.iter().map(ToString::to_string).collect(),
+        removed: Vec::new(),
+        data: None,
+        images: Vec::new(),
+        inside: None,
     };
     work.set_staged(staged);
     Ok(Performed { message: Some(summary(&plan)), did: Did::Planned(Box::new(plan)) })

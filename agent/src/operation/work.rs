@@ -39,6 +39,8 @@ impl Effects for Work {
         match step {
             Step::Preflight => super::preflight::preflight(self).await,
             Step::Pull => super::pull::pull(self, state).await,
+            // The restore point of the files is a part of Write as yet.
+            Step::Snapshot => Ok(Performed::quietly()),
             Step::Write => super::write::write(self).await,
             Step::Point => super::start::point(self, state).await,
             Step::Start => super::start::start(self, state).await,
@@ -52,6 +54,18 @@ impl Effects for Work {
             Step::VerifyPrevious => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
             Step::Hold => super::finish::hold(self).await,
+            Step::Quiesce
+            | Step::Unquiesce
+            | Step::Revive
+            | Step::VerifyRevived
+            | Step::StopForChosen
+            | Step::RestoreChosen
+            | Step::StopForData
+            | Step::RestoreData
+            | Step::HandOver
+            | Step::HandBack => {
+                Err(Wrong::new(FailureCategory::AgentFault, format!("{step:?} was never planned")))
+            }
         }
     }
 }
