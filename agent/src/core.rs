@@ -1,5 +1,6 @@
 //! The agent's core: what the calls of the protocol do, without how they travel.
 
+mod contact;
 mod host;
 mod operations;
 mod tenant;
@@ -10,9 +11,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use tenantry_api::names::{Identity, OperationId, TenantUid};
+use tenantry_planner::steps::Record;
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, ErrorCode, FileState, HostInfo, ObserveRequest, ObserveResponse,
-    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse, ResolvedReference,
+    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
+    ObserveResponse, OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    ResolvedReference,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +25,7 @@ use crate::config::Config;
 use crate::files::Calls;
 use crate::metrics::Metrics;
 use crate::observe::{MAX_REFERENCES, observe};
-use crate::store::{Baseline, ClaimWanted, StoreError, Written};
+use crate::store::StoreError;
 
 pub use host::{Host, blocking, claim_refused, fault, refused, store_refused};
 pub use tenant::{Running, Tenant, lock};
@@ -116,8 +119,26 @@ impl Core {
         self.host.allowed(&request.place.directory)?;
         let tenant = self.tenant(&request.tenant.uid);
         operations::not_busy(&tenant, None)?;
+        if request.take_over {
+            for held in self.host.store.holders(&request.tenant.uid, &request.place) {
+                operations::not_busy(&self.tenant(&held.uid), None)?;
+            }
+        }
         let (host, remembered, operator) = (self.host.clone(), tenant.clone(), operator.to_string());
-        blocking(move || claim(&host, &remembered, operator, &request)).await?
+        blocking(move || contact::claim(&host, &remembered, operator, &request)).await?
+    }
+
+    /// Takes the host's present state for the truth.
+    pub async fn accept(
+        &self,
+        operator: &Identity,
+        request: AcceptRequest,
+    ) -> Result<ClaimResponse, ApiError> {
+        self.host.allowed(&request.place.directory)?;
+        let tenant = self.tenant(&request.tenant.uid);
+        operations::not_busy(&tenant, None)?;
+        let (host, remembered, operator) = (self.host.clone(), tenant.clone(), operator.to_string());
+        blocking(move || contact::accept(&host, &remembered, operator, &request)).await?
     }
 
     /// Gives a claim back.
@@ -168,44 +189,10 @@ impl Core {
     }
 }
 
-/// Records a claim on what is there, with what is there as the baseline.
-fn claim(
-    host: &Host,
-    tenant: &Tenant,
-    operator: String,
-    request: &ClaimRequest,
-) -> Result<ClaimResponse, ApiError> {
-    let store = |error: StoreError| store_refused(&error);
-    let uid = &request.tenant.uid;
-    let _lock = host.store.lock(uid).map_err(store)?;
-    let tree = host.tree(&request.place.directory).map_err(fault)?;
-    let mut baseline = host.store.baseline(uid).map_err(store)?;
-    for (at, file) in request.manifest.files.iter().enumerate() {
-        let found =
-            tree.as_ref().map(|tree| tree.inspect(&file.path, &tenant.hashes)).transpose().map_err(fault)?;
-        let seen = match found {
-            Some(crate::files::Found::File(seen)) => Some(seen),
-            _ => None,
-        };
-        let same = seen.filter(|seen| !matches!(crate::observe::file_state(file, seen), FileState::Differs));
-        let Some(seen) = same else {
-            let problem = format!("{} is no longer as it was seen", file.path);
-            return Err(refused(ErrorCode::Invalid, &format!("manifest.files[{at}]"), problem));
-        };
-        let mode = seen.stamp.mode & 0o7777;
-        baseline.files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+/// What keeps a tenant's records from being used: one that can't be read, or an operation that nobody can go on with.
+pub fn damage(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
+    if let Some(damage) = host.store.damage::<Record>(uid)? {
+        return Ok(Some(damage));
     }
-    let wanted = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator,
-        place: request.place.clone(),
-        epoch: request.epoch,
-        operation: None,
-    };
-    let claim = host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
-    // A project that was taken over is known from now on, with or without managed files.
-    baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
-    host.store.save_baseline(uid, &Baseline { ..baseline }).map_err(store)?;
-    tenant.records_changed();
-    Ok(ClaimResponse { epoch: claim.epoch })
+    operations::stranded(host, uid)
 }

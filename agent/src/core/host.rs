@@ -133,7 +133,8 @@ pub fn claim_refused(error: &ClaimError) -> ApiError {
         ClaimError::Stale { .. } => refused(ErrorCode::StaleEpoch, "epoch", error.to_string()),
         ClaimError::Held { .. } => refused(ErrorCode::ClaimedByOther, "place", error.to_string()),
         ClaimError::Moved { .. } => refused(ErrorCode::Invalid, "place", error.to_string()),
-        ClaimError::Store(problem) => fault(problem),
+        ClaimError::Gone { .. } => refused(ErrorCode::Invalid, "tenant.uid", error.to_string()),
+        ClaimError::Store(problem) => store_refused(problem),
     }
 }
 
@@ -141,6 +142,9 @@ pub fn claim_refused(error: &ClaimError) -> ApiError {
 pub fn store_refused(error: &StoreError) -> ApiError {
     match error {
         StoreError::Busy { .. } => refused(ErrorCode::Busy, "", error.to_string()),
+        StoreError::Damaged { .. } | StoreError::Doubtful { .. } => {
+            refused(ErrorCode::RecordsDamaged, "", error.to_string())
+        }
         other => fault(other),
     }
 }

@@ -153,12 +153,16 @@ fn take_on(
     let store = |error: StoreError| store_refused(&error);
     let uid = &request.tenant.uid;
     let lock = host.store.lock(uid).map_err(store)?;
+    if let Some(damage) = super::damage(host, uid).map_err(store)? {
+        return Err(store_refused(&damage));
+    }
     let wanted = ClaimWanted {
         tenant: request.tenant.clone(),
         operator,
         place: request.place.clone(),
         epoch: request.epoch,
         operation: Some(id.clone()),
+        take_over: false,
     };
     host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
     let begun = match host.store.begin(uid, id, text) {
@@ -177,8 +181,14 @@ fn take_on(
 
 fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>, StoreError> {
     for uid in host.store.tenants()? {
-        if let Some((_, records)) = host.store.open_journal::<Record>(&uid, id)? {
-            return Ok(Some(State::fold(&records).status(id)));
+        let found = host.store.open_journal::<Record>(&uid, id)?;
+        // One without a record was never begun: its request is asked for again.
+        if let Some((_, records)) = found.filter(|(_, records)| !records.is_empty()) {
+            let state = State::fold(&records);
+            if state.outcome().is_none() {
+                asked(host, &uid, id)?;
+            }
+            return Ok(Some(state.status(id)));
         }
     }
     Ok(None)
@@ -203,6 +213,30 @@ fn in_flight(host: &Host) -> Vec<InFlight> {
     found
 }
 
+/// Why nobody can go on with the operation that a tenant's journals say is in flight.
+pub(super) fn stranded(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
+    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
+    let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    if records.is_empty() || State::fold(&records).outcome().is_some() {
+        return Ok(None);
+    }
+    match asked(host, uid, &id) {
+        Ok(_) => Ok(None),
+        Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was asked of an operation that has not ended.
+fn asked(host: &Host, uid: &TenantUid, id: &OperationId) -> Result<OperateRequest, StoreError> {
+    let damaged = |problem: &str| StoreError::Damaged {
+        path: format!("request of operation {id}").into(),
+        problem: problem.to_owned(),
+    };
+    let text = host.store.request(uid, id)?.ok_or_else(|| damaged("it is missing"))?;
+    serde_json::from_slice(&text).map_err(|_| damaged("it does not decode"))
+}
+
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
@@ -210,12 +244,7 @@ fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> 
     if records.is_empty() || state.outcome().is_some() {
         return Ok(None);
     }
-    let damaged = |problem: &str| StoreError::Damaged {
-        path: format!("request of operation {id}").into(),
-        problem: problem.to_owned(),
-    };
-    let text = host.store.request(uid, &id)?.ok_or_else(|| damaged("it is missing"))?;
-    let request: OperateRequest = serde_json::from_slice(&text).map_err(|_| damaged("it does not decode"))?;
+    let request = asked(host, uid, &id)?;
     let lock = host.store.lock(uid)?;
     let record = Record::Resumed { at: Timestamp::now() };
     journal.append(&record)?;

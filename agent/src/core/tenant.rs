@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tenantry_api::names::OperationId;
-use tenantry_protocol::OperationStatus;
+use tenantry_protocol::{OperationState, OperationStatus};
 use tokio::sync::watch;
 
 use crate::compose::Discovered;
@@ -49,6 +49,12 @@ impl Tenant {
     /// The operation in flight, or the last one.
     pub fn running(&self) -> Option<Running> {
         lock(&self.running).clone()
+    }
+
+    /// Whether no operation is in flight in this process.
+    pub fn idle(&self) -> bool {
+        let running = |running: Running| running.status.borrow().state == OperationState::Running;
+        !self.running().is_some_and(running)
     }
 
     /// An operation is in flight from now on.

@@ -6,6 +6,7 @@
 //! within it are atomic. Caveat: extended attributes and ACLs of a replaced file are not carried over.
 
 mod apply;
+mod aside;
 mod calls;
 mod error;
 mod folder;

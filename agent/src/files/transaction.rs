@@ -32,7 +32,7 @@ pub(super) const PLAN: &str = "plan";
 pub(super) const BESIDE: &str = "beside";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const DONE: &str = "DONE";
-const TX: &str = "tx";
+pub(super) const TX: &str = "tx";
 
 /// Changes that happen together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

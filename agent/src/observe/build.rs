@@ -24,6 +24,7 @@ const SIDE_BY_SIDE: usize = 8;
 
 /// What our own records and the disk say.
 struct Local {
+    damage: Option<String>,
     claim: ClaimState,
     epoch: u64,
     operation: Option<OperationBrief>,
@@ -60,7 +61,7 @@ pub(super) async fn observation(
         health: Health::default(),
         image_differences: Vec::new(),
         restore_points: Vec::new(),
-        damage: None,
+        damage: local.damage,
     };
     let own = own(containers, request.place.directory.as_str());
     let mut stamps = Stamps::default();
@@ -88,14 +89,50 @@ fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObs
 fn local(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Local, ApiError> {
     let uid = &request.tenant.uid;
     let store = |error: StoreError| store_refused(&error);
+    let damage = crate::core::damage(host, uid).map_err(store)?;
+    if let Some(damage) = damage.filter(|_| tenant.idle()) {
+        return local_damaged(host, tenant, request, &damage);
+    }
     let baseline = host.store.baseline(uid).map_err(store)?;
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     let read = |tree| Disk::read(&tree, tenant, &request.place, &request.manifest, &baseline).map_err(fault);
     Ok(Local {
+        damage: None,
         claim: host.store.claim_state(uid, &request.place).map_err(store)?,
         epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
         operation: last_operation(host, tenant, request).map_err(store)?,
         starts: host.store.starts(uid).map_err(store)?,
+        disk: tree.map(read).transpose()?,
+    })
+}
+
+/// The same where our own records can't be read: what is on the disk is told, and nothing is concluded from records.
+fn local_damaged(
+    host: &Host,
+    tenant: &Tenant,
+    request: &ObserveRequest,
+    damage: &StoreError,
+) -> Result<Local, ApiError> {
+    let uid = &request.tenant.uid;
+    let claim = match host.store.claim_state(uid, &request.place) {
+        Ok(claim) => claim,
+        // Its own record is what is damaged: nobody else holds the place.
+        Err(StoreError::Damaged { .. }) => ClaimState::Ours,
+        Err(error) => return Err(store_refused(&error)),
+    };
+    let tree = host.tree(&request.place.directory).map_err(fault)?;
+    let baseline = crate::store::Baseline::default();
+    let read = |tree| Disk::read(&tree, tenant, &request.place, &request.manifest, &baseline).map_err(fault);
+    let said = match damage {
+        StoreError::Damaged { path, problem } => format!("{} is damaged: {problem}", path.display()),
+        other => other.to_string(),
+    };
+    Ok(Local {
+        damage: Some(said),
+        claim,
+        epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
+        operation: None,
+        starts: Starts::default(),
         disk: tree.map(read).transpose()?,
     })
 }
@@ -117,6 +154,9 @@ fn last_operation(
     let uid = &request.tenant.uid;
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    if records.is_empty() {
+        return Ok(None);
+    }
     let state = State::fold(&records);
     let target_hash = state.target_hash().to_owned();
     Ok(Some(OperationBrief { id, target_hash, outcome: state.outcome() }))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 /// An answer that is waited for.
@@ -23,6 +23,8 @@ pub trait Calls: Send + Sync + 'static {
     fn resolve(&self, request: ResolveRequest) -> impl Answer<ResolveResponse>;
     /// Takes a directory and project that are already as wanted.
     fn claim(&self, operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse>;
+    /// Takes the host's present state for the truth.
+    fn accept(&self, operator: &Identity, request: AcceptRequest) -> impl Answer<ClaimResponse>;
     /// Gives a claim back.
     fn release(&self, operator: &Identity, request: ReleaseRequest) -> impl Answer<()>;
     /// Begins an operation, or tells how the one with this id stands.

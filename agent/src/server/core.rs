@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_protocol::{
-    ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest, OperationStatus,
-    ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
+    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 use super::calls::{Answer, Calls};
@@ -27,6 +27,10 @@ impl Calls for Core {
 
     fn claim(&self, operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse> {
         Core::claim(self, operator, request)
+    }
+
+    fn accept(&self, operator: &Identity, request: AcceptRequest) -> impl Answer<ClaimResponse> {
+        Core::accept(self, operator, request)
     }
 
     fn release(&self, operator: &Identity, request: ReleaseRequest) -> impl Answer<()> {

@@ -12,7 +12,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::OperationId;
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ErrorCode, MAX_WAIT_SECONDS, OperateRequest, ReleaseRequest, TenantRef,
+    AcceptRequest, ApiError, ClaimRequest, ErrorCode, MAX_WAIT_SECONDS, OperateRequest, ReleaseRequest,
+    TenantRef,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,7 @@ pub(super) fn router<C: Calls>(
         .route("/v1/observe", post(observe::<C>))
         .route("/v1/resolve", post(resolve::<C>))
         .route("/v1/claim", put(claim::<C>).delete(release::<C>))
+        .route("/v1/accept", put(accept::<C>))
         .route("/v1/operations/{id}", put(operate::<C>).get(operation::<C>))
         .fallback(|| async { refusal(&error(ErrorCode::NotFound, "the protocol v1 has no such call")) })
         .method_not_allowed_fallback(|| async {
@@ -85,6 +87,22 @@ async fn claim<C: Calls>(
         line.is_about(&body.tenant, Some(body.epoch));
         let calls = shared.calls.clone();
         let work = async move { calls.claim(&caller.operator, body).await };
+        line.written(to_its_end(work).await)
+    });
+    answered.await
+}
+
+async fn accept<C: Calls>(
+    State(shared): App<C>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    let mut line = Line::new("accept", &caller);
+    let answered = shared.answer("accept", async {
+        let body: AcceptRequest = decode(request, &shared.room).await?;
+        line.is_about(&body.tenant, Some(body.epoch));
+        let calls = shared.calls.clone();
+        let work = async move { calls.accept(&caller.operator, body).await };
         line.written(to_its_end(work).await)
     });
     answered.await

@@ -1,9 +1,10 @@
 //! Whose a directory and a project are: the host is the only arbiter.
 //!
-//! A claim is one UID's on one directory and one project. While it is not released, no other UID gets either. The
-//! epoch only rises; the same epoch is taken again only for the very same operation, as a resubmission.
+//! A claim is one UID's on one directory and one project. While it is not released, no other UID gets either, unless
+//! a person asks to take it over. The epoch only rises; the same epoch is taken again only for the very same operation,
+//! as a resubmission. A UID that gave its claim back is gone: a request of it that comes late is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +13,11 @@ use tenantry_protocol::{ClaimState, Place, TenantRef};
 
 use super::error::{ClaimError, StoreError};
 use super::{Store, load, save};
-use crate::files::{FilesError, Folder};
+use crate::files::{FilesError, Folder, Look};
 
-const CLAIM: &str = "claim";
+pub(super) const CLAIM: &str = "claim";
+/// Beside it: its Tenant is gone.
+const GONE: &str = "gone";
 
 /// Whose a directory and a project are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,73 @@ pub struct ClaimWanted {
     pub epoch: u64,
     /// For which operation; `None`: only to take over what is there.
     pub operation: Option<OperationId>,
+    /// Whether a person asks to take over what another Tenant never gave back.
+    pub take_over: bool,
+}
+
+/// Everything that is held on a host, and who never takes anything again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Every claim, released ones included.
+    pub claims: BTreeMap<TenantUid, Claim>,
+    /// Tenants that are gone.
+    pub gone: BTreeSet<TenantUid>,
+}
+
+/// What is to be recorded, in this order, for a claim that is admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Others' claims that are taken over, as released ones.
+    pub taken: Vec<Claim>,
+    /// The claim.
+    pub claim: Claim,
+}
+
+/// The rules of fencing, as a function of what is held and what is asked for (P2).
+pub fn admit(held: &Held, wanted: &ClaimWanted) -> Result<Admitted, ClaimError> {
+    let uid = &wanted.tenant.uid;
+    let mut taken = Vec::new();
+    for (claim, holds) in held.others(uid, &wanted.place) {
+        if !wanted.take_over {
+            let (owner, uid) = (claim.owner(), claim.uid.clone());
+            return Err(ClaimError::Held { owner, uid, holds: holds.to_owned() });
+        }
+        taken.push(Claim { released: true, ..claim.clone() });
+    }
+    if held.gone.contains(uid) {
+        return Err(ClaimError::Gone { uid: uid.clone() });
+    }
+    if let Some(own) = held.claims.get(uid) {
+        check_own(own, wanted)?;
+    }
+    let claim = Claim {
+        uid: uid.clone(),
+        namespace: wanted.tenant.namespace.clone(),
+        name: wanted.tenant.name.clone(),
+        operator: wanted.operator.clone(),
+        project: wanted.place.project.clone(),
+        directory: wanted.place.directory.clone(),
+        epoch: wanted.epoch,
+        operation: wanted.operation.clone(),
+        released: false,
+    };
+    Ok(Admitted { taken, claim })
+}
+
+impl Held {
+    /// Claims of other Tenants that hold something of a place, and what.
+    pub fn others<'a>(
+        &'a self,
+        uid: &'a TenantUid,
+        place: &'a Place,
+    ) -> impl Iterator<Item = (&'a Claim, &'static str)> {
+        let others = self.claims.values().filter(move |claim| claim.uid != *uid);
+        others.filter_map(move |claim| claim.holds(place).map(|holds| (claim, holds)))
+    }
+
+    fn keep(&mut self, claim: &Claim) {
+        self.claims.insert(claim.uid.clone(), claim.clone());
+    }
 }
 
 impl Claim {
@@ -77,73 +147,105 @@ impl Claim {
 }
 
 impl Store {
-    /// Takes a directory and a project for a Tenant, or raises its epoch. Durable when it returns.
+    /// Takes a directory and a project for a Tenant, or raises its epoch. Durable when it returns. Whoever takes over
+    /// another's claim holds that Tenant's lock, too. Others' claims are released first: a crash in between leaves the
+    /// place free, never with two owners.
     pub fn claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
         let mut claims = self.claims();
         let uid = &wanted.tenant.uid;
-        if let Some((claim, holds)) = claims.others_hold(uid, &wanted.place) {
-            let (owner, uid) = (claim.owner(), claim.uid.clone());
-            return Err(ClaimError::Held { owner, uid, holds: holds.to_owned() });
+        let held_by_others = claims.held.others(uid, &wanted.place).next().is_some();
+        if !held_by_others || wanted.take_over {
+            claims.refuse_doubt(uid)?;
         }
-        claims.refuse_doubt(uid)?;
-        if let Some(own) = claims.known.get(uid) {
-            check_own(own, wanted)?;
+        let Admitted { taken, claim } = admit(&claims.held, wanted)?;
+        for released in taken {
+            save(&self.tenant(&released.uid)?, CLAIM, &released)?;
+            claims.held.keep(&released);
         }
-        let claim = Claim {
-            uid: uid.clone(),
-            namespace: wanted.tenant.namespace.clone(),
-            name: wanted.tenant.name.clone(),
-            operator: wanted.operator.clone(),
-            project: wanted.place.project.clone(),
-            directory: wanted.place.directory.clone(),
-            epoch: wanted.epoch,
-            operation: wanted.operation.clone(),
-            released: false,
-        };
-        if claims.known.get(uid) != Some(&claim) {
+        if claims.held.claims.get(uid) != Some(&claim) {
             save(&self.tenant(uid)?, CLAIM, &claim)?;
-            claims.known.insert(uid.clone(), claim.clone());
+            claims.held.keep(&claim);
         }
         Ok(claim)
     }
 
-    /// Gives a claim back; also where there is none. Its epoch stays known.
+    /// Gives a claim back; also where there is none. Its epoch stays known, and its Tenant never takes anything again.
     pub fn release(&self, uid: &TenantUid) -> Result<(), StoreError> {
         let mut claims = self.claims();
         if let Some(damage) = claims.damaged.get(uid) {
             return Err(damage.error());
         }
-        let Some(claim) = claims.known.get(uid).filter(|claim| !claim.released) else {
+        let folder = self.tenant(uid)?;
+        if !claims.held.gone.contains(uid) {
+            save(&folder, GONE, uid)?;
+            claims.held.gone.insert(uid.clone());
+        }
+        let Some(claim) = claims.held.claims.get(uid).filter(|claim| !claim.released) else {
             return Ok(());
         };
         let released = Claim { released: true, ..claim.clone() };
-        save(&self.tenant(uid)?, CLAIM, &released)?;
-        claims.known.insert(uid.clone(), released);
+        save(&folder, CLAIM, &released)?;
+        claims.held.keep(&released);
         Ok(())
     }
 
     /// A Tenant's claim, a released one included.
     pub fn claim_of(&self, uid: &TenantUid) -> Option<Claim> {
-        self.claims().known.get(uid).cloned()
+        self.claims().held.claims.get(uid).cloned()
+    }
+
+    /// Other Tenants that hold something of a place.
+    pub fn holders(&self, uid: &TenantUid, place: &Place) -> Vec<Claim> {
+        self.claims().held.others(uid, place).map(|(claim, _)| claim.clone()).collect()
     }
 
     /// Every claim, released ones included.
     pub fn all_claims(&self) -> Vec<Claim> {
-        self.claims().known.values().cloned().collect()
+        self.claims().held.claims.values().cloned().collect()
     }
 
     /// Whose a place is, seen from a Tenant.
     pub fn claim_state(&self, uid: &TenantUid, place: &Place) -> Result<ClaimState, StoreError> {
         let claims = self.claims();
-        if let Some((claim, holds)) = claims.others_hold(uid, place) {
+        if let Some((claim, holds)) = claims.held.others(uid, place).next() {
             let (owner, uid) = (claim.owner(), claim.uid.clone());
             return Ok(ClaimState::Other { owner, uid, holds: holds.to_owned() });
         }
         claims.refuse_doubt(uid)?;
-        match claims.known.get(uid).filter(|claim| !claim.released) {
+        match claims.held.claims.get(uid).filter(|claim| !claim.released) {
             Some(_) => Ok(ClaimState::Ours),
             None => Ok(ClaimState::Free),
         }
+    }
+
+    /// Whether [`Self::accept_claim`] would be admitted.
+    pub fn may_accept(&self, wanted: &ClaimWanted) -> Result<(), ClaimError> {
+        let claims = self.claims();
+        if !claims.damaged.contains_key(&wanted.tenant.uid) {
+            claims.refuse_doubt(&wanted.tenant.uid)?;
+        }
+        admit(&claims.held, wanted).map(drop)
+    }
+
+    /// As [`Self::claim`], for a Tenant whose host a person has accepted: a damaged claim is put aside first.
+    pub fn accept_claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
+        self.may_accept(wanted)?;
+        let mut claims = self.claims();
+        let uid = &wanted.tenant.uid;
+        let Admitted { claim, .. } = admit(&claims.held, wanted)?;
+        if claims.damaged.contains_key(uid) && self.tenant(uid)?.look(CLAIM)? != Look::Missing {
+            let aside = self.put_claim_aside(uid)?;
+            tracing::warn!(tenant = %uid, path = %aside.display(), "a damaged claim was put aside");
+        }
+        save(&self.tenant(uid)?, CLAIM, &claim)?;
+        claims.held.keep(&claim);
+        claims.damaged.remove(uid);
+        Ok(claim)
+    }
+
+    /// What is wrong with a Tenant's own claim.
+    pub(super) fn damaged_claim(&self, uid: &TenantUid) -> Option<StoreError> {
+        self.claims().damaged.get(uid).map(Damage::error)
     }
 }
 
@@ -152,6 +254,9 @@ fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
     if !own.released && !same_place {
         let (project, directory) = (own.project.to_string(), own.directory.to_string());
         return Err(ClaimError::Moved { project, directory });
+    }
+    if tenantry_faults::mutant("ignore-epoch") {
+        return Ok(());
     }
     let again = wanted.epoch == own.epoch
         && wanted.operation == own.operation
@@ -166,7 +271,7 @@ fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
 /// The claims that are known, and those whose record is damaged.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    known: BTreeMap<TenantUid, Claim>,
+    held: Held,
     damaged: BTreeMap<TenantUid, Damage>,
 }
 
@@ -189,11 +294,13 @@ impl Claims {
         for name in tenants.names()? {
             let Ok(uid) = TenantUid::parse(name) else { continue };
             let folder = tenants.below(uid.as_str())?;
+            // That it is there says it all: also a damaged one was written for a Tenant that is gone.
+            if folder.look(GONE)? != Look::Missing {
+                claims.held.gone.insert(uid.clone());
+            }
             match load::<Claim>(&folder, CLAIM) {
                 Ok(None) => {}
-                Ok(Some(claim)) if claim.uid == uid => {
-                    claims.known.insert(uid, claim);
-                }
+                Ok(Some(claim)) if claim.uid == uid => claims.held.keep(&claim),
                 Ok(Some(_)) => {
                     let problem = "it is another Tenant's".to_owned();
                     claims.damaged.insert(uid, Damage { path: folder.path().join(CLAIM), problem });
@@ -209,13 +316,15 @@ impl Claims {
 
     /// Nobody knows what a damaged claim holds: its Tenant is refused, and so is every place that is not held yet.
     fn refuse_doubt(&self, uid: &TenantUid) -> Result<(), StoreError> {
-        let holds = self.known.get(uid).is_some_and(|claim| !claim.released);
-        let doubt = if holds { self.damaged.get(uid) } else { self.damaged.values().next() };
-        doubt.map_or(Ok(()), |damage| Err(damage.error()))
-    }
-
-    fn others_hold(&self, uid: &TenantUid, place: &Place) -> Option<(&Claim, &'static str)> {
-        let mut others = self.known.values().filter(|claim| claim.uid != *uid);
-        others.find_map(|claim| claim.holds(place).map(|holds| (claim, holds)))
+        if let Some(own) = self.damaged.get(uid) {
+            return Err(own.error());
+        }
+        let holds = self.held.claims.get(uid).is_some_and(|claim| !claim.released);
+        match self.damaged.values().next().filter(|_| !holds) {
+            Some(Damage { path, problem }) => {
+                Err(StoreError::Doubtful { path: path.clone(), problem: problem.clone() })
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -28,8 +28,20 @@ pub enum StoreError {
         operation: OperationId,
     },
     /// A record is not as it was written. Nothing is done on a guess.
-    #[error("{} is damaged: {problem}. Nothing is done for this tenant until a person has looked at it", .path.display())]
+    #[error("{} is damaged: {problem}. Nothing is done for this tenant until a person has looked at the host and accepted it (tenantry accept-host)", .path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another Tenant's claim is not as it was written, so that nobody knows what is free.
+    #[error(
+        "{} is damaged: {problem}. It says which directory and project another Tenant holds, so nothing new is taken on \
+         this host until a person has accepted that Tenant's host (tenantry accept-host) or, where there is no such \
+         Tenant any more, has moved the file away and started the agent again", .path.display()
+    )]
+    Doubtful {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -81,7 +93,8 @@ pub enum ClaimError {
     },
     /// Another Tenant has it.
     #[error(
-        "the {holds} belongs to Tenant {owner} (UID {uid}); a person can release it by deleting that Tenant"
+        "the {holds} belongs to Tenant {owner} (UID {uid}); a person can release it by deleting that Tenant, or take it \
+         over with tenantry claim"
     )]
     Held {
         /// Namespace and name.
@@ -98,6 +111,12 @@ pub enum ClaimError {
         project: String,
         /// The directory that it has.
         directory: String,
+    },
+    /// It gave its claim back, as a Tenant does that is deleted.
+    #[error("Tenant {uid} gave its claim back when it was deleted; nothing is done for it any more")]
+    Gone {
+        /// Which Tenant.
+        uid: TenantUid,
     },
     /// The record could not be kept.
     #[error(transparent)]

@@ -18,7 +18,7 @@ use super::Store;
 use super::error::StoreError;
 use crate::files::{FilesError, Folder, Look, NewFile, sha256};
 
-const JOURNAL: &str = "journal";
+pub(super) const JOURNAL: &str = "journal";
 const REQUESTS: &str = "requests";
 /// The longest journal, in bytes: some hundred times that of an ordinary operation.
 const LIMIT: usize = 16 * 1024 * 1024;

@@ -3,16 +3,19 @@
 //! ```text
 //! stateDir/lock                              held while an agent runs
 //! stateDir/tenants/<uid>/claim               whose directory and project are, and the highest epoch seen
+//! stateDir/tenants/<uid>/gone                its Tenant was deleted: nothing is done for it any more
 //! stateDir/tenants/<uid>/lock                held by whoever changes this tenant
 //! stateDir/tenants/<uid>/baseline, starts    what we last wrote, and what containers have read
 //! stateDir/tenants/<uid>/journal/<op>        an operation, step by step
 //! stateDir/tenants/<uid>/requests/<op>       what was asked, while it is under way: it may hold secrets
+//! stateDir/tenants/<uid>/aside/              records that were damaged, once a person has accepted the host
 //! stateDir/tenants/<uid>/compose.log         what compose said
 //! ```
 //!
 //! Guarantees: what a call has written is durable when it returns; a record is whole or as it was before; damage is
 //! an error that names the file, never a guess. All files are 0600, all folders 0700.
 
+mod aside;
 mod claims;
 mod error;
 mod journal;
@@ -29,7 +32,7 @@ use serde::de::DeserializeOwned;
 use tenantry_api::names::TenantUid;
 
 use claims::Claims;
-pub use claims::{Claim, ClaimWanted};
+pub use claims::{Admitted, Claim, ClaimWanted, Held, admit};
 pub use error::{ClaimError, StoreError};
 pub use journal::{Journal, Opened};
 pub use records::{Baseline, Start, Starts, Written};

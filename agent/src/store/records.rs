@@ -10,8 +10,8 @@ use tenantry_protocol::RunImage;
 use super::error::StoreError;
 use super::{Store, load, save};
 
-const BASELINE: &str = "baseline";
-const STARTS: &str = "starts";
+pub(super) const BASELINE: &str = "baseline";
+pub(super) const STARTS: &str = "starts";
 
 /// What the last operation that succeeded left on the host, as it was seen there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,6 +44,7 @@ fn wanted(owner: &str, project: &str, directory: &str, epoch: u64, operation: &s
         place: place(project, directory),
         epoch,
         operation: Some(id(operation)),
+        take_over: false,
     }
 }
 
@@ -94,9 +95,52 @@ fn p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation() {
     drop(store);
     let store = opened(directory.path());
     assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 5, "op-9")).is_err());
+}
+
+#[test]
+fn p5_a_tenant_that_gave_its_claim_back_is_gone_also_for_a_request_that_comes_late() {
+    let directory = scratch();
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 6, "op-2")).unwrap();
+    // One that held something, and one whose first request has not come yet.
     store.release(&uid("a1")).unwrap();
-    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 6, "op-2")).is_err());
-    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-3")).unwrap();
+    store.release(&uid("b2")).unwrap();
+    let late = |store: &Store| {
+        for owner in ["a1", "b2"] {
+            let error = store.claim(&wanted(owner, "shop", "/srv/shop", 7, "op-3")).unwrap_err();
+            assert!(matches!(error, ClaimError::Gone { .. }), "{error}");
+        }
+    };
+    late(&store);
+    drop(store);
+    let store = opened(directory.path());
+    late(&store);
+    store.claim(&wanted("c3", "shop", "/srv/shop", 1, "op-1")).unwrap();
+}
+
+#[test]
+fn p2_a_claim_is_taken_over_only_where_that_is_asked_for_and_its_owner_is_fenced_off() {
+    let directory = scratch();
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 7, "op-1")).unwrap();
+    store.claim(&wanted("b2", "blog", "/srv/blog", 2, "op-1")).unwrap();
+    // One holds the project, another the directory: both are taken.
+    let asked = || wanted("c3", "shop", "/srv/blog", 1, "op-1");
+    assert!(matches!(store.claim(&asked()), Err(ClaimError::Held { .. })));
+    store.claim(&ClaimWanted { take_over: true, ..asked() }).unwrap();
+    drop(store);
+    let store = opened(directory.path());
+    assert_eq!(store.claim_state(&uid("c3"), &place("shop", "/srv/blog")).unwrap(), ClaimState::Ours);
+    for (owner, project, at) in [("a1", "shop", "/srv/shop"), ("b2", "blog", "/srv/blog")] {
+        assert!(matches!(store.claim(&wanted(owner, project, at, 9, "op-2")), Err(ClaimError::Held { .. })));
+    }
+    // Its own epoch holds for a take-over, too.
+    let stale = ClaimWanted { epoch: 0, take_over: true, ..asked() };
+    assert!(matches!(store.claim(&stale), Err(ClaimError::Stale { .. })));
+    // And the owner that was displaced may take it back, under a higher epoch.
+    let back = ClaimWanted { take_over: true, ..wanted("a1", "shop", "/srv/shop", 8, "op-3") };
+    store.claim(&back).unwrap();
+    assert_eq!(store.claim_of(&uid("a1")).map(|claim| (claim.epoch, claim.released)), Some((8, false)));
 }
 
 #[test]
@@ -196,10 +240,13 @@ fn a_damaged_claim_fails_closed_for_its_tenant_and_for_new_places_only() {
         let shop = || wanted("a1", "shop", "/srv/shop", 4, "op-2");
         for refused in [shop(), wanted("c3", "wiki", "/srv/wiki", 1, "op-1")] {
             let error = store.claim(&refused).unwrap_err();
-            assert!(matches!(error, ClaimError::Store(StoreError::Damaged { .. })), "{error}");
+            assert!(
+                matches!(error, ClaimError::Store(StoreError::Damaged { .. } | StoreError::Doubtful { .. })),
+                "{error}"
+            );
             assert!(error.to_string().contains("tenants/a1/claim"), "{error}");
             let state = store.claim_state(&refused.tenant.uid, &refused.place);
-            assert!(matches!(state, Err(StoreError::Damaged { .. })));
+            assert!(matches!(state, Err(StoreError::Damaged { .. } | StoreError::Doubtful { .. })));
         }
         assert!(store.release(&uid("a1")).is_err());
         store.claim(&wanted("b2", "blog", "/srv/blog", 3, "op-1")).unwrap();
@@ -250,6 +297,59 @@ fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
         }
     }
     assert!(outcomes[0] > 3 && outcomes[1] > 1, "{outcomes:?}");
+}
+
+#[test]
+fn p16_what_cannot_be_read_is_named_and_put_aside_and_nothing_is_deleted() {
+    let directory = scratch();
+    let at = |name: &str| directory.path().join("tenants/a1").join(name);
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 3, "op-2")).unwrap();
+    store.save_baseline(&uid("a1"), &Baseline::default()).unwrap();
+    store.save_starts(&uid("a1"), &Starts::default()).unwrap();
+    for operation in ["op-1", "op-2"] {
+        store.begin(&uid("a1"), &id(operation), b"request").unwrap().append(&record(1)).unwrap();
+    }
+    drop(store);
+    let asked = ClaimWanted { operation: None, ..wanted("a1", "shop", "/srv/shop", 4, "op-3") };
+    for round in 1..=2 {
+        for bad in ["baseline", "starts", "journal/op-1", "journal/op-2", "claim"] {
+            let store = opened(directory.path());
+            assert!(store.damage::<Record>(&uid("a1")).unwrap().is_none(), "{bad}");
+            drop(store);
+            let good = std::fs::read(at(bad)).unwrap();
+            std::fs::write(at(bad), b"17 0123456789abcdef damaged\n").unwrap();
+            let store = opened(directory.path());
+            let damage = store.damage::<Record>(&uid("a1")).unwrap().expect("damage is seen");
+            assert!(damage.to_string().contains(at(bad).to_str().unwrap()), "{damage}");
+            assert!(store.damage::<Record>(&uid("b2")).unwrap().is_none(), "another tenant is not affected");
+            store.put_aside::<Record>(&uid("a1")).unwrap();
+            store.accept_claim(&asked).unwrap();
+            assert!(store.damage::<Record>(&uid("a1")).unwrap().is_none(), "{bad}");
+            let kept = at("aside").join(format!("{}-{round}", bad.replace('/', "-")));
+            assert_eq!(std::fs::read(&kept).unwrap(), b"17 0123456789abcdef damaged\n");
+            assert!(round == 2 || kept.metadata().unwrap().mode() & 0o7777 == 0o600);
+            drop(store);
+            assert!(opened(directory.path()).damage::<Record>(&uid("a1")).unwrap().is_none());
+            std::fs::write(at(bad), good).unwrap();
+        }
+    }
+}
+
+#[test]
+fn p2_accepting_a_host_is_fenced_as_everything_is() {
+    let directory = scratch();
+    let store = opened(directory.path());
+    store.claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();
+    let asked = |owner: &str, epoch| ClaimWanted {
+        operation: None,
+        ..wanted(owner, "shop", "/srv/shop", epoch, "op-2")
+    };
+    assert!(matches!(store.accept_claim(&asked("a1", 3)), Err(ClaimError::Stale { .. })));
+    assert!(matches!(store.accept_claim(&asked("b2", 9)), Err(ClaimError::Held { .. })));
+    store.accept_claim(&asked("a1", 4)).unwrap();
+    store.accept_claim(&asked("a1", 4)).unwrap();
+    assert!(store.claim(&wanted("a1", "shop", "/srv/shop", 4, "op-1")).is_err());
 }
 
 fn record(step: u32) -> Record {
@@ -433,7 +533,7 @@ fn looking_at_a_tenant_makes_nothing() {
     let store = opened(directory.path());
     store.baseline(&uid("a1")).unwrap();
     store.starts(&uid("a1")).unwrap();
-    store.release(&uid("a1")).unwrap();
+    assert!(store.damage::<Record>(&uid("a1")).unwrap().is_none());
     store.forget_request(&uid("a1"), &id("op-1")).unwrap();
     assert_eq!(store.operations(&uid("a1")).unwrap(), []);
     assert_eq!(store.request(&uid("a1"), &id("op-1")).unwrap(), None);

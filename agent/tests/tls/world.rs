@@ -179,6 +179,9 @@ impl Calls for StandIn {
     async fn claim(&self, _operator: &Identity, _request: ClaimRequest) -> Result<ClaimResponse, ApiError> {
         Err(refusal(ErrorCode::StaleEpoch))
     }
+    async fn accept(&self, _operator: &Identity, _request: AcceptRequest) -> Result<ClaimResponse, ApiError> {
+        Err(refusal(ErrorCode::StaleEpoch))
+    }
     async fn release(&self, operator: &Identity, _request: ReleaseRequest) -> Result<(), ApiError> {
         let operator = operator.to_string();
         self.begun.notify_one();

@@ -1,0 +1,96 @@
+//! Records that can't be read: which one it is, and putting it aside when a person says so. Nothing is deleted.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tenantry_api::names::{OperationId, TenantUid};
+
+use super::claims::CLAIM;
+use super::error::StoreError;
+use super::journal::JOURNAL;
+use super::records::{BASELINE, STARTS};
+use super::{Baseline, Starts, Store};
+use crate::files::{FilesError, Folder, Look};
+
+/// Beneath a tenant's folder: what was damaged, numbered.
+const ASIDE: &str = "aside";
+
+impl Store {
+    /// What is wrong with a tenant's own records; an error of another kind is no damage. `T` is what journals hold.
+    pub fn damage<T: Serialize + DeserializeOwned>(
+        &self,
+        uid: &TenantUid,
+    ) -> Result<Option<StoreError>, StoreError> {
+        if let Some(damage) = self.damaged_claim(uid) {
+            return Ok(Some(damage));
+        }
+        let read = self.baseline(uid).and_then(|_| self.starts(uid)).and_then(|_| self.operations(uid));
+        let latest = read.and_then(|mut operations| match operations.pop() {
+            Some(operation) => self.open_journal::<T>(uid, &operation).map(drop),
+            None => Ok(()),
+        });
+        match latest {
+            Ok(()) => Ok(None),
+            Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts baseline, starts and journals aside that can't be read; what can be read stays. The caller holds the
+    /// tenant's lock. Says where each of them is now.
+    pub fn put_aside<T: Serialize + DeserializeOwned>(
+        &self,
+        uid: &TenantUid,
+    ) -> Result<Vec<PathBuf>, StoreError> {
+        let folder = self.tenant(uid)?;
+        let mut moved = Vec::new();
+        if is_damaged::<Baseline>(self.baseline(uid))? {
+            moved.push(aside(&folder, &folder, BASELINE, BASELINE)?);
+        }
+        if is_damaged::<Starts>(self.starts(uid))? {
+            moved.push(aside(&folder, &folder, STARTS, STARTS)?);
+        }
+        let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(moved) };
+        for operation in journals.names()?.into_iter().filter_map(|name| OperationId::parse(name).ok()) {
+            if is_damaged(self.open_journal::<T>(uid, &operation))? {
+                let name = operation.as_str();
+                moved.push(aside(&folder, &journals, name, &format!("{JOURNAL}-{name}"))?);
+                // Nobody can go on with it, and it may hold secrets.
+                self.forget_request(uid, &operation)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Puts a tenant's damaged claim aside.
+    pub(super) fn put_claim_aside(&self, uid: &TenantUid) -> Result<PathBuf, StoreError> {
+        let folder = self.tenant(uid)?;
+        Ok(aside(&folder, &folder, CLAIM, CLAIM)?)
+    }
+}
+
+fn is_damaged<T>(read: Result<T, StoreError>) -> Result<bool, StoreError> {
+    match read {
+        Ok(_) => Ok(false),
+        Err(StoreError::Damaged { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a file out of the way under the first number that is free.
+fn aside(tenant: &Folder, from: &Folder, name: &str, label: &str) -> Result<PathBuf, FilesError> {
+    if tenant.make(ASIDE, 0o700)? {
+        tenant.sync()?;
+    }
+    let folder = tenant.below(ASIDE)?;
+    let mut number = 1;
+    while folder.look(&format!("{label}-{number}"))? != Look::Missing {
+        number += 1;
+    }
+    let target = format!("{label}-{number}");
+    from.rename(name, &folder, &target)?;
+    folder.sync()?;
+    from.sync()?;
+    Ok(folder.path().join(target))
+}
