@@ -139,6 +139,11 @@ impl EnvFile {
         self.values.get(name)
     }
 
+    /// Every key that is set or named.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// How a key stands to what is wanted, without its value.
     pub fn key_state(&self, wanted: &EnvValue) -> EnvKeyState {
         let value = self.get(wanted.name.as_str());
@@ -255,6 +260,9 @@ fn apply(bytes: &[u8], mut edits: Vec<(Range<usize>, Vec<u8>)>, tail: &[u8]) -> 
         result.extend_from_slice(line_ending(bytes));
     }
     result.extend_from_slice(tail);
+    if tenantry_faults::mutant("tidy-line-endings") {
+        result.retain(|byte| *byte != b'\r');
+    }
     result
 }
 

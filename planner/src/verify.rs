@@ -108,7 +108,7 @@ impl Judge {
         };
         let stable_for = sample.at_ms.saturating_sub(good.since);
         self.good = Some(good);
-        if stable_for >= self.stable_ms {
+        if stable_for >= self.stable_ms || tenantry_faults::mutant("skip-stable-window") {
             Verdict::Good
         } else {
             Verdict::Stabilising(self.stable_ms - stable_for)
@@ -123,7 +123,10 @@ impl Judge {
             let counted = self.restarts.entry(container.id.clone()).or_insert(known);
             let before = std::mem::replace(&mut counted.last, now);
             let times = now.saturating_sub(counted.first);
-            if now <= before || !self.expected.keys().any(|name| name.as_str() == container.service) {
+            if now <= before
+                || tenantry_faults::mutant("ignore-restarts")
+                || !self.expected.keys().any(|name| name.as_str() == container.service)
+            {
                 continue;
             }
             let (name, code) = (&container.service, container.exit_code);

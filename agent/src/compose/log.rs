@@ -14,7 +14,11 @@ pub(super) fn append(path: &Path, title: &str, output: &str) -> io::Result<()> {
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > ROTATE_AT) {
         std::fs::rename(path, path.with_extension("log.1"))?;
     }
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(if tenantry_faults::mutant("log-for-everybody") { 0o644 } else { 0o600 })
+        .open(path)?;
     let output = tenantry_api::conditions::bounded(output, ENTRY_LIMIT);
     let entry = format!("--- {} {title}\n{}\n", jiff::Timestamp::now(), output.trim_end());
     file.write_all(entry.as_bytes())

@@ -50,7 +50,7 @@ impl NewFile {
 
     /// Sets owner and permission bits, in this order, for a change of owner takes bits away.
     pub fn set_attributes(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<(), FilesError> {
-        if let Some((uid, gid)) = owner {
+        if let Some((uid, gid)) = owner.filter(|_| !tenantry_faults::mutant("forget-owner")) {
             self.calls
                 .perform(&self.path, Effect::SetOwner(uid, gid), || {
                     rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -73,6 +73,9 @@ impl NewFile {
 
     /// Makes content and attributes durable.
     pub fn sync(&self) -> Result<(), FilesError> {
+        if tenantry_faults::mutant("content-unsynced") {
+            return Ok(());
+        }
         self.calls
             .perform(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
             .map_err(|error| FilesError::io("make durable", &self.path, error))

@@ -117,7 +117,9 @@ impl Held {
         place: &'a Place,
     ) -> impl Iterator<Item = (&'a Claim, &'static str)> {
         let others = self.claims.values().filter(move |claim| claim.uid != *uid);
-        others.filter_map(move |claim| claim.holds(place).map(|holds| (claim, holds)))
+        others
+            .filter(|_| !tenantry_faults::mutant("two-owners"))
+            .filter_map(move |claim| claim.holds(place).map(|holds| (claim, holds)))
     }
 
     fn keep(&mut self, claim: &Claim) {
