@@ -253,30 +253,34 @@ fn parse_owner(text: &str) -> Result<Owner, String> {
     })
 }
 
-/// Two files of which one would hide the other, also on a file system that folds case or composes characters.
 fn check_collisions(files: &[BundleFile]) -> Result<(), BundleError> {
+    let conflict = path_conflict(files.iter().map(|file| &file.destination));
+    conflict.map_or(Ok(()), |(_, problem)| Err(BundleError::yaml(format!("files: {problem}; rename one"))))
+}
+
+/// The first path that another would hide, also on a file system that folds case or composes characters; with its
+/// place in the list and what is wrong.
+pub fn path_conflict<'a>(
+    paths: impl Iterator<Item = &'a RelativePath> + Clone,
+) -> Option<(usize, String)> {
     let mut seen: BTreeMap<String, &RelativePath> = BTreeMap::new();
-    for file in files {
-        let path = &file.destination;
+    for (at, path) in paths.clone().enumerate() {
         if let Some(other) = seen.insert(folded(path.as_str()), path) {
             let how =
                 if other == path { "twice" } else { "under names that some file systems do not tell apart" };
-            let problem = format!("files: {other} and {path} are the same destination {how}; rename one");
-            return Err(BundleError::yaml(problem));
+            return Some((at, format!("{other} and {path} are the same destination {how}")));
         }
     }
-    for file in files {
-        let mut above = file.destination.parent();
+    for (at, path) in paths.enumerate() {
+        let mut above = path.parent();
         while let Some(folder) = above {
             if let Some(other) = seen.get(&folded(folder.as_str())) {
-                let problem =
-                    format!("files: {other} is a file, so {} can't lie beneath it", file.destination);
-                return Err(BundleError::yaml(problem));
+                return Some((at, format!("{other} is a file, so {path} can't lie beneath it")));
             }
             above = folder.parent();
         }
     }
-    Ok(())
+    None
 }
 
 fn folded(path: &str) -> String {

@@ -30,6 +30,19 @@ impl Stage {
         Ok(Self { root: own.below(name)? })
     }
 
+    /// Makes a second tree beside the first, one folder deeper: what is read from both is the same unless it climbs out.
+    pub fn deeper(tree: &Tree, operation: &OperationId) -> Result<Self, FilesError> {
+        let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
+        let own = tree.make_own(STAGE)?.below(operation.as_str())?;
+        // A name that the first tree, which is called as the directory is, can't have.
+        let above = format!("{name}.deeper");
+        own.remove_all(&above)?;
+        own.make(&above, 0o700)?;
+        let above = own.below(&above)?;
+        above.make(name, 0o700)?;
+        Ok(Self { root: above.below(name)? })
+    }
+
     /// Removes the tree of an operation.
     pub fn remove(tree: &Tree, operation: &OperationId) -> Result<(), FilesError> {
         tree.own(STAGE)?.map_or(Ok(()), |stage| stage.remove_all(operation.as_str()))

@@ -15,6 +15,7 @@ const MAX_HASH: usize = 128;
 
 /// Checks a request against itself.
 pub fn check(request: &OperateRequest) -> Result<(), ApiError> {
+    super::bounds::request(request)?;
     if request.approach == Approach::Auto {
         return invalid("approach", "Auto is decided by the operator: ask for ImageOnly or Release");
     }

@@ -1,12 +1,14 @@
 //! Operations: taken on, carried out step by step, found again by their id.
 
 mod accept;
+pub mod bounds;
 mod changes;
 mod driver;
 mod env_check;
 mod finish;
 mod hand_run;
 mod keep;
+mod policy;
 mod preflight;
 mod pull;
 mod refresh;
