@@ -27,6 +27,8 @@ const USUAL_SOCKETS: [&str; 6] = [
 /// The policy file, parsed and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file itself.
+    pub file: PathBuf,
     /// Who this agent is: what its certificate's name begins with.
     pub identity: Identity,
     /// Where operators connect to.
@@ -156,11 +158,13 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let document: Document = serde_saphyr::from_str(text)
             .map_err(|error| ConfigError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
-        document.check(path.parent().unwrap_or(Path::new("/"))).map_err(|refusal| ConfigError::Field {
+        let checked = document.check(path.parent().unwrap_or(Path::new("/")));
+        let config = checked.map_err(|refusal| ConfigError::Field {
             path: path.to_owned(),
             field: refusal.field,
             problem: refusal.problem,
-        })
+        })?;
+        Ok(Self { file: path.to_owned(), ..config })
     }
 
     /// The one name that the agent's certificate is for.
@@ -252,6 +256,7 @@ impl Document {
             private: [&state_dir, &tls.key].into_iter().map(|path| plain(path)).collect(),
         };
         Ok(Config {
+            file: PathBuf::new(),
             identity,
             listen: self.listen,
             metrics_listen: self.metrics_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),

@@ -1,6 +1,7 @@
 //! The agent's core: what the calls of the protocol do, without how they travel.
 
 mod contact;
+mod finisher;
 mod host;
 mod operations;
 mod tenant;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::observe::{MAX_REFERENCES, observe};
 use crate::store::StoreError;
 
+pub use finisher::finish;
 pub use host::{Host, blocking, claim_refused, fault, refused, store_refused};
 pub use tenant::{Running, Tenant, lock};
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use tenantry_agent::config::Config;
-use tenantry_agent::core::Core;
+use tenantry_agent::core;
 use tenantry_agent::server::Limits;
 use tenantry_agent::startup::{self, LogFormat};
 use tenantry_agent::tls::Certificates;
 use tenantry_agent::{metrics, server};
+use tenantry_api::names::OperationId;
 use tokio::net::TcpListener;
 
 /// The agent of a Tenantry host: carries out what its operators ask for, within its own policy file.
@@ -29,6 +30,9 @@ struct Arguments {
     /// End cleanly when standard input ends: whoever started this agent is gone then.
     #[arg(long)]
     exit_on_stdin_close: bool,
+    /// Recreate the agent for an operation that the agent has handed over; made and called by the agent itself.
+    #[arg(long, value_name = "OPERATION", hide = true)]
+    finish: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -52,10 +56,18 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let end = startup::end_of_process(arguments.exit_on_stdin_close).context("can't watch for signals")?;
     let config = Arc::new(Config::load(&arguments.config)?);
+    if let Some(operation) = &arguments.finish {
+        let operation = OperationId::parse(operation.clone())?;
+        tokio::select! {
+            finished = core::finish(config, operation) => finished?,
+            () = end.cancelled() => {}
+        }
+        return Ok(());
+    }
     let certificates = Arc::new(Certificates::load(config.clone())?);
     let (listener, address) = bind(config.listen, "listen").await?;
     let (metrics_listener, metrics_address) = bind(config.metrics_listen, "metricsListen").await?;
-    let core = Core::start(config.clone()).await?;
+    let core = startup::core(config.clone()).await?;
     let counted = core.metrics();
 
     let scraped = core.clone();

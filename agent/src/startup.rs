@@ -2,10 +2,20 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::core::{Core, StartError};
+use crate::engine::own_id;
+use crate::store::StoreError;
+
+/// How long an agent in a container waits for its records.
+const RECORDS_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -64,6 +74,20 @@ pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken
         })?;
     }
     Ok(end)
+}
+
+/// Starts the core. In a container, the one that recreates the agent may hold the records for a while.
+pub async fn core(config: Arc<Config>) -> Result<Arc<Core>, StartError> {
+    let patience = if own_id().is_some() { RECORDS_PATIENCE } else { Duration::ZERO };
+    let deadline = Instant::now() + patience;
+    loop {
+        match Core::start(config.clone()).await {
+            Err(StartError::Records(StoreError::InUse { .. })) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Tells whoever started this program, on stdout, that it listens now and where.

@@ -47,7 +47,7 @@ pub async fn find(docker_host: &str) -> Result<Compose, ComposeError> {
     let ask = |arguments: &'static [&'static str]| {
         let mut command = Command::new(&program);
         command.args(arguments).env_clear().envs(environment(docker_host));
-        run(command, std::path::Path::new("/"), ASK_LIMIT)
+        run(command, std::path::Path::new("/"), ASK_LIMIT, None)
     };
     let broken = |problem: String| ComposeError::Broken { program: program.display().to_string(), problem };
     let (version, help) = tokio::join!(ask(&["version", "--short"]), ask(&["config", "--help"]));

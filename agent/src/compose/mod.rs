@@ -8,6 +8,7 @@ mod points;
 mod scan;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -72,18 +73,20 @@ impl Compose {
     }
 
     /// Runs compose in a directory and waits for its end. When `limit` is over, or when the caller gives up, it and
-    /// all its children are ended.
+    /// all its children are ended. `lock` is the lock under which it changes something: should this process be killed,
+    /// compose goes on holding it, and the next agent finds it by that.
     pub async fn run(
         &self,
         directory: &Path,
         arguments: &[OsString],
         limit: Duration,
+        lock: Option<OwnedFd>,
     ) -> Result<Output, RunError> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().envs(self.environment());
         points::at(arguments, "before");
         let running = points::running(arguments);
-        let ended = run(command, directory, limit).await;
+        let ended = run(command, directory, limit, lock).await;
         drop(running);
         points::at(arguments, "after");
         ended
@@ -109,8 +112,15 @@ fn environment(docker_host: &str) -> Vec<(OsString, OsString)> {
 }
 
 /// Runs a program in a process group of its own, bounded in time and output.
-pub async fn run(mut command: Command, directory: &Path, limit: Duration) -> Result<Output, RunError> {
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub async fn run(
+    mut command: Command,
+    directory: &Path,
+    limit: Duration,
+    lock: Option<OwnedFd>,
+) -> Result<Output, RunError> {
+    // The lock's file is empty: to the child it is the same as no input.
+    let stdin = lock.map_or_else(Stdio::null, Stdio::from);
+    command.current_dir(directory).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.process_group(0).spawn().map_err(RunError::Start)?;
     let group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

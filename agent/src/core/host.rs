@@ -43,6 +43,13 @@ impl Host {
         Ok(Self { config, store, engine, metrics, calls, compose: Mutex::default() })
     }
 
+    /// The same beside whoever has the records open: see [`Store::beside`].
+    pub fn beside(config: Arc<Config>, calls: Calls) -> Result<Self, StoreError> {
+        let store = Store::beside(&config.state_dir, calls.clone())?;
+        let engine = Engine::new(&config.docker_host);
+        Ok(Self { config, store, engine, metrics: Arc::default(), calls, compose: Mutex::default() })
+    }
+
     /// The host's compose plugin. Looked for until it is found, then remembered.
     pub async fn compose(&self) -> Result<Compose, ComposeError> {
         let mut known = self.compose.lock().await;

@@ -13,6 +13,9 @@ use super::{Core, Host, Running, Tenant, blocking, claim_refused, fault, lock, r
 use crate::operation::{Carried, Work, carry_out, check};
 use crate::store::{ClaimWanted, StoreError};
 
+/// How often a tenant that is busy at the start is tried again.
+const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
 /// Refuses what must wait for an operation in flight.
 pub(super) fn not_busy(tenant: &Tenant, unless: Option<&OperationId>) -> Result<(), ApiError> {
     let Some(running) = tenant.running().filter(|running| Some(&running.id) != unless) else { return Ok(()) };
@@ -86,14 +89,15 @@ impl Core {
         carried: Carried,
         slot: OwnedSemaphorePermit,
     ) -> OperationStatus {
-        let status = carried.state.status(&id);
+        let Carried { journal, state, lock } = carried;
+        let status = state.status(&id);
         let (sender, receiver) = watch::channel(status.clone());
         tenant.set_running(Running { id: id.clone(), status: receiver });
-        let work = Arc::new(Work::new(self.host.clone(), tenant, id, request, sender));
+        let work = Arc::new(Work::new(self.host.clone(), tenant, id, request, sender, lock));
         let end = self.end.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = carry_out(work, carried, slot) => {}
+                () = carry_out(work, journal, state, slot) => {}
                 // What is being done is cut off here; the journal says how to go on.
                 () = end.cancelled() => {}
             }
@@ -133,6 +137,31 @@ impl Core {
     pub(super) async fn resume(self: &Arc<Self>) {
         let host = self.host.clone();
         let found = tokio::task::spawn_blocking(move || in_flight(&host)).await.unwrap_or_default();
+        self.take_up(found.0).await;
+        if !found.1.is_empty() {
+            let core = self.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = core.resume_busy(found.1) => {}
+                    () = core.end.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Tenants whose lock another holds that can't be ended: their operations wait until they are free.
+    async fn resume_busy(self: &Arc<Self>, mut busy: Vec<TenantUid>) {
+        while !busy.is_empty() {
+            tokio::time::sleep(BUSY_AGAIN).await;
+            let (host, asked) = (self.host.clone(), std::mem::take(&mut busy));
+            let found = tokio::task::spawn_blocking(move || take_up_each(&host, asked)).await;
+            let (found, still) = found.unwrap_or_default();
+            self.take_up(found).await;
+            busy = still;
+        }
+    }
+
+    async fn take_up(self: &Arc<Self>, found: Vec<InFlight>) {
         for (uid, id, request, carried) in found {
             // These were accepted: they count, but none of them waits.
             let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
@@ -196,21 +225,30 @@ fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>, St
 
 type InFlight = (TenantUid, OperationId, Arc<OperateRequest>, Carried);
 
-/// Every operation that has begun and not ended. A tenant whose records are damaged is left alone, loudly.
-fn in_flight(host: &Host) -> Vec<InFlight> {
+/// Every operation that has begun and not ended, and the tenants that are busy.
+fn in_flight(host: &Host) -> (Vec<InFlight>, Vec<TenantUid>) {
     let tenants = host.store.tenants().unwrap_or_else(|error| {
         tracing::error!(%error, "the tenants' records can't be read");
         Vec::new()
     });
-    let mut found = Vec::new();
+    take_up_each(host, tenants)
+}
+
+/// A tenant whose records are damaged is left alone, loudly; one that is busy is given back.
+fn take_up_each(host: &Host, tenants: Vec<TenantUid>) -> (Vec<InFlight>, Vec<TenantUid>) {
+    let (mut found, mut busy) = (Vec::new(), Vec::new());
     for uid in tenants {
         match latest(host, &uid) {
             Ok(Some(one)) => found.push(one),
             Ok(None) => {}
+            Err(StoreError::Busy { .. }) => {
+                tracing::warn!(tenant = %uid, "another holds the tenant's lock; its operation waits");
+                busy.push(uid);
+            }
             Err(error) => tracing::error!(tenant = %uid, %error, "an operation can't be taken up again"),
         }
     }
-    found
+    (found, busy)
 }
 
 /// Why nobody can go on with the operation that a tenant's journals say is in flight.
@@ -235,6 +273,17 @@ fn asked(host: &Host, uid: &TenantUid, id: &OperationId) -> Result<OperateReques
     };
     let text = host.store.request(uid, id)?.ok_or_else(|| damaged("it is missing"))?;
     serde_json::from_slice(&text).map_err(|_| damaged("it does not decode"))
+}
+
+/// Takes up the operation of one tenant, for a process that serves nobody.
+pub(super) async fn take_up_one(
+    host: &Arc<Host>,
+    uid: &TenantUid,
+) -> Result<Option<(OperateRequest, Carried)>, StoreError> {
+    let (host, uid) = (host.clone(), uid.clone());
+    let taken = tokio::task::spawn_blocking(move || latest(&host, &uid)).await;
+    let taken = taken.unwrap_or(Ok(None))?;
+    Ok(taken.map(|(_, _, request, carried)| ((*request).clone(), carried)))
 }
 
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> {

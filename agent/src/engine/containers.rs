@@ -21,8 +21,8 @@ const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// How many containers are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
 /// How long the engine may take beyond the grace period of a container that it stops.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
-const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+pub(super) const STOP_MARGIN: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// A container of a compose project.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ impl Engine {
         let ask = |docker: bollard::Docker| async move { docker.stop_container(id, Some(options)).await };
         let limit = grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN;
         gone_is_fine(self.call("stop a container", limit, ask).await)?;
-        let options = RemoveContainerOptions { v: false, force: true, link: false };
+        let options = RemoveContainerOptions { v: tenantry_faults::mutant("remove-volumes"), force: true, link: false };
         let ask = |docker: bollard::Docker| async move { docker.remove_container(id, Some(options)).await };
         gone_is_fine(self.call("remove a container", STOP_MARGIN, ask).await)
     }

@@ -8,7 +8,7 @@ mod credentials;
 mod events;
 mod images;
 mod memory;
-mod names;
+mod own;
 mod points;
 mod reference;
 
@@ -21,6 +21,7 @@ use tenantry_protocol::FailureCategory;
 pub use containers::ProjectContainer;
 pub use events::{Events, Generation};
 pub use images::{Image, PullProgress};
+pub use own::{Likeness, Mounted, MountedFrom, own_id};
 pub use reference::Reference;
 
 /// How long the engine may take for a read.

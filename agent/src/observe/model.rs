@@ -72,7 +72,7 @@ pub async fn resolve(
 ) -> Result<Resolved, Explained> {
     let arguments = compose.config_arguments(discovered.arguments(place, directory));
     let output = compose
-        .run(directory, &arguments, CONFIG_LIMIT)
+        .run(directory, &arguments, CONFIG_LIMIT, None)
         .await
         .map_err(|error| Explained { category: FailureCategory::EngineFault, message: error.to_string() })?;
     if !output.status.success() {

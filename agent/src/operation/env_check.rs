@@ -40,7 +40,7 @@ pub async fn check(work: &Work, has_env: bool, staged: &Path) -> Result<(), Wron
         ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
     arguments.extend(["--env-file".into(), staged.join(".env").into_os_string()]);
     arguments.extend(["config", "--format", "json"].map(OsString::from));
-    let output = work.compose().await?.run(&folder, &arguments, CHECK_LIMIT).await?;
+    let output = work.compose().await?.run(&folder, &arguments, CHECK_LIMIT, None).await?;
     let read: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     if !output.status.success() || read.is_null() {
         return Err(unreadable("compose can't read the patched .env"));

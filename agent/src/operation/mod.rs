@@ -1,14 +1,14 @@
 //! Operations: taken on, carried out step by step, found again by their id.
 
 mod accept;
-pub mod bounds;
 mod changes;
 mod driver;
 mod env_check;
 mod finish;
+mod hand_over;
 mod hand_run;
+mod inside;
 mod keep;
-mod policy;
 mod preflight;
 mod pull;
 mod refresh;
@@ -22,5 +22,8 @@ mod write;
 
 pub use accept::check;
 pub use driver::{Effects, Log, Performed, Wrong, drive};
-pub use run::{Carried, carry_out};
+pub use hand_over::named;
+pub use refresh::what_to_tell;
+pub use run::{Carried, carry_out, go_on, tidy};
+pub use start::{up_arguments, up_limit};
 pub use work::Work;

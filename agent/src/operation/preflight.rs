@@ -31,6 +31,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let compose = work.compose().await?;
     let (containers, planned) = tokio::join!(containers(work), planned(work));
     let (containers, (changes, discovered, path)) = (containers?, planned?);
+    let inside = super::inside::service(work, &containers).await?;
     let (has_env, staged_at) = (discovered.env, path.clone());
     let resolving = resolve_staged(&compose, &work.request, discovered, path, work.log()?);
     // What is on disk is resolved already, unless the agent has just been started.
@@ -38,7 +39,6 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         tokio::join!(resolving, env_check::check(work, has_env, &staged_at), previous(work, &containers));
     let staged = Arc::new(staged?);
     read_back?;
-    super::policy::check(work, &compose, &staged).await?;
     model(work, &staged.model, &changes)?;
     let references = references(work, &staged.model, previous.as_ref().map(|(_, model)| &**model)).await?;
     keep_previous(work, &containers, &references).await?;
@@ -68,7 +68,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         removed: Vec::new(),
         data: None,
         images: Vec::new(),
-        inside: None,
+        inside,
     };
     work.set_staged(staged);
     Ok(Performed { message: Some(summary(&plan)), did: Did::Planned(Box::new(plan)) })
@@ -79,7 +79,7 @@ fn policy(work: &Work) -> Result<(), Wrong> {
     allowed.map_err(|error| Wrong::new(FailureCategory::PolicyRefused, error.message))
 }
 
-/// The containers of the project; refused where another directory's or the agent's own is among them.
+/// The containers of the project; refused where another directory's are among them.
 async fn containers(work: &Work) -> Result<Vec<ProjectContainer>, Wrong> {
     let all = work.host.engine.known_containers(work.request.place.project.as_str()).await?;
     let foreign = all.iter().find(|one| one.directory.trim_end_matches('/') != work.directory());
@@ -93,24 +93,7 @@ async fn containers(work: &Work) -> Result<Vec<ProjectContainer>, Wrong> {
         );
         return Err(Wrong::new(FailureCategory::AdoptionNeeded, message));
     }
-    if let Some(inside) = all.iter().find(|one| is_our_own(&one.container.id)) {
-        let message = format!(
-            "this agent itself runs as container {} of project {}: take it out of the project first",
-            inside.container.name, work.request.place.project
-        );
-        return Err(Wrong::new(FailureCategory::PolicyRefused, message));
-    }
     Ok(own(all, work.directory()))
-}
-
-/// Whether this process runs inside a container: its id stands in the paths of our own mounts and groups.
-fn is_our_own(id: &str) -> bool {
-    let mentions =
-        |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("/{id}")));
-    let hostname = std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|text| {
-        text.lines().any(|line| line.contains(&format!("/containers/{id}/hostname /etc/hostname")))
-    });
-    !id.is_empty() && (hostname || mentions("/proc/self/cgroup"))
 }
 
 async fn planned(work: &Work) -> Result<(Changes, Discovered, std::path::PathBuf), Wrong> {

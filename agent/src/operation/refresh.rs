@@ -36,7 +36,10 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (host, uid) = (work.host.clone(), work.request.tenant.uid.clone());
     let starts = work.blocking(move || Ok(host.store.starts(&uid)?)).await?;
     let mut names = BTreeMap::new();
-    for container in containers.iter().filter(|one| plan.containers.contains(&one.container.id)) {
+    // The agent's own container is another's to restart: see `hand_over`.
+    let others = |one: &&ProjectContainer| plan.inside.as_deref() != Some(one.container.service.as_str());
+    let others = containers.iter().filter(others);
+    for container in others.filter(|one| plan.containers.contains(&one.container.id)) {
         let Some((name, what)) = told.iter().find(|(name, _)| name.as_str() == container.container.service)
         else {
             continue;

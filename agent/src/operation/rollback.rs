@@ -85,7 +85,7 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
     };
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(work, &strange, None).await?;
-    up(work, &discovered, &model).await?;
+    up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
     let containers = work.containers().await?;
     let made: Vec<&ProjectContainer> =
         containers.iter().filter(|one| !before.contains(&one.container.id)).collect();

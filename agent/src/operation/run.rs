@@ -8,7 +8,7 @@ use tenantry_planner::steps::{Record, State};
 use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::driver::{Log, drive};
+use super::driver::{Effects, Log, drive};
 use super::work::Work;
 use crate::store::{Journal, StoreError, TenantLock};
 
@@ -49,8 +49,12 @@ fn lost() -> StoreError {
 }
 
 /// Carries an operation out to its end.
-pub async fn carry_out(work: Arc<Work>, carried: Carried, slot: OwnedSemaphorePermit) {
-    let Carried { journal, mut state, lock } = carried;
+pub async fn carry_out(
+    work: Arc<Work>,
+    journal: Journal<Record>,
+    mut state: State,
+    slot: OwnedSemaphorePermit,
+) {
     let mut log = JournalLog(Some(journal));
     for attempt in 1..=ATTEMPTS {
         // The end is told last: whoever hears of it may ask for the next operation at once.
@@ -61,8 +65,8 @@ pub async fn carry_out(work: Arc<Work>, carried: Carried, slot: OwnedSemaphorePe
         };
         match drive(&*work, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
             Ok(ended) => {
-                finish(&work, &ended).await;
-                drop((lock, slot));
+                tidy(&work, &ended).await;
+                drop((work.unlock(), slot));
                 publish(&work, &ended);
                 return;
             }
@@ -82,6 +86,15 @@ pub async fn carry_out(work: Arc<Work>, carried: Carried, slot: OwnedSemaphorePe
         }
     }
     tracing::error!(operation = %work.id, "given up until the agent is started again");
+}
+
+/// Goes on with an operation whose end nobody watches.
+pub async fn go_on(
+    effects: &impl Effects,
+    journal: Journal<Record>,
+    state: State,
+) -> Result<State, StoreError> {
+    drive(effects, &mut JournalLog(Some(journal)), state, Timestamp::now, |_| ()).await
 }
 
 async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, State), StoreError> {
@@ -113,7 +126,8 @@ fn publish(work: &Work, state: &State) {
     work.tenant.records_changed();
 }
 
-async fn finish(work: &Arc<Work>, state: &State) {
+/// Counts an operation that has ended, and forgets what was asked.
+pub async fn tidy(work: &Arc<Work>, state: &State) {
     let status: OperationStatus = state.status(&work.id);
     for phase in &status.phases {
         let ended = phase.finished_at.unwrap_or(phase.started_at);

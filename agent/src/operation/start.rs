@@ -8,7 +8,7 @@ use std::time::Duration;
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{PreviousReference, State};
-use tenantry_protocol::FailureCategory;
+use tenantry_protocol::{FailureCategory, OperateRequest, Place};
 
 use super::driver::{Performed, Wrong};
 use super::work::Work;
@@ -49,7 +49,7 @@ pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong>
 /// Starts the release.
 pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (discovered, model) = work.release().await?;
-    up(work, &discovered, &model).await?;
+    up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
     let before: BTreeSet<&str> =
         state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
     let containers = work.containers().await?;
@@ -67,25 +67,50 @@ pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     }))
 }
 
-/// `docker compose up` over every selected service.
-pub async fn up(work: &Work, discovered: &Discovered, model: &Model) -> Result<(), Wrong> {
-    let directory = Path::new(work.directory());
-    let mut arguments = discovered.arguments(&work.request.place, directory);
-    let recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
-    arguments.extend(recipe.map(OsString::from));
-    arguments.extend(model.services.keys().map(|name| OsString::from(name.as_str())));
+/// `docker compose up` over every selected service but the agent's own: that one is another container's to recreate.
+pub async fn up(
+    work: &Work,
+    discovered: &Discovered,
+    model: &Model,
+    inside: Option<&str>,
+) -> Result<(), Wrong> {
     if model.services.is_empty() {
         return Err(Wrong::new(
             FailureCategory::ComposeInvalid,
             "the compose files select no service: check profiles",
         ));
     }
-    let limit = Duration::from_millis(work.request.verify.timeout_ms) + UP_ALLOWANCE;
-    let output = work.compose().await?.run(directory, &arguments, limit).await?;
+    let names = model.services.keys().map(tenantry_api::names::ServiceName::as_str);
+    let names: Vec<&str> = names.filter(|name| Some(*name) != inside).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let directory = Path::new(work.directory());
+    let arguments = up_arguments(&work.request.place, discovered, &[], &names);
+    let limit = up_limit(&work.request);
+    let output = work.compose().await?.run(directory, &arguments, limit, work.lock_for_child()?).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
     keep_output(work.log()?, format!("up, operation {}", work.id), output.stderr).await;
     if success { Ok(()) } else { Err(explained.into()) }
+}
+
+/// The one recipe.
+pub fn up_arguments(
+    place: &Place,
+    discovered: &Discovered,
+    more: &[&str],
+    services: &[&str],
+) -> Vec<OsString> {
+    let mut arguments = discovered.arguments(place, Path::new(place.directory.as_str()));
+    let recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
+    arguments.extend(recipe.iter().chain(more).chain(services).map(OsString::from));
+    arguments
+}
+
+/// How long `up` may take.
+pub fn up_limit(request: &OperateRequest) -> Duration {
+    Duration::from_millis(request.verify.timeout_ms) + UP_ALLOWANCE
 }
 
 /// Records what managed files the containers that were just started have before them.

@@ -1,5 +1,6 @@
 //! One operation at work: the effects of its steps on this host.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,7 @@ use crate::core::{Host, Tenant, lock};
 use crate::engine::ProjectContainer;
 use crate::files::{FilesError, Tree};
 use crate::observe::{no_compose_file, on_disk, own};
+use crate::store::TenantLock;
 
 /// One operation at work.
 pub struct Work {
@@ -29,6 +31,8 @@ pub struct Work {
     pub request: Arc<OperateRequest>,
     /// Who watches.
     pub status: watch::Sender<OperationStatus>,
+    /// Held until it has ended: nobody else changes this tenant.
+    lock: Mutex<Option<TenantLock>>,
     staged: Mutex<Option<Arc<Staged>>>,
 }
 
@@ -45,6 +49,7 @@ impl Effects for Work {
             Step::Point => super::start::point(self, state).await,
             Step::Start => super::start::start(self, state).await,
             Step::Refresh | Step::RefreshPrevious => super::refresh::refresh(self, state).await,
+            Step::HandOver | Step::HandBack => super::hand_over::hand_over(self, state, step).await,
             Step::Verify => super::verify::verify(self, state).await,
             Step::Finish => super::finish::finish(self, state).await,
             Step::RestoreFiles => super::write::restore(self).await,
@@ -61,9 +66,7 @@ impl Effects for Work {
             | Step::StopForChosen
             | Step::RestoreChosen
             | Step::StopForData
-            | Step::RestoreData
-            | Step::HandOver
-            | Step::HandBack => {
+            | Step::RestoreData => {
                 Err(Wrong::new(FailureCategory::AgentFault, format!("{step:?} was never planned")))
             }
         }
@@ -78,8 +81,23 @@ impl Work {
         id: OperationId,
         request: Arc<OperateRequest>,
         status: watch::Sender<OperationStatus>,
+        lock: TenantLock,
     ) -> Self {
-        Self { host, tenant, id, request, status, staged: Mutex::default() }
+        Self { host, tenant, id, request, status, lock: Mutex::new(Some(lock)), staged: Mutex::default() }
+    }
+
+    /// The operation has ended: whoever asks for the tenant next gets it, once what is given back is dropped.
+    pub fn unlock(&self) -> Option<TenantLock> {
+        lock(&self.lock).take()
+    }
+
+    /// The tenant's lock as the standard input of a child that changes something: see [`TenantLock::for_child`].
+    pub fn lock_for_child(&self) -> Result<Option<OwnedFd>, Wrong> {
+        let held = lock(&self.lock);
+        let shared = held.as_ref().map(TenantLock::for_child).transpose();
+        shared.map_err(|error| {
+            Wrong::new(FailureCategory::AgentFault, format!("the tenant's lock can't be shared: {error}"))
+        })
     }
 
     /// Nobody else may have taken over in the meantime.

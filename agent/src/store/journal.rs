@@ -113,13 +113,7 @@ impl Store {
         if read.head.tenant != *uid {
             return Err(damaged(&journals, operation, "it is another Tenant's"));
         }
-        let mut records = Vec::with_capacity(read.lines.len());
-        for (at, line) in read.lines.iter().enumerate() {
-            let record = serde_json::from_str(line).map_err(|error| {
-                damaged(&journals, operation, &format!("record {} does not decode: {error}", at + 1))
-            })?;
-            records.push(record);
-        }
+        let records = decoded(&journals, operation, &read.lines)?;
         let file = journals.open_own(operation.as_str())?;
         if read.dropped {
             file.truncate(read.length as u64)?;
@@ -210,7 +204,9 @@ impl<T> Journal<T> {
         tenantry_faults::point_named(|| point_name(&json, "before"));
         self.file.append(line.as_bytes())?;
         tenantry_faults::point_named(|| point_name(&json, "unsynced"));
-        self.file.sync_data()?;
+        if !tenantry_faults::mutant("journal-unsynced") {
+            self.file.sync_data()?;
+        }
         tenantry_faults::point_named(|| point_name(&json, "after"));
         self.broken = false;
         self.length = size;
@@ -259,6 +255,33 @@ struct Read {
     dropped: bool,
 }
 
+/// The records of a journal that another may be writing to.
+pub(super) fn records<T: DeserializeOwned>(
+    store: &Store,
+    uid: &TenantUid,
+    operation: &OperationId,
+) -> Result<Option<Vec<T>>, StoreError> {
+    let Some(journals) = store.existing(uid, Some(JOURNAL))? else { return Ok(None) };
+    match read(&journals, operation)? {
+        Some(read) => decoded(&journals, operation, &read.lines).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn decoded<T: DeserializeOwned>(
+    journals: &Folder,
+    operation: &OperationId,
+    lines: &[String],
+) -> Result<Vec<T>, StoreError> {
+    let numbered = lines.iter().enumerate();
+    let record = |(at, line): (usize, &String)| {
+        serde_json::from_str(line).map_err(|error| {
+            damaged(journals, operation, &format!("record {} does not decode: {error}", at + 1))
+        })
+    };
+    numbered.map(record).collect()
+}
+
 /// Reads a journal; `None` where there is none, or its first line never became durable.
 fn read(journals: &Folder, operation: &OperationId) -> Result<Option<Read>, StoreError> {
     let Some((bytes, _)) = journals.read(operation.as_str(), LIMIT as u64)? else {
@@ -302,9 +325,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
     while decoded.length < bytes.len() {
         let rest = &bytes[decoded.length..];
         let number = decoded.lines.len() + 1;
-        match line(rest, &decoded.sum).map_err(|problem| format!("line {number} {problem}"))? {
-            None => break,
-            Some((json, sum, length)) => {
+        match line(rest, &decoded.sum).map_err(|problem| format!("line {number} {problem}")) {
+            Err(_) if tenantry_faults::mutant("drop-damaged-records") => break,
+            Err(problem) => return Err(problem),
+            Ok(None) => break,
+            Ok(Some((json, sum, length))) => {
                 decoded.lines.push(json);
                 decoded.sum = sum;
                 decoded.length += length;

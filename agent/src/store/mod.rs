@@ -18,9 +18,12 @@
 mod aside;
 mod claims;
 mod error;
+mod handover;
 mod journal;
+mod leftover;
 mod records;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +37,7 @@ use tenantry_api::names::TenantUid;
 use claims::Claims;
 pub use claims::{Admitted, Claim, ClaimWanted, Held, admit};
 pub use error::{ClaimError, StoreError};
+pub use handover::Handed;
 pub use journal::{Journal, Opened};
 pub use records::{Baseline, Start, Starts, Written};
 
@@ -50,13 +54,20 @@ const LOCK: &str = "lock";
 pub struct Store {
     tenants: Folder,
     claims: Mutex<Claims>,
-    _lock: NewFile,
+    _lock: Option<NewFile>,
 }
 
 /// Whoever holds it is the only one that changes this tenant's host and records.
 #[derive(Debug)]
 pub struct TenantLock {
-    _file: NewFile,
+    file: NewFile,
+}
+
+impl TenantLock {
+    /// The lock as a child's standard input: it stays taken for as long as the child lives, should this process not.
+    pub fn for_child(&self) -> std::io::Result<OwnedFd> {
+        self.file.file.try_clone().map(OwnedFd::from)
+    }
 }
 
 impl Store {
@@ -70,13 +81,20 @@ impl Store {
         }
         let tenants = root.below(TENANTS)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
-        Ok(Self { tenants, claims, _lock: lock })
+        Ok(Self { tenants, claims, _lock: Some(lock) })
     }
 
-    /// Takes the tenant's lock; one that is held for longer than a moment is not waited for.
+    /// Takes the tenant's lock; one that is held for longer than a moment is not waited for. Where a child of an agent
+    /// that was killed holds it, the child is ended first.
     pub fn lock(&self, uid: &TenantUid) -> Result<TenantLock, StoreError> {
-        let file = lock(&self.tenant(uid)?, LOCK)?;
-        file.map(|file| TenantLock { _file: file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
+        let folder = self.tenant(uid)?;
+        if let Some(file) = lock(&folder, LOCK)? {
+            return Ok(TenantLock { file });
+        }
+        let left = folder.open_own(LOCK)?;
+        let fail = |error| FilesError::io("find who holds", folder.path().join(LOCK), error);
+        let taken = if leftover::end(&left.file).map_err(fail)? { lock(&folder, LOCK)? } else { None };
+        taken.map(|file| TenantLock { file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
     }
 
     /// Where compose's output goes: a file in a folder that is there.
