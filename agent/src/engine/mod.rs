@@ -8,6 +8,7 @@ mod credentials;
 mod events;
 mod images;
 mod memory;
+mod names;
 mod own;
 mod points;
 mod reference;

@@ -1,6 +1,7 @@
 //! Operations: taken on, carried out step by step, found again by their id.
 
 mod accept;
+pub mod bounds;
 mod changes;
 mod driver;
 mod env_check;
@@ -9,6 +10,7 @@ mod hand_over;
 mod hand_run;
 mod inside;
 mod keep;
+mod policy;
 mod preflight;
 mod pull;
 mod refresh;

@@ -39,6 +39,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         tokio::join!(resolving, env_check::check(work, has_env, &staged_at), previous(work, &containers));
     let staged = Arc::new(staged?);
     read_back?;
+    super::policy::check(work, &compose, &staged).await?;
     model(work, &staged.model, &changes)?;
     let references = references(work, &staged.model, previous.as_ref().map(|(_, model)| &**model)).await?;
     keep_previous(work, &containers, &references).await?;
