@@ -6,7 +6,7 @@ use std::path::Path;
 use super::calls::Effect;
 
 /// Folders whose entries are all of one kind.
-const FOLDERS: [&str; 6] = ["stage", "tx", "restore", "journal", "requests", "tenants"];
+const FOLDERS: [&str; 7] = ["stage", "tx", "restore", "journal", "requests", "aside", "tenants"];
 
 /// What a point before or after an effect is called.
 pub(super) fn name(path: &Path, effect: Effect<'_>, when: &str) -> String {
@@ -59,7 +59,7 @@ fn class(path: &Path) -> String {
 
 fn leaf(below: &[&str]) -> &'static str {
     /// Names of ours; any other is a tenant's file.
-    const OURS: [&str; 21] = [
+    const OURS: [&str; 22] = [
         "COMMIT",
         "DONE",
         "plan",
@@ -75,6 +75,7 @@ fn leaf(below: &[&str]) -> &'static str {
         "baseline.new",
         "starts",
         "starts.new",
+        "gone",
         "lock",
         "journal",
         "requests",

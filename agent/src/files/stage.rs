@@ -43,6 +43,16 @@ impl Stage {
         Ok(Self { root: above.below(name)? })
     }
 
+    /// Makes a folder of its own beside the tree, for a question to compose. `kind` keeps their names apart.
+    pub fn aside(tree: &Tree, operation: &OperationId, kind: &str) -> Result<Self, FilesError> {
+        let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
+        let own = tree.make_own(STAGE)?.below(operation.as_str())?;
+        let aside = format!("{name}.{kind}");
+        own.remove_all(&aside)?;
+        own.make(&aside, 0o700)?;
+        Ok(Self { root: own.below(&aside)? })
+    }
+
     /// Removes the tree of an operation.
     pub fn remove(tree: &Tree, operation: &OperationId) -> Result<(), FilesError> {
         tree.own(STAGE)?.map_or(Ok(()), |stage| stage.remove_all(operation.as_str()))

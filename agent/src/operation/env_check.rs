@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use tenantry_api::names::RelativePath;
 use tenantry_protocol::FailureCategory;
 
 use super::changes::patched_values;
 use super::driver::Wrong;
 use super::work::Work;
+use crate::files::Stage;
 
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -19,23 +21,20 @@ pub async fn check(work: &Work, has_env: bool, staged: &Path) -> Result<(), Wron
     if wanted.is_empty() || !has_env {
         return Ok(());
     }
-    // Beside the staged tree, under a name that the tree, which is called as the directory is, can't have.
-    let mut name = staged.file_name().unwrap_or_default().to_owned();
-    name.push(".env-check");
-    let folder = staged.with_file_name(name);
     let variables: serde_json::Map<String, Value> =
         wanted.keys().map(|name| ((*name).to_owned(), Value::from(format!("${{{name}-}}")))).collect();
     // JSON is YAML.
     let probe =
         serde_json::json!({"services": {"probe": {"image": "probe", "environment": variables}}}).to_string();
-    let written = folder.clone();
-    work.blocking(move || {
-        let fail =
-            |error: std::io::Error| Wrong::new(FailureCategory::WriteFailed, format!("staging: {error}"));
-        std::fs::create_dir_all(&written).map_err(fail)?;
-        std::fs::write(written.join("compose.yaml"), probe).map_err(fail)
-    })
-    .await?;
+    let (tree, id) = (work.tree()?, work.id.clone());
+    let folder = work
+        .blocking(move || {
+            let aside = Stage::aside(&tree, &id, "env-check")?;
+            let path = RelativePath::parse("compose.yaml").map_err(|error| unreadable(&error.to_string()))?;
+            aside.write(&path, probe.as_bytes())?;
+            Ok(aside.path().to_owned())
+        })
+        .await?;
     let mut arguments: Vec<OsString> =
         ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
     arguments.extend(["--env-file".into(), staged.join(".env").into_os_string()]);
