@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod observe;
 pub mod operation;
 pub mod server;
+pub mod snapshot;
 pub mod startup;
 pub mod store;
 pub mod tls;

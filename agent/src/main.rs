@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tenantry_agent::config::Config;
 use tenantry_agent::core;
 use tenantry_agent::server::Limits;
+use tenantry_agent::snapshot::helper;
 use tenantry_agent::startup::{self, LogFormat};
 use tenantry_agent::tls::Certificates;
 use tenantry_agent::{metrics, server};
@@ -33,10 +34,25 @@ struct Arguments {
     /// Recreate the agent for an operation that the agent has handed over; made and called by the agent itself.
     #[arg(long, value_name = "OPERATION", hide = true)]
     finish: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Works on one folder and says what came of it; started by the agent itself, in a container
+    #[command(hide = true)]
+    Helper {
+        #[command(subcommand)]
+        job: helper::Job,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Helper { job }) = arguments.command {
+        return helper::run(job);
+    }
     startup::log(arguments.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = runtime.context("can't start").and_then(|runtime| {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
@@ -63,6 +63,11 @@ impl Folder {
         &self.path
     }
 
+    /// The layer that its changes go through.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// Opens a folder beneath.
     pub fn below(&self, relative: &str) -> Result<Self, FilesError> {
         let fd = self
@@ -96,7 +101,7 @@ impl Folder {
     }
 
     /// The mount that the folder itself is on.
-    pub(super) fn mount(&self) -> Result<u64, FilesError> {
+    pub fn mount(&self) -> Result<u64, FilesError> {
         let found = stat(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;
         Ok(placed(found).mount)
     }
@@ -260,6 +265,9 @@ impl Folder {
 
     /// Makes the folder's entries durable.
     pub fn sync(&self) -> Result<(), FilesError> {
+        if tenantry_faults::mutant("folders-unsynced") {
+            return Ok(());
+        }
         self.calls
             .perform(&self.path, Effect::SyncFolder, || rustix::fs::fsync(&self.fd))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
@@ -275,7 +283,8 @@ impl Folder {
     fn open_at(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         // The kernel asks to try again when the tree was renamed during the walk; that can't go on for long.
         for _ in 0..8 {
-            match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
+            let how = if tenantry_faults::mutant("follow-symlinks") { ResolveFlags::empty() } else { BENEATH };
+            match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -315,6 +324,12 @@ impl Folder {
             }
         }
         FilesError::refused(relative, "there is something other than a folder or file on the way to it")
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

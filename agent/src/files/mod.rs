@@ -30,7 +30,9 @@ pub use stage::Stage;
 pub use transaction::{Before, Change, FileSet, TransactionState, Transactions};
 pub use tree::Tree;
 
+pub(crate) use error::is_full;
 pub(crate) use folder::Folder;
+pub(crate) use inspect::to_name;
 pub(crate) use new_file::NewFile;
 pub(crate) use record::{read_record, write_record};
 

@@ -102,7 +102,7 @@ impl Tree {
     }
 
     /// A folder in our own folder, made if need be and then durable.
-    pub(super) fn make_own(&self, name: &str) -> Result<Folder, FilesError> {
+    pub(crate) fn make_own(&self, name: &str) -> Result<Folder, FilesError> {
         let own = self.make_own_folder()?;
         if own.make(name, 0o700)? {
             own.sync()?;

@@ -1,0 +1,318 @@
+//! Where an archive is unpacked: a folder of ours, into which nothing leads and out of which nothing leads.
+//!
+//! Folders get their attributes last, for what is put into them changes them; names of the same file are made when
+//! all files are there. Nothing is durable until [`Place::finish`] has returned.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::entry::{Entry, Kind, Line, TreePath};
+use super::error::SnapshotError;
+use super::pack::size;
+use super::source::is_data;
+use super::unpack::{Lines, Unpacking};
+use crate::files::{Calls, Effect, Folder};
+
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What is only opened to set its attributes.
+const THERE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// A folder and the name in it that the top of the tree gets.
+pub(crate) struct Place<'a> {
+    folder: &'a Folder,
+    name: &'a str,
+    calls: Calls,
+}
+
+impl<'a> Place<'a> {
+    /// There must be nothing of that name.
+    pub fn new(folder: &'a Folder, name: &'a str) -> Self {
+        Self { folder, name, calls: folder.calls().clone() }
+    }
+
+    fn full(&self, path: &TreePath) -> Vec<u8> {
+        let mut full = self.name.as_bytes().to_vec();
+        if !path.is_top() {
+            full.push(b'/');
+            full.extend_from_slice(path.bytes());
+        }
+        full
+    }
+
+    fn shown(&self, path: &TreePath) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt as _;
+        self.folder.path().join(std::ffi::OsStr::from_bytes(&self.full(path)))
+    }
+
+    fn open(&self, full: &[u8], flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+        let mode = Mode::from_raw_mode(mode);
+        for _ in 0..8 {
+            match rustix::fs::openat2(self.folder, full, flags, mode, INSIDE) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Makes a folder; its attributes come at the end.
+    pub fn make(&self, entry: &Entry) -> Result<(), SnapshotError> {
+        let (full, shown) = (self.full(&entry.path), self.shown(&entry.path));
+        let (parent, name) = split(&full);
+        let parent = self.parent(parent, &shown)?;
+        let mode = Mode::from_raw_mode(0o700);
+        self.calls
+            .perform(&shown, Effect::MakeFolder, || rustix::fs::mkdirat(parent.as_fd(), name, mode))
+            .map_err(|error| SnapshotError::io("make the folder", shown, error))
+    }
+
+    /// Makes a long file of full length, in which every piece is still missing.
+    pub fn begin(&self, entry: &Entry) -> Result<File, SnapshotError> {
+        let (full, shown) = (self.full(&entry.path), self.shown(&entry.path));
+        let (parent, name) = split(&full);
+        let file = self.create(&self.parent(parent, &shown)?, name, &shown)?;
+        let length = size(entry);
+        self.calls
+            .perform(&shown, Effect::Truncate(length), || rustix::fs::ftruncate(&file, length))
+            .map_err(|error| SnapshotError::io("make room for", shown, error))?;
+        Ok(file)
+    }
+
+    fn create(&self, parent: &Parent<'_>, name: &[u8], shown: &Path) -> Result<File, SnapshotError> {
+        let mode = Mode::from_raw_mode(0o600);
+        self.calls
+            .perform(shown, Effect::Create, || rustix::fs::openat(parent.as_fd(), name, NEW_FILE, mode))
+            .map(File::from)
+            .map_err(|error| SnapshotError::io("create", shown, error))
+    }
+
+    fn parent(&self, parent: &[u8], shown: &Path) -> Result<Parent<'_>, SnapshotError> {
+        if parent.is_empty() {
+            return Ok(Parent::Top(self.folder));
+        }
+        let opened = self.open(parent, FOLDER, 0);
+        opened.map(Parent::Below).map_err(|error| SnapshotError::io("find the folder of", shown, error))
+    }
+
+    /// Owner, mode, attributes and time, in the order in which none undoes another.
+    pub fn dress(&self, fd: impl AsFd, entry: &Entry, shown: &Path) -> Result<(), SnapshotError> {
+        let fail = |doing| move |error| SnapshotError::io(doing, shown, error);
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        self.calls
+            .perform(shown, Effect::SetOwner(entry.uid, entry.gid), || {
+                rustix::fs::fchown(&fd, Some(uid), Some(gid))
+            })
+            .map_err(fail("set the owner of"))?;
+        self.calls
+            .perform(shown, Effect::SetMode(entry.mode), || {
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode))
+            })
+            .map_err(fail("set the mode of"))?;
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_data(name)) {
+            self.calls
+                .perform(shown, Effect::SetAttribute, || {
+                    rustix::fs::fsetxattr(&fd, name.as_str(), &value.0, XattrFlags::empty())
+                })
+                .map_err(fail("set an attribute of"))?;
+        }
+        self.calls
+            .perform(shown, Effect::SetTime, || rustix::fs::futimens(&fd, &times(entry)))
+            .map_err(fail("set the time of"))
+    }
+
+    /// What can only be done when every file is there; then makes everything durable.
+    pub fn finish(&self, unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
+        self.each(unpacking, |entry| match &entry.kind {
+            Kind::Link { to } => self.link(entry, to),
+            Kind::File { sha256: None, .. } => self.dress_again(entry),
+            _ => Ok(()),
+        })?;
+        self.each(unpacking, |entry| match entry.kind {
+            Kind::Folder {} => self.dress_again(entry),
+            _ => Ok(()),
+        })?;
+        self.calls
+            .perform(self.folder.path(), Effect::SyncAll, || rustix::fs::syncfs(self.folder))
+            .map_err(|error| SnapshotError::io("make durable", self.folder.path(), error))
+    }
+
+    fn each(
+        &self,
+        unpacking: &Unpacking<'_>,
+        mut act: impl FnMut(&Entry) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let mut lines = Lines::open(unpacking.folder, unpacking.archive)?;
+        loop {
+            match lines.next()? {
+                Line::Entry(entry) => act(&entry)?,
+                Line::End {} => return lines.end(unpacking.archive),
+                Line::Begin { .. } | Line::Frame { .. } | Line::Piece { .. } => {}
+            }
+        }
+    }
+
+    fn link(&self, entry: &Entry, to: &TreePath) -> Result<(), SnapshotError> {
+        let (full, shown) = (self.full(&entry.path), self.shown(&entry.path));
+        let (target, existing) = (self.full(to), self.shown(to));
+        let fail = |error| SnapshotError::io("link", &shown, error);
+        let ((new_parent, new_name), (old_parent, old_name)) = (split(&full), split(&target));
+        let (new_parent, old_parent) =
+            (self.parent(new_parent, &shown)?, self.parent(old_parent, &existing)?);
+        // Only a file has more than one name; a symlink's own name would be one for what it leads to.
+        let found = rustix::fs::statat(old_parent.as_fd(), old_name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| fail(error.into()))?;
+        if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile {
+            return Err(SnapshotError::refused(shown.clone(), "it is to be a name of what is no file"));
+        }
+        self.calls
+            .perform(&existing, Effect::Link(&shown), || {
+                let flags = AtFlags::empty();
+                rustix::fs::linkat(old_parent.as_fd(), old_name, new_parent.as_fd(), new_name, flags)
+            })
+            .map_err(fail)
+    }
+
+    fn dress_again(&self, entry: &Entry) -> Result<(), SnapshotError> {
+        let shown = self.shown(&entry.path);
+        let opened = self.open(&self.full(&entry.path), THERE, 0);
+        let opened = opened.map_err(|error| SnapshotError::io("open", &shown, error))?;
+        self.dress(opened, entry, &shown)
+    }
+}
+
+/// The folder that something is put in.
+enum Parent<'a> {
+    Top(&'a Folder),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Top(folder) => folder.as_fd(),
+            Self::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// Puts files and symlinks in their places. Each of the threads has one.
+pub(crate) struct Putting<'a> {
+    place: &'a Place<'a>,
+    /// Files of the same folder come together.
+    last: Option<(Vec<u8>, Parent<'a>)>,
+}
+
+impl<'a> Putting<'a> {
+    pub fn new(place: &'a Place<'a>) -> Self {
+        Self { place, last: None }
+    }
+
+    /// A whole file or a symlink; folders are there already, further names of a file come later.
+    pub fn put(&mut self, entry: &Entry, content: &[u8]) -> Result<(), SnapshotError> {
+        let place = self.place;
+        let (full, shown) = (place.full(&entry.path), place.shown(&entry.path));
+        let (parent, name) = split(&full);
+        match &entry.kind {
+            Kind::Folder {} | Kind::Link { .. } => Ok(()),
+            Kind::File { .. } => {
+                let mut file = place.create(self.parent(parent, &shown)?, name, &shown)?;
+                if !content.is_empty() {
+                    place
+                        .calls
+                        .perform(&shown, Effect::Append(content), || write_all(&mut file, content))
+                        .map_err(|error| SnapshotError::io("write", &shown, error))?;
+                }
+                place.dress(&file, entry, &shown)
+            }
+            Kind::Symlink { target } => {
+                let parent = self.parent(parent, &shown)?.as_fd();
+                let fail = |error| SnapshotError::io("make the symlink", &shown, error);
+                place
+                    .calls
+                    .perform(&shown, Effect::Symlink(&target.0), || {
+                        rustix::fs::symlinkat(target.0.as_slice(), parent, name)
+                    })
+                    .map_err(fail)?;
+                let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                place
+                    .calls
+                    .perform(&shown, Effect::SetOwner(entry.uid, entry.gid), || {
+                        rustix::fs::chownat(parent, name, uid, gid, flags)
+                    })
+                    .map_err(fail)?;
+                place
+                    .calls
+                    .perform(&shown, Effect::SetTime, || {
+                        rustix::fs::utimensat(parent, name, &times(entry), flags)
+                    })
+                    .map_err(fail)
+            }
+        }
+    }
+
+    /// A piece of a long file. One that is all zeros is there already, as a hole.
+    pub fn put_piece(
+        &self,
+        entry: &Entry,
+        file: Option<&File>,
+        offset: u64,
+        content: &[u8],
+    ) -> Result<(), SnapshotError> {
+        let Some(file) = file.filter(|_| content.iter().any(|byte| *byte != 0)) else { return Ok(()) };
+        let shown = self.place.shown(&entry.path);
+        self.place
+            .calls
+            .perform(&shown, Effect::WriteAt(offset, content), || {
+                file.write_all_at(content, offset).map_err(|error| errno(&error))
+            })
+            .map_err(|error| SnapshotError::io("write", shown, error))
+    }
+
+    fn parent(&mut self, parent: &[u8], shown: &Path) -> Result<&Parent<'a>, SnapshotError> {
+        let known = self.last.as_ref().is_some_and(|(path, _)| path == parent);
+        if !known {
+            self.last = Some((parent.to_vec(), self.place.parent(parent, shown)?));
+        }
+        match &self.last {
+            Some((_, parent)) => Ok(parent),
+            None => Err(SnapshotError::CalledOff),
+        }
+    }
+}
+
+fn write_all(file: &mut File, content: &[u8]) -> rustix::io::Result<()> {
+    use std::io::Write as _;
+    file.write_all(content).map_err(|error| errno(&error))
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let (seconds, nanoseconds) = entry.mtime;
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) },
+    }
+}
+
+/// The path of the folder, and the name in it.
+fn split(full: &[u8]) -> (&[u8], &[u8]) {
+    match full.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&full[..at], &full[at + 1..]),
+        None => (&[], full),
+    }
+}

@@ -1,0 +1,221 @@
+//! The data of one restore point: `DIR/.tenantry/restore/<operation>/data/`.
+
+use std::path::Path;
+
+use tenantry_api::names::{OperationId, RelativePath, TenantUid};
+
+use super::entry::Text;
+use super::error::SnapshotError;
+use super::source::{OURS, Source};
+use super::swap::Swap;
+use super::take::{Taking, estimate, take};
+use super::unpack::{Unpacking, unpack};
+use super::{Archive, Estimate, Part, Watch, What, threads};
+use crate::files::{Folder, Tree};
+
+/// What stands before each path in a volume's archive.
+pub(crate) const TOP: &str = ".";
+/// Where data is unpacked, in our own folder.
+const DATA: &str = "data";
+
+/// Where the data of a restore point is kept.
+pub struct Shelf<'a> {
+    folder: Folder,
+    tree: &'a Tree,
+    tenant: &'a TenantUid,
+    point: &'a OperationId,
+}
+
+impl<'a> Shelf<'a> {
+    /// The shelf of a restore point, made if need be.
+    pub fn open(
+        tree: &'a Tree,
+        tenant: &'a TenantUid,
+        point: &'a OperationId,
+    ) -> Result<Self, SnapshotError> {
+        let all = tree.make_own("restore")?;
+        for (folder, name) in [(&all, point.as_str())] {
+            if folder.make(name, 0o700)? {
+                folder.sync()?;
+            }
+        }
+        let own = all.below(point.as_str())?;
+        if own.make(DATA, 0o700)? {
+            own.sync()?;
+        }
+        Ok(Self { folder: own.below(DATA)?, tree, tenant, point })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn of(&self, what: &What) -> String {
+        let what = match what {
+            What::Path(path) => format!("path {path}"),
+            What::Volume { name, .. } => format!("volume {name}"),
+        };
+        format!("{} {what}", self.tenant)
+    }
+
+    /// How much there is at a path; `None` where there is nothing. Refused where it could not be kept.
+    pub fn estimate(tree: &Tree, path: &RelativePath) -> Result<Option<Estimate>, SnapshotError> {
+        match parent(tree, path)? {
+            Some(folder) => estimate(&Source::new(&folder, path.file_name())?),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps what is at a path, as the n-th part, and reads it back.
+    pub fn keep(&self, n: usize, path: &RelativePath, watch: &dyn Watch) -> Result<Part, SnapshotError> {
+        let what = What::Path(path.clone());
+        let archive = match parent(self.tree, path)? {
+            Some(folder) => {
+                let source = Source::new(&folder, path.file_name())?;
+                let prefix = Text(path.as_str().as_bytes().to_vec());
+                keep(&source, prefix, &self.of(&what), &self.folder, &n.to_string(), watch)?
+            }
+            None => None,
+        };
+        Ok(Part { what, archive })
+    }
+
+    /// Keeps a volume whose folder we can see.
+    pub fn keep_volume(
+        &self,
+        n: usize,
+        what: What,
+        mountpoint: &Path,
+        watch: &dyn Watch,
+    ) -> Result<Part, SnapshotError> {
+        let (folder, name) = around(self.tree, mountpoint)?;
+        let (source, of) = (Source::new(&folder, &name)?, self.of(&what));
+        let prefix = Text(TOP.as_bytes().to_vec());
+        let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), watch)?;
+        Ok(Part { what, archive })
+    }
+
+    /// Reads a part once more and compares all of it.
+    pub fn verify(&self, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+        let Some(archive) = &part.archive else { return Ok(()) };
+        let (prefix, of) = (prefix(&part.what), self.of(&part.what));
+        unpack(&self.unpacking(archive, &prefix, &of), None, watch)
+    }
+
+    /// Brings a path back, as the n-th part.
+    pub fn restore(&self, n: usize, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+        let What::Path(path) = &part.what else {
+            return Err(SnapshotError::refused(self.path(), "a volume is restored as such"));
+        };
+        let Some(swap) = self.swap(n, path, part.archive.is_some())? else { return Ok(()) };
+        self.swap_in(&swap, part, watch)
+    }
+
+    /// Brings a volume back whose folder we can see.
+    pub fn restore_volume(
+        &self,
+        n: usize,
+        part: &Part,
+        mountpoint: &Path,
+        watch: &dyn Watch,
+    ) -> Result<(), SnapshotError> {
+        let (parent, name) = around(self.tree, mountpoint)?;
+        let beside = parent.again()?;
+        let swap = Swap { parent, name, beside, stage: self.beside_name(n) };
+        self.swap_in(&swap, part, watch)
+    }
+
+    fn swap_in(&self, swap: &Swap, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+        match &part.archive {
+            Some(archive) => {
+                let (prefix, of) = (prefix(&part.what), self.of(&part.what));
+                swap.restore(&self.unpacking(archive, &prefix, &of), watch)
+            }
+            None => swap.remove(),
+        }
+    }
+
+    fn swap(&self, n: usize, path: &RelativePath, make: bool) -> Result<Option<Swap>, SnapshotError> {
+        if make {
+            make_parents(self.tree, path)?;
+        }
+        let Some(parent) = parent(self.tree, path)? else { return Ok(None) };
+        let own = self.tree.make_own(DATA)?;
+        let (beside, stage) = if own.mount()? == parent.mount()? {
+            (own, format!("{}-{n}", self.point))
+        } else {
+            (parent.again()?, self.beside_name(n))
+        };
+        Ok(Some(Swap { parent, name: path.file_name().to_owned(), beside, stage }))
+    }
+
+    fn beside_name(&self, n: usize) -> String {
+        format!("{}{}-{n}", String::from_utf8_lossy(OURS), self.point)
+    }
+
+    fn unpacking<'b>(&'b self, archive: &'b Archive, prefix: &'b Text, of: &'b str) -> Unpacking<'b> {
+        Unpacking { archive, folder: &self.folder, prefix, of, threads: threads() }
+    }
+}
+
+/// Keeps a tree and reads it back.
+pub(crate) fn keep(
+    source: &Source,
+    prefix: Text,
+    of: &str,
+    folder: &Folder,
+    name: &str,
+    watch: &dyn Watch,
+) -> Result<Option<Archive>, SnapshotError> {
+    let taking = Taking { source, prefix, of, folder, name, threads: threads() };
+    let Some(archive) = take(&taking, watch)? else { return Ok(None) };
+    let unpacking =
+        Unpacking { archive: &archive, folder, prefix: &taking.prefix, of, threads: taking.threads };
+    unpack(&unpacking, None, watch)?;
+    Ok(Some(archive))
+}
+
+fn prefix(what: &What) -> Text {
+    let prefix = match what {
+        What::Path(path) => path.as_str(),
+        What::Volume { .. } => TOP,
+    };
+    Text(prefix.as_bytes().to_vec())
+}
+
+/// The folder that a path is in; `None` where there is none.
+fn parent(tree: &Tree, path: &RelativePath) -> Result<Option<Folder>, SnapshotError> {
+    match path.parent() {
+        None => Ok(Some(tree.root.again()?)),
+        Some(parent) if tree.look(&parent)? == crate::files::Look::Missing => Ok(None),
+        Some(parent) => Ok(Some(tree.root.below(parent.as_str())?)),
+    }
+}
+
+/// Makes the folders above a path, where a release has taken them away.
+fn make_parents(tree: &Tree, path: &RelativePath) -> Result<(), SnapshotError> {
+    let mut missing = Vec::new();
+    let mut at = path.parent();
+    while let Some(folder) = at.filter(|folder| matches!(tree.look(folder), Ok(crate::files::Look::Missing)))
+    {
+        at = folder.parent();
+        missing.push(folder);
+    }
+    for folder in missing.iter().rev() {
+        let Some(above) = parent(tree, folder)? else { return Ok(()) };
+        above.make(folder.file_name(), 0o755)?;
+        above.sync()?;
+    }
+    Ok(())
+}
+
+/// The folder around a volume's data, and the data's name in it.
+fn around(tree: &Tree, mountpoint: &Path) -> Result<(Folder, String), SnapshotError> {
+    let (Some(parent), Some(name)) =
+        (mountpoint.parent(), mountpoint.file_name().and_then(|name| name.to_str()))
+    else {
+        return Err(SnapshotError::refused(mountpoint, "this is no volume's folder"));
+    };
+    Ok((Folder::open(parent, tree.root.calls().clone())?, name.to_owned()))
+}

@@ -1,0 +1,357 @@
+//! Goes through an archive along its manifest: every byte is compared with what the manifest says or hashes to what
+//! it says. With a place to put it, what was found right is put there.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256 as Hasher};
+use tenantry_api::names::Sha256;
+
+use super::entry::{Entry, Kind, Line, Text};
+use super::error::SnapshotError;
+use super::pack::{PIECE, RAW_LIMIT, size};
+use super::place::{Place, Putting};
+use super::pool::{self, Feed};
+use super::take::VERSION;
+use super::tar::{END, padding, write_head};
+use super::{Archive, Watch};
+use crate::files::{Folder, sha256, to_name};
+
+/// The longest line of a manifest, in bytes: a path, a link's target and 64 KiB of attributes in hexadecimal digits.
+const LINE_LIMIT: u64 = 256 * 1024;
+/// More lines than any frame has.
+const LINES_LIMIT: usize = RAW_LIMIT / super::tar::BLOCK + 1;
+
+/// What is unpacked.
+pub(crate) struct Unpacking<'a> {
+    pub archive: &'a Archive,
+    /// Where archive and manifest are.
+    pub folder: &'a Folder,
+    /// What stands before each path in the archive.
+    pub prefix: &'a Text,
+    /// Whose data it is.
+    pub of: &'a str,
+    pub threads: usize,
+}
+
+/// A frame on its way.
+struct Job {
+    packed: Vec<u8>,
+    raw: usize,
+    parts: Vec<Part>,
+}
+
+enum Part {
+    /// An entry with all its content, if it has any.
+    Whole(Entry),
+    /// The head of a long file.
+    Head(Entry),
+    Piece(Piece),
+}
+
+struct Piece {
+    of: Arc<(Entry, Option<File>)>,
+    offset: u64,
+    bytes: usize,
+    sha256: Sha256,
+}
+
+/// Reads an archive and compares all of it. What is right is put in `place`, which is not complete before this
+/// has returned and [`Place::finish`] has.
+pub(crate) fn unpack(
+    unpacking: &Unpacking<'_>,
+    place: Option<&Place<'_>>,
+    watch: &dyn Watch,
+) -> Result<(), SnapshotError> {
+    let mut reader = Reader::open(unpacking, place)?;
+    pool::run(
+        unpacking.threads,
+        || {
+            let mut checker = Checker::new(unpacking, place)?;
+            Ok(move |job: Job| checker.check(&job))
+        },
+        |feed| reader.feed(feed, watch),
+        |bytes| {
+            watch.progress(bytes);
+            Ok(())
+        },
+    )
+}
+
+/// The lines of a manifest, each with a bound on its length.
+pub(crate) struct Lines {
+    file: BufReader<File>,
+    hash: Hasher,
+    bytes: u64,
+    line: Vec<u8>,
+    path: PathBuf,
+}
+
+impl Lines {
+    pub fn open(folder: &Folder, archive: &Archive) -> Result<Self, SnapshotError> {
+        let path = folder.path().join(&archive.manifest);
+        let missing = || SnapshotError::damaged(&path, "it is missing");
+        let (file, _) = folder.open_file(&archive.manifest)?.ok_or_else(missing)?;
+        Ok(Self { file: BufReader::new(file), hash: Hasher::new(), bytes: 0, line: Vec::new(), path })
+    }
+
+    fn damaged(&self, problem: impl Into<String>) -> SnapshotError {
+        SnapshotError::damaged(&self.path, problem)
+    }
+
+    /// The next line.
+    pub fn next(&mut self) -> Result<Line, SnapshotError> {
+        self.line.clear();
+        let read = (&mut self.file).take(LINE_LIMIT).read_until(b'\n', &mut self.line);
+        read.map_err(|error| SnapshotError::io("read", &self.path, error))?;
+        if self.line.last() != Some(&b'\n') {
+            return Err(self.damaged("it is cut off, or has a line that is too long"));
+        }
+        self.hash.update(&self.line);
+        self.bytes += self.line.len() as u64;
+        serde_json::from_slice(&self.line)
+            .map_err(|error| self.damaged(format!("a line does not decode: {error}")))
+    }
+
+    /// Checks that there is no more, and that all of it was what was kept.
+    pub fn end(self, archive: &Archive) -> Result<(), SnapshotError> {
+        let Self { mut file, hash, bytes, path, .. } = self;
+        let rest = file.fill_buf().map_err(|error| SnapshotError::io("read", &path, error))?;
+        let same = rest.is_empty()
+            && bytes == archive.manifest_bytes
+            && to_name(hash.finalize().as_slice()) == archive.manifest_sha256;
+        if same { Ok(()) } else { Err(SnapshotError::damaged(path, "it is not the manifest that was kept")) }
+    }
+}
+
+/// Reads manifest and archive in step and hands frames out.
+struct Reader<'a> {
+    unpacking: &'a Unpacking<'a>,
+    place: Option<&'a Place<'a>>,
+    lines: Lines,
+    file: File,
+    path: PathBuf,
+    hash: Hasher,
+    read: u64,
+    entries: u64,
+    bytes: u64,
+    long: Option<(Arc<(Entry, Option<File>)>, u64)>,
+}
+
+impl<'a> Reader<'a> {
+    fn open(unpacking: &'a Unpacking<'a>, place: Option<&'a Place<'a>>) -> Result<Self, SnapshotError> {
+        let name = &unpacking.archive.archive;
+        let path = unpacking.folder.path().join(name);
+        let missing = || SnapshotError::damaged(&path, "it is missing");
+        let (file, stamp) = unpacking.folder.open_file(name)?.ok_or_else(missing)?;
+        if stamp.size != unpacking.archive.archive_bytes {
+            let problem = format!(
+                "it has {} bytes and not {}, as when it was kept",
+                stamp.size, unpacking.archive.archive_bytes
+            );
+            return Err(SnapshotError::damaged(path, problem));
+        }
+        let lines = Lines::open(unpacking.folder, unpacking.archive)?;
+        let hash = Hasher::new();
+        Ok(Self { unpacking, place, lines, file, path, hash, read: 0, entries: 0, bytes: 0, long: None })
+    }
+
+    fn feed(&mut self, feed: &mut Feed<Job>, watch: &dyn Watch) -> Result<(), SnapshotError> {
+        self.begin()?;
+        loop {
+            if watch.called_off() {
+                return Err(SnapshotError::CalledOff);
+            }
+            match self.lines.next()? {
+                Line::Frame { packed, raw, lines } => {
+                    let job = self.frame(packed, raw, lines)?;
+                    let last = job.parts.is_empty();
+                    feed.send(job)?;
+                    if last {
+                        break;
+                    }
+                }
+                _ => return Err(self.lines.damaged("a line is not where it belongs")),
+            }
+        }
+        self.end()
+    }
+
+    fn begin(&mut self) -> Result<(), SnapshotError> {
+        match self.lines.next()? {
+            Line::Begin { version, .. } if version != VERSION => {
+                Err(self.lines.damaged(format!("its version is {version}; this agent knows {VERSION}")))
+            }
+            Line::Begin { of, prefix, .. } if of != self.unpacking.of || prefix != *self.unpacking.prefix => {
+                Err(self.lines.damaged(format!("it is of {prefix} of {of}")))
+            }
+            Line::Begin { .. } => Ok(()),
+            _ => Err(self.lines.damaged("it does not begin as a manifest")),
+        }
+    }
+
+    fn frame(&mut self, packed: usize, raw: usize, lines: usize) -> Result<Job, SnapshotError> {
+        let bound = zstd::zstd_safe::compress_bound(RAW_LIMIT);
+        if packed > bound || raw > RAW_LIMIT || lines > LINES_LIMIT {
+            return Err(self.lines.damaged("a frame is larger than any"));
+        }
+        let mut parts = Vec::with_capacity(lines);
+        for _ in 0..lines {
+            let part = match self.lines.next()? {
+                Line::Entry(entry) => self.entry(entry)?,
+                Line::Piece { offset, bytes, sha256 } => self.piece(offset, bytes, sha256)?,
+                _ => return Err(self.lines.damaged("a line is not where it belongs")),
+            };
+            parts.push(part);
+        }
+        let mut bytes = vec![0; packed];
+        self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => SnapshotError::damaged(&self.path, "it is cut off"),
+            _ => SnapshotError::io("read", &self.path, error),
+        })?;
+        self.hash.update(&bytes);
+        self.read += packed as u64;
+        Ok(Job { packed: bytes, raw, parts })
+    }
+
+    fn entry(&mut self, entry: Entry) -> Result<Part, SnapshotError> {
+        self.entries += 1;
+        self.bytes = self.bytes.saturating_add(size(&entry));
+        let archive = self.unpacking.archive;
+        if self.entries > archive.entries || self.bytes > archive.bytes {
+            return Err(self.lines.damaged("it says more than was kept"));
+        }
+        if entry.path.is_top() != (self.entries == 1) || self.long.is_some() {
+            return Err(self.lines.damaged(format!("{} is not where it belongs", entry.path)));
+        }
+        let long = match &entry.kind {
+            Kind::File { size, sha256 } if sha256.is_some() == (*size > PIECE as u64) => {
+                return Err(self.lines.damaged(format!("{} has a wrong length", entry.path)));
+            }
+            Kind::File { sha256: None, .. } => true,
+            Kind::Link { .. } | Kind::Symlink { .. } if entry.path.is_top() => {
+                return Err(self.lines.damaged("its top is a link"));
+            }
+            Kind::Folder {} | Kind::File { .. } | Kind::Symlink { .. } | Kind::Link { .. } => false,
+        };
+        if let (Kind::Folder {}, Some(place)) = (&entry.kind, self.place) {
+            place.make(&entry)?;
+        }
+        if long {
+            let file = self.place.map(|place| place.begin(&entry)).transpose()?;
+            self.long = Some((Arc::new((entry.clone(), file)), 0));
+            return Ok(Part::Head(entry));
+        }
+        Ok(Part::Whole(entry))
+    }
+
+    fn piece(&mut self, offset: u64, bytes: usize, sha256: Sha256) -> Result<Part, SnapshotError> {
+        let Some((of, expected)) = self.long.take() else {
+            return Err(self.lines.damaged("a piece belongs to no file"));
+        };
+        let rest = size(&of.0).saturating_sub(expected);
+        if offset != expected || bytes as u64 != rest.min(PIECE as u64) {
+            return Err(self.lines.damaged(format!("a piece of {} is missing", of.0.path)));
+        }
+        if rest > bytes as u64 {
+            self.long = Some((of.clone(), offset + bytes as u64));
+        }
+        Ok(Part::Piece(Piece { of, offset, bytes, sha256 }))
+    }
+
+    fn end(&mut self) -> Result<(), SnapshotError> {
+        let archive = self.unpacking.archive;
+        let whole = self.entries == archive.entries && self.bytes == archive.bytes && self.long.is_none();
+        if !whole || self.lines.next()? != (Line::End {}) {
+            return Err(self.lines.damaged("it says less than was kept"));
+        }
+        let hash = std::mem::take(&mut self.hash);
+        if self.read != archive.archive_bytes || to_name(hash.finalize().as_slice()) != archive.sha256 {
+            return Err(SnapshotError::damaged(&self.path, "it is not the archive that was kept"));
+        }
+        let fresh = Lines::open(self.unpacking.folder, archive)?;
+        std::mem::replace(&mut self.lines, fresh).end(archive)
+    }
+}
+
+/// Unpacks frames and compares them. Each of the threads has one.
+struct Checker<'a> {
+    unpacking: &'a Unpacking<'a>,
+    putting: Option<Putting<'a>>,
+    zstd: zstd::bulk::Decompressor<'static>,
+    raw: Vec<u8>,
+    head: Vec<u8>,
+    path: PathBuf,
+}
+
+impl<'a> Checker<'a> {
+    fn new(unpacking: &'a Unpacking<'a>, place: Option<&'a Place<'a>>) -> Result<Self, SnapshotError> {
+        let path = unpacking.folder.path().join(&unpacking.archive.archive);
+        let zstd =
+            zstd::bulk::Decompressor::new().map_err(|error| SnapshotError::io("decompress", &path, error))?;
+        let putting = place.map(Putting::new);
+        Ok(Self { unpacking, putting, zstd, raw: Vec::with_capacity(RAW_LIMIT), head: Vec::new(), path })
+    }
+
+    /// How many bytes of content there were.
+    fn check(&mut self, job: &Job) -> Result<u64, SnapshotError> {
+        self.raw.clear();
+        let unpacked = self.zstd.decompress_to_buffer(&job.packed, &mut self.raw);
+        let damaged = |problem: String| SnapshotError::damaged(&self.path, problem);
+        match unpacked {
+            Ok(length) if length == job.raw => {}
+            Ok(_) => return Err(damaged("a frame has another length than the manifest says".to_owned())),
+            Err(error) => return Err(damaged(format!("a frame can't be unpacked: {error}"))),
+        }
+        if job.parts.is_empty() {
+            let ends = self.raw == END;
+            return if ends { Ok(0) } else { Err(damaged("it does not end as an archive".to_owned())) };
+        }
+        let (mut rest, mut bytes) = (self.raw.as_slice(), 0);
+        for part in &job.parts {
+            let entry = match part {
+                Part::Whole(entry) | Part::Head(entry) => entry,
+                Part::Piece(piece) => &piece.of.0,
+            };
+            let differs = || damaged(format!("{} in it is not what was kept", entry.path));
+            if let Part::Whole(entry) | Part::Head(entry) = part {
+                self.head.clear();
+                write_head(&mut self.head, self.unpacking.prefix, entry);
+                rest = rest.strip_prefix(self.head.as_slice()).ok_or_else(differs)?;
+            }
+            let (length, pad, hash) = match part {
+                Part::Head(_) => continue,
+                Part::Piece(piece) => {
+                    let last = piece.offset + piece.bytes as u64 == size(entry);
+                    (piece.bytes, if last { padding(size(entry)) } else { 0 }, Some(&piece.sha256))
+                }
+                Part::Whole(Entry { kind: Kind::File { size, sha256 }, .. }) => {
+                    (usize::try_from(*size).map_err(|_| differs())?, padding(*size), sha256.as_ref())
+                }
+                Part::Whole(_) => (0, 0, None),
+            };
+            let (content, after) = rest.split_at_checked(length).ok_or_else(differs)?;
+            let (zeros, after) = after.split_at_checked(pad).ok_or_else(differs)?;
+            let right =
+                hash.is_none_or(|hash| sha256(content) == *hash) && zeros.iter().all(|byte| *byte == 0);
+            if !right {
+                return Err(differs());
+            }
+            (rest, bytes) = (after, bytes + length as u64);
+            match (&mut self.putting, part) {
+                (Some(putting), Part::Whole(entry)) => putting.put(entry, content)?,
+                (Some(putting), Part::Piece(piece)) => {
+                    putting.put_piece(entry, piece.of.1.as_ref(), piece.offset, content)?;
+                }
+                _ => {}
+            }
+        }
+        if rest.is_empty() {
+            Ok(bytes)
+        } else {
+            Err(damaged("a frame holds more than the manifest says".to_owned()))
+        }
+    }
+}
