@@ -1,45 +1,22 @@
-//! The part of a transaction before its moment: look at everything, then write restore point and new content.
+//! The part of a transaction before its moment: the new content waits where a rename can put it in place.
 
 use std::collections::BTreeSet;
 
 use tenantry_api::names::{OperationId, RelativePath};
 
+use super::FILE_LIMIT;
 use super::error::FilesError;
 use super::folder::Folder;
+use super::kept::{self, missing_folders};
 use super::look::Look;
-use super::new_file::NewFile;
-use super::record::{Kept, Plan, RestorePoint, Staged, Step, Was, write_record};
+use super::record::{Plan, RestorePoint, Staged, Step, Was, write_record};
 use super::survey::{Put, Target, ground};
-use super::transaction::{BESIDE, INDEX, PLAN, RESTORE, make_transaction, new, undo};
+use super::transaction::{BESIDE, PLAN, RESTORE, make_transaction, new, undo};
 use super::tree::Tree;
-use super::{FILE_LIMIT, sha256};
 
-/// Writes restore point and new content, and makes both durable.
+/// Writes the new content and makes it durable.
 pub(super) fn write(tree: &Tree, operation: &OperationId, targets: &[Target<'_>]) -> Result<(), FilesError> {
-    let all = tree.make_own(RESTORE)?;
-    all.make(operation.as_str(), 0o700)?;
-    let restore = all.below(operation.as_str())?;
-    let mut unsynced = Vec::new();
-    let mut files = Vec::new();
-    for (at, target) in targets.iter().enumerate() {
-        let before = match &target.now {
-            None => Was::Absent,
-            Some((content, stamp)) => {
-                let mut file = restore.create(&at.to_string())?;
-                file.append(content)?;
-                unsynced.push(file);
-                let (sha256, size) = (sha256(content), content.len() as u64);
-                Was::File { sha256, size, mode: stamp.mode, uid: stamp.uid, gid: stamp.gid }
-            }
-        };
-        files.push(Kept { path: target.path.clone(), before });
-    }
-    let new_folders = folders(targets);
-    let point = RestorePoint { operation: operation.clone(), files, new_folders: new_folders.clone() };
-    unsynced.push(write_record(&restore, INDEX, &point)?);
-    stage(tree, operation, &new(operation), targets, Vec::new(), unsynced)?;
-    restore.sync()?;
-    all.sync()
+    stage(tree, operation, &new(operation), targets, Vec::new())
 }
 
 /// Stages what a restore point holds as the new content, durably.
@@ -49,19 +26,8 @@ pub(super) fn write_restore(
     point: &RestorePoint,
 ) -> Result<(), FilesError> {
     let restore = tree.make_own(RESTORE)?.below(operation.as_str())?;
-    let mut kept = Vec::new();
-    for (at, file) in point.files.iter().enumerate() {
-        kept.push(match &file.before {
-            Was::Absent => None,
-            Was::File { sha256: hash, .. } => {
-                let content = restore.read(&at.to_string(), FILE_LIMIT)?.map(|(content, _)| content);
-                let content = content.filter(|content| sha256(content) == *hash);
-                let damaged =
-                    || FilesError::damaged(restore.path().join(at.to_string()), "it is not what was kept");
-                Some(content.ok_or_else(damaged)?)
-            }
-        });
-    }
+    let kept: Vec<Option<Vec<u8>>> =
+        point.files.iter().map(|file| kept::read(&restore, file)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (file, content) in point.files.iter().zip(&kept) {
         let (ground, missing) = ground(tree, &file.path)?;
@@ -89,27 +55,21 @@ pub(super) fn write_restore(
         }
     }
     let remove = point.new_folders.iter().rev().cloned().collect();
-    stage(tree, operation, &undo(operation), &targets, remove, Vec::new())
+    stage(tree, operation, &undo(operation), &targets, remove)
 }
 
-/// Folders that have to be made, parents first.
-fn folders(targets: &[Target<'_>]) -> Vec<RelativePath> {
-    let all: BTreeSet<&RelativePath> = targets.iter().flat_map(|target| &target.missing).collect();
-    all.into_iter().cloned().collect()
-}
-
-/// Writes the new content and the plan, and makes them and `unsynced` durable.
+/// Writes the new content and the plan, and makes them durable.
 fn stage(
     tree: &Tree,
     operation: &OperationId,
     name: &str,
     targets: &[Target<'_>],
     remove: Vec<RelativePath>,
-    mut unsynced: Vec<NewFile>,
 ) -> Result<(), FilesError> {
     let (all, folder) = make_transaction(tree, name)?;
     let places = places(&folder, operation, name, targets)?;
     note_beside(&all, &folder, &places)?;
+    let mut unsynced = Vec::new();
     let mut steps = Vec::new();
     let mut elsewhere = BTreeSet::new();
     for (target, place) in targets.iter().zip(&places) {
@@ -132,7 +92,7 @@ fn stage(
         let expect = target.now.as_ref().map(|(_, stamp)| *stamp);
         steps.push(Step { path: target.path.clone(), put, expect });
     }
-    let plan = Plan { operation: operation.clone(), make: folders(targets), steps, remove };
+    let plan = Plan { operation: operation.clone(), make: missing_folders(targets), steps, remove };
     unsynced.push(write_record(&folder, PLAN, &plan)?);
     for file in &unsynced {
         file.sync()?;

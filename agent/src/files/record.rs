@@ -40,7 +40,7 @@ pub enum Was {
 pub struct RestorePoint {
     /// Which operation.
     pub operation: OperationId,
-    /// Every file that it changes, and what was there; the content is in the file named by the index.
+    /// Every file that it changes, and what was there; the content is in the tree beside the index.
     pub files: Vec<Kept>,
     /// Folders that were not there, parents first.
     pub new_folders: Vec<RelativePath>,

@@ -1,12 +1,12 @@
 //! A set of files that changes wholly or not at all (P6).
 //!
 //! ```text
-//! DIR/.tenantry/restore/<op>/   index, 0, 1, …    what was there before: the restore point
+//! DIR/.tenantry/restore/<op>/   index, files/…    what was there before: the restore point
 //! DIR/.tenantry/tx/<op>.new/    plan, 0, 1, …     new content, with its mode and owner
 //! DIR/.tenantry/tx/<op>.undo/   plan, 0, 1, …     the same for a restore, made from the restore point
 //! ```
 //!
-//! `prepare` writes the restore point and the new content and makes them durable. `commit` renames `plan` to
+//! `keep` writes the restore point, `stage` the new content, and both are durable then. `commit` renames `plan` to
 //! `COMMIT` and makes that durable: this is the moment. Then every file is renamed into its place, the folders are
 //! made durable, and `COMMIT` becomes `DONE`. A crash before the moment leaves the old set, for nothing of the
 //! tenant's was touched; after it, [`Transactions::recover`] carries on: each step can be done again. A restore is
@@ -19,9 +19,10 @@ use tenantry_protocol::Owner;
 
 use super::error::FilesError;
 use super::folder::Folder;
+use super::kept;
 use super::look::Look;
 use super::prepare;
-use super::record::{Plan, RestorePoint, read_record};
+use super::record::{Plan, read_record};
 use super::stage::Stage;
 use super::survey;
 use super::tree::Tree;
@@ -141,14 +142,32 @@ impl<'a> Transactions<'a> {
         set: &FileSet,
         protect: &[ProtectedPath],
     ) -> Result<(), FilesError> {
-        if !matches!(self.state(operation)?, TransactionState::None | TransactionState::Prepared) {
-            return Err(wrong(operation, "its files were committed already"));
-        }
+        self.keep(operation, set, protect).and_then(|_| self.stage(operation, set, protect)).inspect_err(
+            |_| {
+                // The error that is given out says more than one of the cleaning.
+                if self.refuse_committed(operation).is_ok() {
+                    let _ = self.discard(operation);
+                }
+            },
+        )
+    }
+
+    /// Writes the new content, durably, once the restore point is: refused where a file has been changed since. After
+    /// an error nothing is staged; the restore point stays.
+    pub fn stage(
+        &self,
+        operation: &OperationId,
+        set: &FileSet,
+        protect: &[ProtectedPath],
+    ) -> Result<(), FilesError> {
+        self.refuse_committed(operation)?;
         let targets = survey::survey(self.tree, set, protect)?;
-        self.discard(operation)?;
+        let point = self.restore_point(operation)?;
+        let point = point.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
+        kept::still_so(&point, &targets)?;
+        self.unstage(operation)?;
         prepare::write(self.tree, operation, &targets).inspect_err(|_| {
-            // The error that is given out says more than one of the cleaning.
-            let _ = self.discard(operation);
+            let _ = self.unstage(operation);
         })
     }
 
@@ -171,6 +190,10 @@ impl<'a> Transactions<'a> {
             if self.tree.look(&step.path)? != expected {
                 return Err(FilesError::Moved { path: step.path.to_string() });
             }
+        }
+        if tenantry_faults::mutant("rename-before-commit") {
+            self.apply(&folder, &plan)?;
+            return Ok(());
         }
         commit(&folder)?;
         self.apply(&folder, &plan)
@@ -229,24 +252,6 @@ impl<'a> Transactions<'a> {
         self.apply(&folder, &plan)
     }
 
-    /// What an operation found before it changed anything.
-    pub fn restore_point(&self, operation: &OperationId) -> Result<Option<RestorePoint>, FilesError> {
-        let Some(all) = self.tree.own(RESTORE)? else {
-            return Ok(None);
-        };
-        if all.look(operation.as_str())? == Look::Missing {
-            return Ok(None);
-        }
-        let folder = all.below(operation.as_str())?;
-        let point: Option<RestorePoint> = read_record(&folder, INDEX)?;
-        match point {
-            Some(point) if point.operation != *operation => {
-                Err(FilesError::damaged(folder.path().join(INDEX), "it is another operation's"))
-            }
-            other => Ok(other),
-        }
-    }
-
     /// Removes what an operation staged. The restore point stays if files were changed.
     pub fn finish(&self, operation: &OperationId) -> Result<(), FilesError> {
         match self.state(operation)? {
@@ -274,23 +279,34 @@ impl<'a> Transactions<'a> {
         Ok(all.into_iter().collect())
     }
 
+    /// Removes an operation's restore point.
+    pub fn forget(&self, operation: &OperationId) -> Result<(), FilesError> {
+        self.tree.own(RESTORE)?.map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
+    }
+
     /// Removes all restore points but these.
     pub fn prune(&self, keep: &[OperationId]) -> Result<(), FilesError> {
         let Some(folder) = self.tree.own(RESTORE)? else {
             return Ok(());
         };
         for name in folder.names()? {
-            if !keep.iter().any(|operation| operation.as_str() == name) {
+            if !keep.iter().any(|operation| operation.as_str() == name)
+                || tenantry_faults::mutant("prune-what-is-needed")
+            {
                 folder.remove_all(&name)?;
             }
         }
         Ok(())
     }
 
-    fn discard(&self, operation: &OperationId) -> Result<(), FilesError> {
+    fn unstage(&self, operation: &OperationId) -> Result<(), FilesError> {
         self.remove_transaction(&undo(operation))?;
-        self.remove_transaction(&new(operation))?;
-        self.tree.own(RESTORE)?.map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
+        self.remove_transaction(&new(operation))
+    }
+
+    pub(super) fn discard(&self, operation: &OperationId) -> Result<(), FilesError> {
+        self.unstage(operation)?;
+        self.forget(operation)
     }
 
     /// Removes a transaction's folder, its records first: without its plan nobody takes it for a whole one.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use tenantry_api::names::RelativePath;
-use tenantry_api::tenant::Approach;
-use tenantry_protocol::{ApiError, EnvManifest, ErrorCode, Manifest, OperateRequest, VerifyPolicy};
+use tenantry_api::tenant::{Approach, RollbackData};
+use tenantry_protocol::{Action, ApiError, EnvManifest, ErrorCode, Manifest, OperateRequest, VerifyPolicy};
 
 use crate::core::refused;
 use crate::files::sha256;
@@ -25,9 +25,51 @@ pub fn check(request: &OperateRequest) -> Result<(), ApiError> {
     if request.epoch == 0 {
         return invalid("epoch", "begins at 1");
     }
-    manifest(&request.manifest)?;
-    contents(request)?;
+    if request.snapshot.retain == 0 {
+        return invalid("snapshot.retain", "must be at least 1");
+    }
+    match &request.action {
+        Action::Upgrade => {
+            manifest(&request.manifest)?;
+            contents(request)?;
+        }
+        Action::Rollback { .. } => going_back(request)?,
+    }
+    untouched(request)?;
     verify(&request.verify)
+}
+
+/// What is gone back to is on the host: nothing is brought along.
+fn going_back(request: &OperateRequest) -> Result<(), ApiError> {
+    if !request.manifest.files.is_empty() || !request.contents.is_empty() {
+        return invalid(
+            "manifest.files",
+            "must be empty where the action is Rollback: the files are on the host",
+        );
+    }
+    match &request.manifest.env {
+        EnvManifest::Adopted { patch } if !patch.is_empty() => {
+            invalid("manifest.env.patch", "must be empty where the action is Rollback: .env is on the host")
+        }
+        _ => rules(&request.manifest),
+    }
+}
+
+/// Data below a protected path is replaced only where a person says so, never by itself (P1).
+fn untouched(request: &OperateRequest) -> Result<(), ApiError> {
+    if request.rollback_data == RollbackData::Never {
+        return Ok(());
+    }
+    for (at, path) in request.snapshot.paths.iter().enumerate() {
+        if let Some(protected) = request.manifest.protect.iter().find(|one| one.conflicts_with(path)) {
+            let problem = format!(
+                "{path} overlaps '{protected}' of spec.protect, which a rollback must not touch: set rollbackData to \
+                 Never, or take it out of one of the two"
+            );
+            return invalid(&format!("snapshot.paths[{at}]"), &problem);
+        }
+    }
+    Ok(())
 }
 
 fn manifest(manifest: &Manifest) -> Result<(), ApiError> {

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use tenantry_api::names::RelativePath;
+use tenantry_api::names::{OperationId, RelativePath};
 use tenantry_api::tenant::Approach;
 use tenantry_planner::env::patch;
 use tenantry_protocol::{EnvManifest, FailureCategory, FileCounts, FileManifest, FileState, OperateRequest};
 
+use super::back;
 use super::driver::Wrong;
 use crate::core::Tenant;
 use crate::files::{Before, Change, FILE_LIMIT, FileSet, Found, Tree};
 use crate::observe::{edited, file_state};
-use crate::store::Baseline;
+use crate::store::{Baseline, Store};
 
 /// What changes on disk.
 #[derive(Debug, Default)]
@@ -55,7 +56,21 @@ impl Changes {
     }
 }
 
-/// Works out the changes; refuses those that must not be made.
+/// What an operation changes, whatever it is to do.
+pub fn planned(
+    request: &OperateRequest,
+    id: &OperationId,
+    tree: &Tree,
+    tenant: &Tenant,
+    store: &Store,
+) -> Result<Changes, Wrong> {
+    match back::chosen(request, tree)? {
+        Some(point) => back::changes(request, id, &point, tree, tenant),
+        None => changes(request, tree, tenant, &store.baseline(&request.tenant.uid)?),
+    }
+}
+
+/// Works out the changes of an upgrade; refuses those that must not be made.
 pub fn changes(
     request: &OperateRequest,
     tree: &Tree,
@@ -78,7 +93,8 @@ pub fn changes(
             Found::File(seen) => Some(&seen.sha256),
             Found::Missing | Found::Blocked(_) => None,
         };
-        if differs.content && edited(&file.path, now, baseline) {
+        if differs.content && edited(&file.path, now, baseline) && !tenantry_faults::mutant("overwrite-edits")
+        {
             hand_edited.push(file.path.to_string());
         }
         if differs.content && now.is_some() && unknown {
@@ -111,7 +127,8 @@ fn difference(file: &FileManifest, found: &Found) -> Result<Option<Difference>, 
     }
 }
 
-fn protect(request: &OperateRequest, path: &RelativePath) -> Result<(), Wrong> {
+/// Refuses what is the tenant's own.
+pub fn protect(request: &OperateRequest, path: &RelativePath) -> Result<(), Wrong> {
     match request.manifest.protect.iter().find(|protected| protected.conflicts_with(path)) {
         None => Ok(()),
         Some(protected) => {

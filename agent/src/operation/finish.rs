@@ -1,12 +1,17 @@
 //! Finish: what was seen is recorded; what no rollback can need any more is let go.
 
+use std::collections::BTreeMap;
+
+use tenantry_api::names::OperationId;
 use tenantry_planner::steps::State;
 
+use super::back::chosen;
 use super::driver::{Performed, Wrong};
 use super::keep;
+use super::point::{self, Point};
 use super::work::Work;
 use crate::files::{Found, Transactions};
-use crate::store::{Baseline, Written};
+use crate::store::{Baseline, Terms, Written};
 
 /// Records what the operation left, as it was seen, and cleans up behind the release before the last.
 pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
@@ -14,46 +19,68 @@ pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
         (work.host.clone(), work.tenant.clone(), work.request.clone(), work.tree()?);
     let (id, images) = (work.id.clone(), state.images().to_vec());
     let left: Vec<String> = state.plan().map(|plan| plan.left_files.clone()).unwrap_or_default();
-    work.blocking(move || {
-        let uid = &request.tenant.uid;
-        let old = host.store.baseline(uid)?;
-        let mut files = std::collections::BTreeMap::new();
-        for file in &request.manifest.files {
-            if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)? {
-                let mode = seen.stamp.mode & 0o7777;
-                files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+    let kept = work
+        .blocking(move || {
+            let uid = &request.tenant.uid;
+            let old = host.store.baseline(uid)?;
+            let mut files = BTreeMap::new();
+            for file in &request.manifest.files {
+                if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)? {
+                    let mode = seen.stamp.mode & 0o7777;
+                    files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+                }
             }
-        }
-        // What was left because a person had edited it stays known as ours, as we last wrote it.
-        files.extend(old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str())));
-        let target_hash = Some(request.target_hash.clone());
-        let baseline = Baseline { target_hash, files, images, restore_point: Some(id.clone()) };
-        host.store.save_baseline(uid, &baseline)?;
-        tenant.records_changed();
-        let transactions = Transactions::new(&tree);
-        transactions.finish(&id)?;
-        transactions.prune(std::slice::from_ref(&id))?;
-        Ok(())
-    })
-    .await?;
-    if let Err(wrong) =
-        keep::release_all_but(&work.host.engine, &work.request.tenant.uid, Some(&work.id)).await
-    {
+            // What was left because a person had edited it stays known as ours, as we last wrote it.
+            files.extend(
+                old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str())),
+            );
+            let restore_point = Some(id.clone());
+            let baseline = match chosen(&request, &tree)? {
+                // What is gone back to is ours as it was written then: what was edited since shows as such.
+                Some(point) => Baseline { images, restore_point, ..point.baseline },
+                None => Baseline {
+                    target_hash: Some(request.target_hash.clone()),
+                    files,
+                    images,
+                    restore_point,
+                    release: request.release.clone(),
+                    terms: Some(Terms::of(&request)),
+                },
+            };
+            host.store.save_baseline(uid, &baseline)?;
+            let transactions = Transactions::new(&tree);
+            transactions.finish(&id)?;
+            let kept = retained(&point::all(&tree, uid)?, &id, request.snapshot.retain);
+            transactions.prune(&kept)?;
+            tenant.records_changed();
+            Ok(kept)
+        })
+        .await?;
+    let released = keep::release_all_but(&work.host.engine, &work.request.tenant.uid, &kept).await;
+    if let Err(wrong) = released {
         tracing::warn!(tenant = %work.request.tenant.name, problem = %wrong.message, "images of older releases are still kept");
     }
     Ok(Performed::quietly())
 }
 
+/// The restore points that stay: the newest ones, this operation's own among them in any case. The oldest go first, so
+/// that of those which stay none leads through one that is gone.
+fn retained(points: &[Point], own: &OperationId, retain: u32) -> Vec<OperationId> {
+    let newest = points.iter().map(|point| &point.operation).filter(|id| *id != own);
+    let others = (retain.max(1) - 1) as usize;
+    std::iter::once(own).chain(newest.take(others)).cloned().collect()
+}
+
 /// Forgets what was prepared: the restore point of the deployed release is what counts again.
 pub async fn discard(work: &Work) -> Result<Performed, Wrong> {
     work.forget_staged();
-    let (host, request, tree, id) = (work.host.clone(), work.request.clone(), work.tree()?, work.id.clone());
+    let (tenant, tree, id) = (work.tenant.clone(), work.tree()?, work.id.clone());
     work.blocking(move || {
-        let baseline = host.store.baseline(&request.tenant.uid)?;
         let transactions = Transactions::new(&tree);
         transactions.finish(&id)?;
-        let kept: Vec<_> = baseline.restore_point.into_iter().collect();
-        Ok(transactions.prune(&kept)?)
+        transactions.forget(&id)?;
+        tenant.records_changed();
+        Ok(())
     })
     .await?;
     keep::release_of(&work.host.engine, &work.request.tenant.uid, &work.id).await?;

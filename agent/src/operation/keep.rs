@@ -36,26 +36,21 @@ pub async fn keep(
     Ok(futures::stream::iter(tags).buffer_unordered(SIDE_BY_SIDE).try_collect().await?)
 }
 
-/// Lets go of images of all operations but one.
-pub async fn release_all_but(
-    engine: &Engine,
-    uid: &TenantUid,
-    kept: Option<&OperationId>,
-) -> Result<(), Wrong> {
-    let kept = kept.map(|operation| format!("{operation}-"));
-    release(engine, uid, |tag| kept.as_ref().is_none_or(|prefix| !tag.starts_with(prefix))).await
+/// Lets go of images of all operations but these.
+pub async fn release_all_but(engine: &Engine, uid: &TenantUid, kept: &[OperationId]) -> Result<(), Wrong> {
+    release(engine, uid, |operation| kept.iter().all(|kept| kept.as_str() != operation)).await
 }
 
 /// Lets go of the images of one operation.
 pub async fn release_of(engine: &Engine, uid: &TenantUid, operation: &OperationId) -> Result<(), Wrong> {
-    let prefix = format!("{operation}-");
-    release(engine, uid, |tag| tag.starts_with(&prefix)).await
+    release(engine, uid, |of| of == operation.as_str()).await
 }
 
 async fn release(engine: &Engine, uid: &TenantUid, gone: impl Fn(&str) -> bool) -> Result<(), Wrong> {
     let repository = repository(uid);
     for tag in engine.tags_of(&repository).await? {
-        if gone(&tag) {
+        // An operation's name may have hyphens of its own.
+        if tag.rsplit_once('-').is_some_and(|(operation, _)| gone(operation)) {
             engine.untag(&format!("{repository}:{tag}")).await?;
         }
     }

@@ -8,12 +8,16 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::RelativePath;
 use tenantry_planner::compare::of_service;
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::{Did, Plan, PreviousReference};
+use tenantry_planner::steps::{Did, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
 
-use super::changes::{Changes, changes};
+use super::back;
+use super::changes::{Changes, planned as changes};
 use super::driver::{Performed, Wrong};
 use super::env_check;
+use super::hand_run;
+use super::leaving::leaving;
+use super::ports;
 use super::staged::{Staged, resolve_staged, stage};
 use super::work::Work;
 use crate::compose::Discovered;
@@ -41,20 +45,23 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     read_back?;
     super::policy::check(work, &compose, &staged).await?;
     model(work, &staged.model, &changes)?;
-    let references = references(work, &staged.model, previous.as_ref().map(|(_, model)| &**model)).await?;
+    let old = previous.as_ref().map(|(_, model)| &**model);
+    let asked = &work.request.snapshot;
+    if !asked.paths.is_empty() || !asked.volumes.is_empty() || chosen_data(work) {
+        let problem = "this agent can't keep declared data yet: take upgrade.snapshot out";
+        return Err(Wrong::new(FailureCategory::SnapshotFailed, problem));
+    }
+    ports::check(&staged.model, old, !containers.is_empty())?;
+    let leaving = leaving(work, &staged, old, &containers).await?;
+    let references = references(work, &staged.model, old).await?;
     keep_previous(work, &containers, &references).await?;
+    let images = gone_back_to(work, &staged).await?;
     let previous_compose = previous.as_ref().map(|(found, _)| found.in_use(&compose, &work.request.place));
     let plan = Plan {
         report: PlanReport {
             hash: plan_hash(work, &changes),
             files: changes.counts,
-            recreates: recreates(
-                work,
-                &staged,
-                previous.as_ref().map(|(_, model)| &**model),
-                &changes,
-                &containers,
-            ),
+            recreates: recreates(work, &staged, old, &changes, &containers),
         },
         compose: staged.compose.clone(),
         previous_compose,
@@ -64,11 +71,11 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         containers: containers.iter().map(|container| container.container.id.clone()).collect(),
         previous_images: previous_images(&containers),
         references,
-        left_running: removed(&staged.model, &containers),
+        left_running: leaving.left,
         left_files: changes.left.iter().map(ToString::to_string).collect(),
-        removed: Vec::new(),
+        removed: leaving.removed,
         data: None,
-        images: Vec::new(),
+        images,
         inside,
     };
     work.set_staged(staged);
@@ -101,8 +108,7 @@ async fn planned(work: &Work) -> Result<(Changes, Discovered, std::path::PathBuf
     let (request, id) = (work.request.clone(), work.id.clone());
     let (tenant, tree, host) = (work.tenant.clone(), work.tree()?, work.host.clone());
     work.blocking(move || {
-        let baseline = host.store.baseline(&request.tenant.uid)?;
-        let changes = changes(&request, &tree, &tenant, &baseline)?;
+        let changes = changes(&request, &id, &tree, &tenant, &host.store)?;
         space(&tree, &changes)?;
         let (discovered, path) = stage(&request, &id, &tree, &changes)?;
         Ok((changes, discovered, path))
@@ -243,11 +249,18 @@ fn previous_images(containers: &[ProjectContainer]) -> Vec<RunImage> {
         .collect()
 }
 
-fn removed(model: &Model, containers: &[ProjectContainer]) -> Vec<String> {
-    let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);
-    let gone =
-        containers.iter().map(|container| container.container.service.clone()).filter(|name| !known(name));
-    gone.collect::<BTreeSet<_>>().into_iter().collect()
+fn chosen_data(work: &Work) -> bool {
+    matches!(work.request.action, tenantry_protocol::Action::Rollback { data: true, .. })
+}
+
+/// The images of the release that is gone back to; none for an upgrade, which learns them by Pull. Where nothing is
+/// pulled, the staged release is compared here with what a person would see.
+async fn gone_back_to(work: &Work, staged: &Staged) -> Result<Vec<PlannedImage>, Wrong> {
+    let Some(point) = back::chosen_by(work).await? else { return Ok(Vec::new()) };
+    let (checked, images) =
+        tokio::join!(hand_run::check(work, staged), back::images(work, &point, &staged.model));
+    checked?;
+    images
 }
 
 /// Services that compose will recreate or that are restarted, and why.
@@ -301,6 +314,10 @@ fn summary(plan: &Plan) -> String {
         files.deleted,
         plan.report.recreates.len()
     );
+    if !plan.removed.is_empty() {
+        let names: Vec<&str> = plan.removed.iter().map(|one| one.service.as_str()).collect();
+        let _ = write!(text, "; no longer in the release and removed: {}", names.join(", "));
+    }
     if !plan.left_running.is_empty() {
         let _ = write!(text, "; no longer in the release and left running: {}", plan.left_running.join(", "));
     }

@@ -8,6 +8,7 @@ use tenantry_planner::model::{Model, Mounted};
 use tenantry_planner::steps::State;
 use tenantry_protocol::{ChangeRule, FailureCategory};
 
+use super::back::terms;
 use super::driver::{Performed, Wrong};
 use super::start::record_starts;
 use super::work::Work;
@@ -28,7 +29,8 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
         return Ok(Performed::quietly());
     };
     let Some((_, model)) = work.on_disk().await? else { return Ok(Performed::quietly()) };
-    let told = what_to_tell(&model, work.directory(), &work.request.manifest.on_change, &plan.changed);
+    let rules = terms(work, state).await?.on_change;
+    let told = what_to_tell(&model, work.directory(), &rules, &plan.changed);
     if told.is_empty() {
         return Ok(Performed::quietly());
     }
@@ -49,7 +51,7 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
         let again = state.failure().is_none()
             && recorded.is_some_and(|start| start.started_at == container.started_raw)
             && is_current(work, recorded.map(|start| &start.files), &plan.changed).await?;
-        if !again {
+        if !again && !tenantry_faults::mutant("keep-the-old-inode") {
             tell(work, &model, container, what).await?;
             names.insert(name.to_string(), what.clone());
         }

@@ -7,6 +7,7 @@ use tenantry_planner::model::Model;
 use tenantry_planner::steps::State;
 use tenantry_protocol::FailureCategory;
 
+use super::back::terms;
 use super::driver::{Performed, Wrong};
 use super::start::{put, record_starts, up};
 use super::verify::watch;
@@ -93,16 +94,17 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
     Ok(Performed::quietly())
 }
 
-/// Watches the previous release. Its own probes are not known: a target's are for the target.
+/// Watches the previous release, by its own terms.
 pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (_, model) = previous(work).await?;
-    let mut expected = expectations(&model, &work.request.manifest.jobs);
+    let terms = terms(work, state).await?;
+    let mut expected = expectations(&model, &terms.jobs);
     let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
     for (name, expected) in &mut expected {
         expected.image_id =
             images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
     }
-    watch(work, expected, &[]).await?;
+    watch(work, expected, &terms.verify).await?;
     Ok(Performed::saying("the previous release runs again and was seen healthy"))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use tenantry_planner::model::Model;
 use tenantry_planner::steps::{PreviousReference, State};
 use tenantry_protocol::{FailureCategory, OperateRequest, Place};
 
+use super::back::chosen;
 use super::driver::{Performed, Wrong};
+use super::leaving;
 use super::work::Work;
 use crate::compose::{Discovered, explain, keep_output};
 use crate::engine::{ProjectContainer, Reference};
@@ -49,7 +52,9 @@ pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong>
 /// Starts the release.
 pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (discovered, model) = work.release().await?;
+    let mut removed = leaving::remove(work, state, true).await?;
     up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
+    removed.extend(leaving::remove(work, state, false).await?);
     let before: BTreeSet<&str> =
         state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
     let containers = work.containers().await?;
@@ -58,13 +63,17 @@ pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     record_starts(work, &model, &containers, &made).await?;
     let services: BTreeSet<&str> =
         made.iter().map(|container| container.container.service.as_str()).collect();
-    Ok(Performed::saying(match services.len() {
+    let mut text = match services.len() {
         0 => "compose left every container as it was".to_owned(),
         1..=8 => {
             format!("compose made containers of {}", services.into_iter().collect::<Vec<_>>().join(", "))
         }
         many => format!("compose made containers of {many} services"),
-    }))
+    };
+    if !removed.is_empty() {
+        let _ = write!(text, "; removed: {}", removed.join(", "));
+    }
+    Ok(Performed::saying(text))
 }
 
 /// `docker compose up` over every selected service but the agent's own: that one is another container's to recreate.
@@ -103,7 +112,13 @@ pub fn up_arguments(
     services: &[&str],
 ) -> Vec<OsString> {
     let mut arguments = discovered.arguments(place, Path::new(place.directory.as_str()));
-    let recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
+    let mut recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
+    if tenantry_faults::mutant("take-orphans-away") {
+        recipe[6] = "--remove-orphans=true";
+    }
+    if tenantry_faults::mutant("start-with-dependencies") {
+        recipe[2] = "--quiet-pull";
+    }
     arguments.extend(recipe.iter().chain(more).chain(services).map(OsString::from));
     arguments
 }
@@ -111,6 +126,18 @@ pub fn up_arguments(
 /// How long `up` may take.
 pub fn up_limit(request: &OperateRequest) -> Duration {
     Duration::from_millis(request.verify.timeout_ms) + UP_ALLOWANCE
+}
+
+/// Every managed file: those of the release, and those that were ours before.
+async fn managed(work: &Work) -> Result<BTreeSet<RelativePath>, Wrong> {
+    let (host, request, tree) = (work.host.clone(), work.request.clone(), work.tree()?);
+    work.blocking(move || {
+        let baseline = host.store.baseline(&request.tenant.uid)?;
+        let chosen = chosen(&request, &tree)?.map(|point| point.baseline.files).unwrap_or_default();
+        let asked = request.manifest.files.iter().map(|file| file.path.clone());
+        Ok(asked.chain(baseline.files.into_keys()).chain(chosen.into_keys()).collect())
+    })
+    .await
 }
 
 /// Records what managed files the containers that were just started have before them.
@@ -121,7 +148,7 @@ pub async fn record_starts(
     started: &[&ProjectContainer],
 ) -> Result<(), Wrong> {
     let directory = work.directory();
-    let files: Vec<RelativePath> = work.request.manifest.files.iter().map(|file| file.path.clone()).collect();
+    let files = managed(work).await?;
     let mounted = |service: &str| -> Vec<RelativePath> {
         let service =
             model.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);

@@ -10,8 +10,9 @@ use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{Did, State};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
-use tenantry_protocol::{FailureCategory, ProbeHttp, RunImage};
+use tenantry_protocol::{FailureCategory, ProbeHttp, RunImage, VerifyPolicy};
 
+use super::back::terms;
 use super::driver::{Performed, Wrong};
 use super::work::Work;
 
@@ -29,24 +30,25 @@ const ENGINE_PATIENCE: u32 = 15;
 /// Watches the release.
 pub async fn verify(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (_, model) = work.release().await?;
-    let mut expected = expectations(&model, &work.request.manifest.jobs);
+    let terms = terms(work, state).await?;
+    let mut expected = expectations(&model, &terms.jobs);
     for (name, expected) in &mut expected {
         let reference = model.services.get(name).map(|service| service.image.as_str());
         let planned = state.planned_images().iter().find(|image| Some(image.reference.as_str()) == reference);
         expected.image_id = planned.map(|image| image.image_id.clone());
     }
-    let containers = watch(work, expected, &work.request.verify.http).await?;
+    let containers = watch(work, expected, &terms.verify).await?;
     let images = run_images(state, &model, &containers);
-    Ok(Performed { message: Some(summary(work, &containers)), did: Did::Verified { images } })
+    Ok(Performed { message: Some(summary(&terms.verify, &containers)), did: Did::Verified { images } })
 }
 
 /// Takes samples until the judge has decided; gives the last containers seen.
 pub async fn watch(
     work: &Work,
     expected: BTreeMap<ServiceName, Expected>,
-    probes: &[ProbeHttp],
+    policy: &VerifyPolicy,
 ) -> Result<Vec<Container>, Wrong> {
-    let policy = &work.request.verify;
+    let probes = policy.http.as_slice();
     let mut judge = Judge::new(expected, policy.timeout_ms, policy.stable_for_ms);
     let mut events = work.host.engine.events().subscribe();
     let client = probe_client(probes)?;
@@ -156,9 +158,9 @@ fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<Run
     model.services.iter().filter_map(|(name, service)| image(name, &service.image)).collect()
 }
 
-fn summary(work: &Work, containers: &[Container]) -> String {
+fn summary(policy: &VerifyPolicy, containers: &[Container]) -> String {
     use tenantry_planner::compare::ContainerState::Running;
-    let seconds = work.request.verify.stable_for_ms.div_ceil(1_000);
+    let seconds = policy.stable_for_ms.div_ceil(1_000);
     let without =
         |one: &&Container| one.state == Running && one.health == tenantry_protocol::ServiceHealth::None;
     let mut names: Vec<&str> = containers.iter().filter(without).map(|one| one.service.as_str()).collect();

@@ -43,8 +43,7 @@ impl Effects for Work {
         match step {
             Step::Preflight => super::preflight::preflight(self).await,
             Step::Pull => super::pull::pull(self, state).await,
-            // The restore point of the files is a part of Write as yet.
-            Step::Snapshot => Ok(Performed::quietly()),
+            Step::Snapshot => super::point::snapshot(self, state).await,
             Step::Write => super::write::write(self).await,
             Step::Point => super::start::point(self, state).await,
             Step::Start => super::start::start(self, state).await,
@@ -56,13 +55,12 @@ impl Effects for Work {
             Step::RestoreImages => super::rollback::restore_images(self, state).await,
             Step::RemoveCreated => super::rollback::remove_created(self, state).await,
             Step::StartPrevious => super::rollback::start_previous(self, state).await,
-            Step::VerifyPrevious => super::rollback::verify_previous(self, state).await,
+            Step::VerifyPrevious | Step::VerifyRevived => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
             Step::Hold => super::finish::hold(self).await,
             Step::Quiesce
             | Step::Unquiesce
             | Step::Revive
-            | Step::VerifyRevived
             | Step::StopForChosen
             | Step::RestoreChosen
             | Step::StopForData

@@ -2,7 +2,7 @@
 
 use tenantry_planner::steps::Did;
 
-use super::changes::changes;
+use super::changes::planned;
 use super::driver::{Performed, Wrong};
 use super::work::Work;
 use crate::files::{TransactionState, Transactions};
@@ -22,9 +22,8 @@ pub async fn write(work: &Work) -> Result<Performed, Wrong> {
                 }
                 _ => {}
             }
-            let baseline = host.store.baseline(&request.tenant.uid)?;
-            let changes = changes(&request, &tree, &tenant, &baseline)?;
-            transactions.prepare(&id, &changes.set, &request.manifest.protect)?;
+            let changes = planned(&request, &id, &tree, &tenant, &host.store)?;
+            transactions.stage(&id, &changes.set, &request.manifest.protect)?;
             transactions.commit(&id)?;
             Ok(changes.set.changes.len())
         })

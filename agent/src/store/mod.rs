@@ -39,7 +39,7 @@ pub use claims::{Admitted, Claim, ClaimWanted, Held, admit};
 pub use error::{ClaimError, StoreError};
 pub use handover::Handed;
 pub use journal::{Journal, Opened};
-pub use records::{Baseline, Start, Starts, Written};
+pub use records::{Baseline, Start, Starts, Terms, Written};
 
 use crate::files::{Calls, FilesError, Folder, Look, NewFile, Tree, read_record, write_record};
 
@@ -170,6 +170,9 @@ fn save(folder: &Folder, name: &str, record: &impl Serialize) -> Result<(), File
     folder.remove(&temporary)?;
     write_record(folder, &temporary, record)?.sync()?;
     folder.rename(&temporary, folder, name)?;
+    if tenantry_faults::mutant("claim-unsynced") {
+        return Ok(());
+    }
     folder.sync()
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tenantry_api::names::ServiceName;
 use tenantry_api::names::{OperationId, RelativePath, Sha256, TenantUid};
-use tenantry_protocol::RunImage;
+use tenantry_protocol::{ChangeRule, OperateRequest, ReleaseLabel, RunImage, VerifyPolicy};
 
 use super::error::StoreError;
 use super::{Store, load, save};
@@ -25,6 +26,35 @@ pub struct Baseline {
     pub images: Vec<RunImage>,
     /// The operation whose restore point leads back from here.
     pub restore_point: Option<OperationId>,
+    /// What people call the release.
+    #[serde(default)]
+    pub release: ReleaseLabel,
+    /// How the release is judged; absent where it was there before us.
+    #[serde(default)]
+    pub terms: Option<Terms>,
+}
+
+/// How a release is judged, and who is told when its files change: kept, so that a rollback to it is judged the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Terms {
+    /// Services that its bundle calls Jobs.
+    pub jobs: Vec<ServiceName>,
+    /// What to do with services when files of a mounted directory change.
+    pub on_change: Vec<ChangeRule>,
+    /// When it counts as running.
+    pub verify: VerifyPolicy,
+}
+
+impl Terms {
+    /// Those of the release that a request brings.
+    pub fn of(request: &OperateRequest) -> Self {
+        Self {
+            jobs: request.manifest.jobs.clone(),
+            on_change: request.manifest.on_change.clone(),
+            verify: request.verify.clone(),
+        }
+    }
 }
 
 /// A managed file as we last wrote it.

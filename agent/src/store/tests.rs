@@ -209,6 +209,7 @@ fn baseline_and_starts_are_kept() {
         files: [(at.clone(), written)].into(),
         images: Vec::new(),
         restore_point: Some(id("op-1")),
+        ..Baseline::default()
     };
     store.save_baseline(&uid("a1"), &baseline).unwrap();
     store.save_baseline(&uid("a1"), &baseline).unwrap();

@@ -42,6 +42,7 @@ pub struct Sandbox {
     pub verify: Value,
     pub extra: Value,
     pub docker_host: Option<String>,
+    registry: String,
     uid: String,
     epoch: AtomicU64,
 }
@@ -70,18 +71,24 @@ pub const COMPOSE: &str = r#"services:
 impl Sandbox {
     /// A project that is named after the test and the process.
     pub async fn new(name: &str) -> Self {
+        Self::with_registry(name, required("TENANTRY_TEST_REGISTRY")).await
+    }
+
+    /// The same, whose images come from a registry at this address.
+    pub async fn with_registry(name: &str, registry: String) -> Self {
         // An uninstalled provider would panic at the first probe.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let project = format!("agent-{name}-{}", std::process::id());
         std::fs::create_dir(folder.path().join(&project)).unwrap();
-        let repository = format!("{}/agent/{project}", required("TENANTRY_TEST_REGISTRY"));
+        let repository = format!("{registry}/agent/{project}");
         let mut sandbox = Self {
             project,
             repository,
             folder,
             core: None,
             docker_host: None,
+            registry,
             manifest: json!({"files": [], "env": {"ownership": "adopted", "patch": []}, "protect": [], "jobs": [], "onChange": []}),
             contents: Vec::new(),
             verify: json!({"timeoutMs": 20_000, "stableForMs": 500, "http": []}),
@@ -112,12 +119,11 @@ impl Sandbox {
     }
 
     pub async fn start_agent(&mut self) {
-        let registry = required("TENANTRY_TEST_REGISTRY");
         let state = self.folder.path().join("state");
         let text = json!({
             "identity": "test", "listen": "127.0.0.1:0", "stateDir": state,
             "tls": {"ca": "ca", "cert": "cert", "key": "key"}, "operators": ["main"],
-            "allow": {"directories": [self.folder.path()], "registries": [registry]},
+            "allow": {"directories": [self.folder.path()], "registries": [self.registry]},
         });
         let mut text = text;
         if let Some(docker_host) = &self.docker_host {

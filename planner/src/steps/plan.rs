@@ -56,6 +56,9 @@ pub struct RemovedService {
     /// Whether it has to go before the release is started, for it holds what the release needs: a port or a name.
     #[serde(default)]
     pub first: bool,
+    /// How long it may take to stop, in milliseconds, where the compose file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
 }
 
 /// What is done about declared paths and volumes.

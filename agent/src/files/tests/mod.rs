@@ -1,5 +1,6 @@
 //! The tenant's files, on a real file system.
 
+mod chain;
 mod crash;
 mod inspect;
 pub mod model;

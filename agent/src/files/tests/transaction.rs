@@ -131,10 +131,9 @@ fn p12_our_own_folder_is_for_our_eyes_only() {
     assert_eq!(mode(&own), 0o700);
     assert_eq!(std::fs::read_to_string(own.join(".gitignore")).unwrap(), "*\n");
     let restore = own.join("restore/op-1");
-    for entry in std::fs::read_dir(&restore).unwrap() {
-        let at = entry.unwrap().path();
-        assert_eq!(mode(&at), 0o600, "{}", at.display());
-    }
+    assert_eq!((mode(&restore.join("index")), mode(&restore.join("files"))), (0o600, 0o700));
+    // What is kept has the mode that it had, so that plain `tar` puts it back; nobody else gets this far.
+    assert_eq!(mode(&restore.join("files/nginx/conf.d/site.conf")), 0o640);
     // Opened to the world by somebody, it is closed again.
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
     let tree = opened(directory.path());
@@ -161,7 +160,7 @@ fn only_the_named_restore_points_stay() {
 
 #[test]
 fn p9_a_damaged_restore_point_is_not_restored() {
-    for damaged in ["index", "0"] {
+    for damaged in ["index", "files/docker-compose.yml"] {
         let directory = sample();
         run(directory.path(), Calls::default(), &upgrade()).unwrap();
         let new = snapshot(directory.path());
@@ -176,6 +175,48 @@ fn p9_a_damaged_restore_point_is_not_restored() {
         assert!(error.to_string().contains(damaged), "{error}");
         assert_eq!(snapshot(directory.path()), new);
     }
+}
+
+#[test]
+fn p9_a_file_that_was_edited_since_it_was_kept_is_not_replaced() {
+    for at in ["nginx/conf.d/site.conf", ".env"] {
+        let directory = sample();
+        let tree = opened(directory.path());
+        let files = Transactions::new(&tree);
+        files.keep(&operation(), &upgrade(), &[]).unwrap();
+        std::fs::write(directory.path().join(at), "by hand\n").unwrap();
+        let edited = snapshot(directory.path());
+        let error = files.stage(&operation(), &upgrade(), &[]).unwrap_err();
+        assert!(matches!(&error, FilesError::Moved { path } if path == at), "{error}");
+        assert_eq!(files.state(&operation()).unwrap(), TransactionState::None);
+        assert_eq!(snapshot(directory.path()), edited);
+        assert!(files.restore_point(&operation()).unwrap().is_some(), "the restore point stays");
+    }
+}
+
+#[test]
+fn p9_nothing_is_staged_without_a_restore_point_of_all_that_changes() {
+    let directory = sample();
+    let tree = opened(directory.path());
+    let files = Transactions::new(&tree);
+    let error = files.stage(&operation(), &upgrade(), &[]).unwrap_err();
+    assert!(matches!(error, FilesError::NoRestorePoint(_)), "{error}");
+    let fewer = FileSet { changes: vec![write(".env", "TAG=v2\n")] };
+    files.keep(&operation(), &fewer, &[]).unwrap();
+    let error = files.stage(&operation(), &upgrade(), &[]).unwrap_err();
+    assert!(matches!(error, FilesError::Moved { .. }), "{error}");
+}
+
+#[test]
+fn p9_a_restore_point_that_does_not_read_back_is_not_one() {
+    let directory = sample();
+    let tree = opened(directory.path());
+    let files = Transactions::new(&tree);
+    let bytes = files.keep(&operation(), &upgrade(), &[]).unwrap();
+    assert_eq!(bytes, files.check(&operation()).unwrap());
+    assert!(bytes > 50, "{bytes}");
+    std::fs::write(directory.path().join(".tenantry/restore/op-1/files/.env"), "TAG=v9\n").unwrap();
+    assert!(matches!(files.check(&operation()), Err(FilesError::Damaged { .. })));
 }
 
 #[test]
