@@ -290,6 +290,10 @@ fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> 
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
     let mut state = State::fold(&records);
+    if state.outcome().is_some() {
+        // The agent was killed between the end and forgetting what was asked, which may hold secrets.
+        host.store.forget_request(uid, &id)?;
+    }
     if records.is_empty() || state.outcome().is_some() {
         return Ok(None);
     }
