@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Agent {
     child: Child,
     /// Held open: its end would end the agent.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     client: Arc<dyn Client>,
     /// How long it took from its start until it listened.
     pub ready_after: Duration,
@@ -49,9 +49,23 @@ pub enum Seen {
 impl Agent {
     /// Starts the agent of a folder that holds `agent.yaml` and `pki`.
     pub fn start(folder: &Path, environment: &[(&str, String)]) -> Result<Started> {
+        Self::start_under(&[], folder, environment)
+    }
+
+    /// The same with a program that runs it.
+    pub fn start_under(wrapper: &[&str], folder: &Path, environment: &[(&str, String)]) -> Result<Started> {
         let begun = Instant::now();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("agent.log"))?;
-        let mut child = Command::new(tenantry_tests::program("tenantry-agent")?)
+        let program = tenantry_tests::program("tenantry-agent")?;
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        let mut child = command
             .arg("--config")
             .arg(folder.join("agent.yaml"))
             .args(["--log-format", "text", "--exit-on-stdin-close"])
@@ -79,7 +93,7 @@ impl Agent {
         let trust =
             Trust::read(&pki.join("ca.crt"), &pki.join("operator-main.crt"), &pki.join("operator-main.key"))?;
         let client = HttpsAgents::new(trust).at(&Identity::parse("n5")?, address)?;
-        Ok(Started::Ready(Self { child, _stdin: stdin, client, ready_after: begun.elapsed() }))
+        Ok(Started::Ready(Self { child, stdin, client, ready_after: begun.elapsed() }))
     }
 
     /// Starts an agent that must come up.
@@ -90,9 +104,10 @@ impl Agent {
         }
     }
 
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Ends it as its service manager would.
+    pub fn end_well(mut self) -> Result<()> {
+        drop(self.stdin.take());
+        wait(&mut self.child, Duration::from_secs(20)).context("the agent does not end").map(drop)
     }
 
     /// Submits an operation and follows it to its end, or to the agent's.

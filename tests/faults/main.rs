@@ -7,6 +7,7 @@ mod agent;
 mod matrix;
 mod promises;
 mod sandbox;
+mod strace;
 mod workload;
 
 use std::path::PathBuf;
@@ -17,74 +18,84 @@ use sandbox::Sandbox;
 use workload::Workload;
 
 /// How many points of a way are tried where not all are asked for.
-const SOME: usize = 5;
+const SOME: [(Way, usize); 3] = [(Way::Up, 3), (Way::Down, 3), (Way::Failing, 3)];
 /// How many double crashes of a workload are tried, and where not all are asked for.
-const DOUBLES: (usize, usize) = (16, 2);
+const DOUBLES: (usize, usize) = (16, 1);
+/// How many hosts of a workload are crashed side by side where all points are.
+const SIDE_BY_SIDE: usize = 2;
 
 fn all() -> bool {
     std::env::var("TENANTRY_FAULTS").is_ok_and(|value| value == "all")
 }
 
-/// Every point of a workload: those of the way back and of a failing release only where the way there has none.
+/// Every point of a workload, each on one of the ways that come by it: the way there and the way back take turns, and
+/// a release that fails has what is on neither.
 async fn every_point(workload: Workload) -> Result<Vec<Point>> {
     let mut sandbox = Sandbox::new(workload, "record").await?;
+    let up = record(&mut sandbox, Way::Up).await?;
+    let down = record(&mut sandbox, Way::Down).await?;
+    let failing = record(&mut sandbox, Way::Failing).await?;
+    let has = |points: &[Point], name: &str| points.iter().any(|point| point.name == name);
+    let back = |name: &str| up.iter().position(|point| point.name == name).is_none_or(|at| at % 2 == 1);
     let mut points: Vec<Point> = Vec::new();
-    for way in [Way::Up, Way::Down, Way::Failing] {
-        for point in record(&mut sandbox, way).await? {
-            if !points.iter().any(|known| known.name == point.name) {
-                points.push(point);
-            }
-        }
-    }
+    points.extend(up.iter().filter(|point| !(back(&point.name) && has(&down, &point.name))).cloned());
+    points.extend(down.iter().filter(|point| back(&point.name)).cloned());
+    points.extend(failing.into_iter().filter(|point| !has(&up, &point.name) && !has(&down, &point.name)));
     Ok(points)
 }
 
 /// All, or a few that are spread evenly, others for each workload.
-fn chosen(points: Vec<Point>, workload: Workload) -> Vec<Point> {
+fn chosen(points: &[Point], workload: Workload) -> Vec<Vec<Point>> {
     if all() {
-        return points;
+        return points.iter().map(|point| vec![point.clone()]).collect();
     }
     let offset = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default();
     let mut few = Vec::new();
-    for way in [Way::Up, Way::Failing] {
+    for (way, some) in SOME {
         let of_way: Vec<&Point> = points.iter().filter(|point| point.way == way).collect();
-        let step = (of_way.len() / SOME).max(1);
+        let step = (of_way.len() / some).max(1);
         let from = offset * step / Workload::ALL.len();
-        few.extend(of_way.into_iter().skip(from).step_by(step).take(SOME).cloned());
+        few.extend(of_way.into_iter().skip(from).step_by(step).take(some).map(|point| vec![point.clone()]));
     }
     few
+}
+
+/// Two crashes in one operation, the second at a later point of the same way. A seed for each workload.
+fn doubles(points: &[Point], workload: Workload) -> Vec<Vec<Point>> {
+    let seed = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default() as u64;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut wanted = Vec::new();
+    while wanted.len() < if all() { DOUBLES.0 } else { DOUBLES.1 } {
+        let first = random.usize(..points.len() - 1);
+        let later: Vec<&Point> =
+            points[first + 1..].iter().filter(|point| point.way == points[first].way).collect();
+        if let Some(second) = random.choice(later) {
+            // Counted from the agent's start: one that goes on comes to it sooner than one that begins.
+            wanted.push(vec![points[first].clone(), Point { hit: 1, ..second.clone() }]);
+        }
+    }
+    wanted
 }
 
 async fn crashes(workload: Workload) -> Result<()> {
     let points = every_point(workload).await?;
     println!("{}: {} points", workload.name(), points.len());
     ensure!(points.len() >= 60, "{} has only {} points", workload.name(), points.len());
-    let wanted = chosen(points, workload).into_iter().map(|point| vec![point]).collect();
-    report(workload.name(), &crash_at_each(workload, "single", wanted).await?)
-}
-
-/// Two crashes in one operation, the second at a later point of the same way.
-async fn double_crashes(workload: Workload) -> Result<()> {
-    let points = every_point(workload).await?;
-    let seed = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default() as u64;
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut wanted = Vec::new();
-    let count = if all() { DOUBLES.0 } else { DOUBLES.1 };
-    while wanted.len() < count {
-        let first = random.usize(..points.len() - 1);
-        let later: Vec<&Point> =
-            points[first + 1..].iter().filter(|point| point.way == points[first].way).collect();
-        if let Some(second) = random.choice(later) {
-            // Counted from the agent's start, it comes to it sooner than an agent that begins at the beginning.
-            wanted.push(vec![points[first].clone(), Point { hit: 1, ..second.clone() }]);
-        }
+    let mut wanted = chosen(&points, workload);
+    wanted.extend(doubles(&points, workload));
+    let hosts = if all() { SIDE_BY_SIDE } else { 1 };
+    let share = |host| -> Vec<Vec<Point>> { wanted.iter().skip(host).step_by(hosts).cloned().collect() };
+    let running: Vec<_> = (0..hosts).map(|host| tokio::spawn(crash_at_each(workload, share(host)))).collect();
+    let mut rows = Vec::new();
+    for done in running {
+        rows.extend(done.await??);
     }
-    report(&format!("{}-double", workload.name()), &crash_at_each(workload, "double", wanted).await?)
+    report(workload.name(), &rows)
 }
 
 /// Writes what was seen, and fails where something did not hold.
 fn report(name: &str, rows: &[Row]) -> Result<()> {
-    let folder = PathBuf::from(tenantry_tests::required("TENANTRY_BIN_DIR")?).join("../faults");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("faults");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(format!("{name}.json")), serde_json::to_vec_pretty(rows)?)?;
     let broken: Vec<String> = rows
@@ -105,25 +116,26 @@ fn report(name: &str, rows: &[Row]) -> Result<()> {
 }
 
 macro_rules! workloads {
-    ($($single:ident, $double:ident, $workload:expr;)*) => {
+    ($($name:ident, $workload:expr;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $single() -> Result<()> {
+            async fn $name() -> Result<()> {
                 crashes($workload).await
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $double() -> Result<()> {
-                double_crashes($workload).await
             }
         )*
     };
 }
 
 workloads! {
-    p3_p6_crashes_of_an_image_only_upgrade, p3_p6_double_crashes_of_an_image_only_upgrade, Workload::ImageOnly;
-    p3_p6_crashes_of_a_release_with_a_mounted_file, p3_p6_double_crashes_of_a_release_with_a_mounted_file, Workload::Release;
-    p3_p6_crashes_with_a_managed_env, p3_p6_double_crashes_with_a_managed_env, Workload::ManagedEnv;
-    p3_p7_crashes_with_an_adopted_env, p3_p7_double_crashes_with_an_adopted_env, Workload::AdoptedEnv;
-    p3_p9_crashes_with_volumes, p3_p9_double_crashes_with_volumes, Workload::Volumes;
+    p3_p6_crashes_of_an_image_only_upgrade, Workload::ImageOnly;
+    p3_p6_crashes_of_a_release_with_a_mounted_file, Workload::Release;
+    p3_p6_crashes_with_a_managed_env, Workload::ManagedEnv;
+    p3_p7_crashes_with_an_adopted_env, Workload::AdoptedEnv;
+    p3_p9_crashes_with_volumes, Workload::Volumes;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_every_change_to_a_disk_goes_through_the_layer_that_is_recorded() -> Result<()> {
+    strace::every_change_is_announced(Workload::Release).await?;
+    if all() { strace::every_change_is_announced(Workload::Volumes).await } else { Ok(()) }
 }

@@ -208,13 +208,13 @@ async fn until(sandbox: &Sandbox, trip: &Trip, point: &Point) -> Result<Option<O
 }
 
 /// Crashes at each of these points, in a sandbox that is made anew after something did not hold.
-pub async fn crash_at_each(workload: Workload, label: &str, wanted: Vec<Vec<Point>>) -> Result<Vec<Row>> {
+pub async fn crash_at_each(workload: Workload, wanted: Vec<Vec<Point>>) -> Result<Vec<Row>> {
     let mut queues: BTreeMap<&str, Vec<Vec<Point>>> = BTreeMap::new();
     for points in wanted.into_iter().rev() {
         queues.entry(key(points[0].way)).or_default().push(points);
     }
     let mut rows = Vec::new();
-    let mut sandbox = Sandbox::new(workload, label).await?;
+    let mut sandbox = Sandbox::new(workload, "crash").await?;
     let mut number = 0;
     while queues.values().any(|queue| !queue.is_empty()) {
         let way = onward(&sandbox);
@@ -262,7 +262,7 @@ pub async fn crash_at_each(workload: Workload, label: &str, wanted: Vec<Vec<Poin
                     broken: Some(format!("{error:#}")),
                 });
                 drop(sandbox);
-                sandbox = Sandbox::new(workload, label).await?;
+                sandbox = Sandbox::new(workload, "crash").await?;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod faults;
 mod host;
 mod quickstart;
 mod setup;
@@ -36,6 +37,8 @@ enum Command {
         /// Only tests whose name contains this; skips the checks of format and style
         filter: Option<String>,
     },
+    /// Kills an agent at every point it has, on real parts; writes target/faults.json
+    Faults(faults::Options),
     /// Writes the custom resource definitions to crds/
     Codegen {
         /// Writes nothing and fails where a file is not up to date
@@ -55,6 +58,7 @@ fn main() -> Result<()> {
         Command::Quickstart { exit, yes } => quickstart::run(exit, yes),
         Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Faults(options) => faults::run(&options),
         Command::Codegen { check } => codegen::run(check),
         Command::Setup { yes } => setup::everything(setup::Consent::new(yes), setup::Profile::Dev).map(drop),
     }
