@@ -57,20 +57,20 @@ pub fn request(request: &OperateRequest) -> Checked {
     verify(&request.verify)?;
     snapshot(&request.snapshot)?;
     let label = &request.release;
-    word("release.imageTag", &label.image_tag, true)?;
-    word("release.filesHash", &label.files_hash, true)?;
-    word("release.bundleRevision", label.bundle_revision.as_deref().unwrap_or_default(), true)
+    revision("release.imageTag", &label.image_tag)?;
+    revision("release.filesHash", &label.files_hash)?;
+    revision("release.bundleRevision", label.bundle_revision.as_deref().unwrap_or_default())
 }
 
 /// Who asks, and where.
 pub fn who(tenant: &TenantRef, place: &Place) -> Checked {
-    word("tenant.namespace", &tenant.namespace, false)?;
-    word("tenant.name", &tenant.name, false)?;
+    word("tenant.namespace", &tenant.namespace)?;
+    word("tenant.name", &tenant.name)?;
     let Some(choice) = &place.compose else { return Ok(()) };
     count("place.compose.files", choice.files.len(), MAX_COMPOSE_FILES)?;
     count("place.compose.profiles", choice.profiles.len(), MAX_COMPOSE_FILES)?;
     for (at, profile) in choice.profiles.iter().enumerate() {
-        word(&format!("place.compose.profiles[{at}]"), profile, false)?;
+        word(&format!("place.compose.profiles[{at}]"), profile)?;
     }
     Ok(())
 }
@@ -170,14 +170,25 @@ fn snapshot(policy: &SnapshotPolicy) -> Checked {
     Ok(())
 }
 
-/// A word that stands in messages, logs and arguments.
-fn word(field: &str, text: &str, may_be_empty: bool) -> Checked {
-    if text.len() > MAX_WORD || text.is_empty() && !may_be_empty {
-        return invalid(field, &format!("must be 1 to {MAX_WORD} characters long"));
+/// A name that stands in messages, logs and arguments.
+fn word(field: &str, text: &str) -> Checked {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.is_empty() || text.len() > MAX_WORD || text.starts_with('-') || !text.chars().all(plain) {
+        let problem =
+            format!("must be 1 to {MAX_WORD} letters, digits, '.', '_' and '-', not beginning with '-'");
+        return invalid(field, &problem);
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '@' | '+' | '/');
-    if text.starts_with('-') || !text.chars().all(plain) {
-        return invalid(field, "has characters that names don't have: use letters, digits, '.', '_' and '-'");
+    Ok(())
+}
+
+/// A tag, hash or revision, which may be empty.
+fn revision(field: &str, text: &str) -> Checked {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:@+/".contains(c);
+    if text.len() > MAX_WORD || !text.chars().all(plain) {
+        return invalid(
+            field,
+            &format!("must be at most {MAX_WORD} characters, as tags and hashes have them"),
+        );
     }
     Ok(())
 }
