@@ -34,8 +34,9 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     policy(work)?;
     let compose = work.compose().await?;
     let (containers, planned) = tokio::join!(containers(work), planned(work));
-    let (containers, (changes, discovered, path)) = (containers?, planned?);
+    let containers = containers?;
     let inside = super::inside::service(work, &containers).await?;
+    let (changes, discovered, path) = planned?;
     let (has_env, staged_at) = (discovered.env, path.clone());
     let resolving = resolve_staged(&compose, &work.request, discovered, path, work.log()?);
     // What is on disk is resolved already, unless the agent has just been started.
