@@ -29,6 +29,13 @@ pub use calls::Calls;
 /// How often the certificate files are looked at while nobody connects.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(15);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// No call of the protocol has more than a few short headers.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// What is read of an HTTP/1 request before its head is complete.
+const HTTP1_BUFFER: usize = 32 * 1024;
+/// Calls of one connection at once: the most that can be worked on or wait, or nearly.
+const MAX_STREAMS: u32 = 256;
 
 /// What one operator, or a stranger, can cost the agent at most.
 #[derive(Clone, Debug)]
@@ -45,6 +52,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a request's body may take to come.
     pub body: Duration,
+    /// How long a call may take in all, long polls aside. Compose may read for a minute, and the engine is asked too.
+    pub call: Duration,
     /// How long calls under way may go on once the agent ends.
     pub grace: Duration,
     /// How long calls under way may go on once their connection's certificates were changed: longer than a long poll.
@@ -60,6 +69,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             body: Duration::from_mins(1),
+            call: Duration::from_mins(3),
             grace: Duration::from_secs(3),
             grace_after_change: Duration::from_secs(90),
         }
@@ -198,14 +208,19 @@ async fn converse(
 
 fn http_builder(http2: bool, head: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_headers(64);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL)
-        .max_concurrent_streams(256)
-        .max_header_list_size(16 * 1024);
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES);
     if http2 { builder.http2_only() } else { builder.http1_only() }
 }
 

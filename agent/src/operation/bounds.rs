@@ -50,7 +50,8 @@ type Checked = Result<(), ApiError>;
 
 /// Checks everything that an operation's request says of itself.
 pub fn request(request: &OperateRequest) -> Checked {
-    who(&request.tenant, &request.place)?;
+    tenant(&request.tenant)?;
+    place(&request.place)?;
     manifest(&request.manifest)?;
     managed_env(&request.manifest.env, &request.contents)?;
     pinned(&request.pinned)?;
@@ -62,10 +63,21 @@ pub fn request(request: &OperateRequest) -> Checked {
     revision("release.bundleRevision", label.bundle_revision.as_deref().unwrap_or_default())
 }
 
-/// Who asks, and where.
-pub fn who(tenant: &TenantRef, place: &Place) -> Checked {
+/// Who asks about what, and where.
+pub fn about(who: &TenantRef, at: &Place, what: &Manifest) -> Checked {
+    tenant(who)?;
+    place(at)?;
+    manifest(what)
+}
+
+/// Who asks.
+pub fn tenant(tenant: &TenantRef) -> Checked {
     word("tenant.namespace", &tenant.namespace)?;
-    word("tenant.name", &tenant.name)?;
+    word("tenant.name", &tenant.name)
+}
+
+/// Where.
+pub fn place(place: &Place) -> Checked {
     let Some(choice) = &place.compose else { return Ok(()) };
     count("place.compose.files", choice.files.len(), MAX_COMPOSE_FILES)?;
     count("place.compose.profiles", choice.profiles.len(), MAX_COMPOSE_FILES)?;

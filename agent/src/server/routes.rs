@@ -12,21 +12,24 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::OperationId;
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ErrorCode, MAX_WAIT_SECONDS, OperateRequest, ReleaseRequest,
-    TenantRef,
+    AcceptRequest, ApiError, ClaimRequest, ErrorCode, MAX_WAIT_SECONDS, ObserveRequest, OperateRequest,
+    ReleaseRequest, TenantRef,
 };
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Room, decode, error, invalid};
 use super::calls::Calls;
 use super::{Caller, Limits};
 use crate::metrics::Metrics;
+use crate::operation::bounds;
 
 struct Shared<C> {
     calls: Arc<C>,
     metrics: Arc<Metrics>,
     end: CancellationToken,
+    limit: Duration,
     working: Semaphore,
     waiting: Semaphore,
     room: Room,
@@ -46,6 +49,7 @@ pub(super) fn router<C: Calls>(
         calls,
         metrics,
         end,
+        limit: limits.call,
         working: Semaphore::new(limits.calls),
         waiting: Semaphore::new(limits.waits),
         room: Room::new(limits.body),
@@ -69,7 +73,12 @@ async fn host<C: Calls>(State(shared): App<C>) -> Response {
 }
 
 async fn observe<C: Calls>(State(shared): App<C>, request: Request) -> Response {
-    shared.answer("observe", async { shared.calls.observe(decode(request, &shared.room).await?).await }).await
+    let answered = shared.answer("observe", async {
+        let body: ObserveRequest = decode(request, &shared.room).await?;
+        bounds::about(&body.tenant, &body.place, &body.manifest)?;
+        shared.calls.observe(body).await
+    });
+    answered.await
 }
 
 async fn resolve<C: Calls>(State(shared): App<C>, request: Request) -> Response {
@@ -84,6 +93,7 @@ async fn claim<C: Calls>(
     let mut line = Line::new("claim", &caller);
     let answered = shared.answer("claim", async {
         let body: ClaimRequest = decode(request, &shared.room).await?;
+        bounds::about(&body.tenant, &body.place, &body.manifest)?;
         line.is_about(&body.tenant, Some(body.epoch));
         let calls = shared.calls.clone();
         let work = async move { calls.claim(&caller.operator, body).await };
@@ -100,6 +110,7 @@ async fn accept<C: Calls>(
     let mut line = Line::new("accept", &caller);
     let answered = shared.answer("accept", async {
         let body: AcceptRequest = decode(request, &shared.room).await?;
+        bounds::about(&body.tenant, &body.place, &body.manifest)?;
         line.is_about(&body.tenant, Some(body.epoch));
         let calls = shared.calls.clone();
         let work = async move { calls.accept(&caller.operator, body).await };
@@ -116,6 +127,7 @@ async fn release<C: Calls>(
     let mut line = Line::new("release", &caller);
     let answered = shared.answer("release", async {
         let body: ReleaseRequest = decode(request, &shared.room).await?;
+        bounds::tenant(&body.tenant)?;
         line.is_about(&body.tenant, None);
         let calls = shared.calls.clone();
         let work = async move { calls.release(&caller.operator, body).await };
@@ -136,6 +148,7 @@ async fn operate<C: Calls>(
         let id = operation_id(id)?;
         line.operation = Some(id.clone());
         let body: OperateRequest = decode(request, &shared.room).await?;
+        bounds::tenant(&body.tenant)?;
         line.is_about(&body.tenant, Some(body.epoch));
         let calls = shared.calls.clone();
         let work = async move { calls.operate(&caller.operator, id, body).await };
@@ -193,10 +206,18 @@ impl<C: Calls> Shared<C> {
     ) -> Response {
         let started = Instant::now();
         let outcome = match self.working.try_acquire() {
-            Ok(_slot) => work.await,
+            Ok(_slot) => timeout(self.limit, work).await.unwrap_or_else(|_| Err(self.too_slow())),
             Err(_) => Err(overloaded()),
         };
         self.respond(call, started, outcome)
+    }
+
+    fn too_slow(&self) -> ApiError {
+        let message = format!(
+            "the call did not end within {} s: this host's disk or engine does not keep up",
+            self.limit.as_secs()
+        );
+        error(ErrorCode::HostFault, message)
     }
 
     /// Waits for news of an operation, but not beyond the agent's own end.
