@@ -233,6 +233,9 @@ pub struct BlockedTarget {
     /// Why, in a sentence.
     #[schemars(length(max = 2048))]
     pub reason: String,
+    /// Whether a person accepted the host as it is instead: the target is applied only when that is asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
     /// When.
     pub at: Time,
 }
@@ -343,6 +346,16 @@ pub struct UpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub rollback_to: Option<String>,
+    /// The target that a person gives up by going back; it is blocked when that has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up: Option<GivenUp>,
+    /// Whether what is deployed did not run any more when this began: an earlier upgrade was `Held`, or its rollback
+    /// failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
+    /// Whether a person has accepted the host since as this left it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
     /// Whether data was restored, so that what was written since its restore point is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub data_restored: bool,
@@ -362,6 +375,18 @@ pub struct UpgradeStatus {
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub phases: Vec<PhaseStatus>,
+}
+
+/// A target that a person gives up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUp {
+    /// The target's hash.
+    #[schemars(length(max = 128))]
+    pub target_hash: String,
+    /// Its image tag.
+    #[schemars(length(max = 128))]
+    pub image_tag: String,
 }
 
 /// Something that can be gone back to.

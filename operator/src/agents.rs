@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 pub mod client;
@@ -54,6 +54,8 @@ pub trait Agent: Send + Sync {
     fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ResolveResponse>;
     /// Takes over what is there.
     fn claim<'a>(&'a self, request: &'a ClaimRequest) -> Call<'a, ClaimResponse>;
+    /// Takes what is there for the truth.
+    fn accept<'a>(&'a self, request: &'a AcceptRequest) -> Call<'a, ClaimResponse>;
     /// Gives a claim back.
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, ()>;
     /// Begins an operation, or says how it stands.

@@ -13,9 +13,11 @@ use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Phase, ResolvedImage, TenantStatus, UpgradeStatus};
 use tenantry_protocol::{ApiError, Observation, OperationStatus, ResolveResponse};
 
-use crate::target::{Desired, Refusal, RefusalReason};
+use crate::target::{Desired, Refusal, RefusalReason, Rollback};
 
+mod accept;
 mod asks;
+mod back;
 mod begin;
 mod contact;
 mod flight;
@@ -55,6 +57,14 @@ pub struct Subject {
     pub reconcile: Option<String>,
     /// `tenantry.dev/retry`.
     pub retry: Option<String>,
+    /// `tenantry.dev/rollback-to`.
+    pub rollback_to: Option<String>,
+    /// `tenantry.dev/accept-host`.
+    pub accept_host: Option<String>,
+    /// `tenantry.dev/claim`.
+    pub claim: Option<String>,
+    /// Whether its host's agent is known to be one that can't go back to a restore point.
+    pub cannot_roll_back: bool,
     /// Whether `tenantry.dev/orphan` is there.
     pub orphan: bool,
 }
@@ -168,6 +178,16 @@ pub enum Effect {
         /// Above every epoch before.
         epoch: u64,
     },
+    /// Take over a place that another Tenant never gave back.
+    TakeOver {
+        /// Above every epoch before.
+        epoch: u64,
+    },
+    /// Take the host's present state for the truth.
+    Accept {
+        /// Above every epoch before.
+        epoch: u64,
+    },
     /// Give the claim back.
     Release,
     /// Ask the registry where these references point now; then decide again with the answer.
@@ -197,6 +217,8 @@ pub struct Submission {
     pub approach: Approach,
     /// Digests of moved tags.
     pub pinned: Vec<ResolvedImage>,
+    /// Set where a person goes back to a restore point.
+    pub rollback: Option<Rollback>,
     /// Whether status named it already before this pass.
     pub again: bool,
 }
@@ -205,6 +227,7 @@ pub struct Submission {
 pub fn decide(facts: &Facts<'_>) -> Decision {
     let mut pass = Pass::new(facts);
     let finalizer = pass.run();
+    pass.keep_transitions();
     let notes = notes::between(facts.status, &pass.next, facts.subject);
     Decision { status: pass.next, effect: pass.effect, finalizer, requeue: pass.requeue, notes }
 }
@@ -220,6 +243,16 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(facts: &'a Facts<'a>) -> Self {
         Self { facts, next: facts.status.clone(), effect: None, requeue: OBSERVE_EVERY }
+    }
+
+    /// What was set and set back within one pass has not changed (P14).
+    fn keep_transitions(&mut self) {
+        for condition in &mut self.next.conditions {
+            let before = tenantry_api::conditions::find(&self.facts.status.conditions, &condition.type_);
+            if let Some(before) = before.filter(|before| before.status == condition.status) {
+                condition.last_transition_time = before.last_transition_time.clone();
+            }
+        }
     }
 
     fn run(&mut self) -> Finalizer {
@@ -243,7 +276,10 @@ impl<'a> Pass<'a> {
 
     /// Whether the host holds, or is about to hold, something for this Tenant that must be given back.
     fn holds_something(&self) -> bool {
-        let begins = matches!(self.effect, Some(Effect::Submit(_) | Effect::Claim { .. }));
+        let begins = matches!(
+            self.effect,
+            Some(Effect::Submit(_) | Effect::Claim { .. } | Effect::TakeOver { .. } | Effect::Accept { .. })
+        );
         begins || self.next.deployed.is_some() || self.next.upgrade.is_some()
     }
 
@@ -274,14 +310,21 @@ impl<'a> Pass<'a> {
 
     /// The host was seen, and nothing of ours is in flight as far as status knows.
     fn look(&mut self, desired: &Desired, observation: &Observation) {
-        if self.claimed_by_other(observation) || self.strange_operation(observation) {
+        if self.claimed_by_other(observation)
+            || self.damaged(desired, observation)
+            || self.strange_operation(observation)
+        {
             return;
         }
         self.record_compose(observation);
-        if self.handle_asks(desired, observation) {
+        self.record_points(observation);
+        if self.asked_to_accept(desired, observation) || self.handle_asks(desired, observation) {
             return;
         }
         let target = desired.target_hash(self.next.resolved.as_ref());
+        if self.accepted(desired, observation, &target) {
+            return;
+        }
         if self.at_target(&target) {
             self.stay(observation);
         } else if self.is_first_contact(observation) {
@@ -293,14 +336,21 @@ impl<'a> Pass<'a> {
 
     /// Whether the target is what was last seen to run, and nothing else was started since.
     fn at_target(&self, target: &str) -> bool {
-        use tenantry_api::tenant_status::Outcome::{Held, RollbackFailed};
-        let left_otherwise = self
-            .next
-            .upgrade
-            .as_ref()
-            .is_some_and(|upgrade| matches!(upgrade.outcome, Some(Held | RollbackFailed)));
         let deployed = self.next.deployed.as_ref().is_some_and(|deployed| deployed.target_hash == target);
-        deployed && !left_otherwise
+        deployed && !self.left_otherwise()
+    }
+
+    /// Whether something else than what is deployed was left on the host, and nobody has seen to it since.
+    fn left_otherwise(&self) -> bool {
+        use tenantry_api::tenant_status::Outcome::{Aborted, Held, RollbackFailed, RolledBack, Succeeded};
+        self.next.upgrade.as_ref().is_some_and(|upgrade| {
+            !upgrade.accepted
+                && match upgrade.outcome {
+                    Some(Held | RollbackFailed) => true,
+                    Some(Aborted | RolledBack) | None => upgrade.unsettled,
+                    Some(Succeeded) => false,
+                }
+        })
     }
 
     /// The operation that status names and whose end it does not know.
@@ -321,9 +371,8 @@ impl<'a> Pass<'a> {
         use tenantry_protocol::ErrorCode as Code;
         let host = &self.facts.subject.host;
         let reason = match error.code {
-            Code::HostFault | Code::Overloaded | Code::Busy => {
-                return self.unreached(Unreached::HostFault, &sentence(&error.to_string()));
-            }
+            Code::Overloaded | Code::Busy => return self.wait_for_host_to_end(error),
+            Code::HostFault => return self.unreached(Unreached::HostFault, &sentence(&error.to_string())),
             Code::PolicyRefused => RefusalReason::PolicyRefused,
             Code::ClaimedByOther => RefusalReason::ClaimedByOther,
             Code::RecordsDamaged => RefusalReason::RecordsDamaged,
@@ -333,6 +382,14 @@ impl<'a> Pass<'a> {
         };
         let message = format!("The agent of host {host} refuses: {}.", sentence(&error.to_string()));
         self.settle(Verdict::refused(reason, &message));
+    }
+
+    /// Something else is in flight there, and ends by itself.
+    fn wait_for_host_to_end(&mut self, error: &ApiError) {
+        let message =
+            format!("Waits for host {}: {}.", self.facts.subject.host, sentence(&error.to_string()));
+        self.settle(Verdict::of(Phase::Planning, message));
+        self.requeue = Duration::from_secs(5);
     }
 
     fn unreached(&mut self, why: Unreached, text: &str) {

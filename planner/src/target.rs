@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{
-    Directory, EnvKey, Identity, ImageTag, NameError, ProjectName, ProtectedPath, RelativePath, TenantUid,
-    VolumeName,
+    Directory, EnvKey, Identity, ImageTag, NameError, OperationId, ProjectName, ProtectedPath, RelativePath,
+    TenantUid, VolumeName,
 };
 use tenantry_api::tenant::{
     Adopt, Approach, EnvOwnership, OnFailure, RollbackData, TenantSpec, Upgrade, Verify, parse_duration,
@@ -150,6 +150,9 @@ impl Intent {
             .map_err(|error| Refusal::new(RefusalReason::InvalidSpec, format!("metadata.uid: {error}.")))?;
         let image_tag = field("imageTag", ImageTag::parse(&spec.image_tag))?;
         let env = env(spec, &image_tag)?;
+        let (protect, snapshot) = (protect(spec)?, snapshot(&spec.upgrade)?);
+        check_snapshot(&snapshot, &[])?;
+        check_rollback_data(spec.upgrade.rollback_data, &snapshot, &protect)?;
         Ok(Self {
             tenant: TenantRef { uid, namespace: namespace.to_owned(), name: name.to_owned() },
             host: field("host", Identity::parse(&spec.host))?,
@@ -159,10 +162,10 @@ impl Intent {
             adopt: spec.adopt,
             approach: spec.upgrade.approach,
             env,
-            protect: protect(spec)?,
+            protect,
             verify: verify(&spec.upgrade.verify)?,
             on_failure: spec.upgrade.on_failure,
-            snapshot: snapshot(&spec.upgrade)?,
+            snapshot,
             rollback_data: spec.upgrade.rollback_data,
         })
     }
@@ -204,12 +207,71 @@ fn snapshot(upgrade: &Upgrade) -> Result<SnapshotPolicy, Refusal> {
     let volume = |(index, name): (usize, &String)| {
         field(format!("upgrade.snapshot.volumes[{index}]"), VolumeName::parse(name))
     };
-    Ok(SnapshotPolicy {
-        paths: spec.paths.iter().enumerate().map(path).collect::<Result<_, _>>()?,
-        volumes: spec.volumes.iter().enumerate().map(volume).collect::<Result<_, _>>()?,
-        consistency: spec.consistency,
-        retain: spec.retain.clamp(1, 20),
-    })
+    let paths: Vec<RelativePath> = spec.paths.iter().enumerate().map(path).collect::<Result<_, _>>()?;
+    let volumes: Vec<VolumeName> = spec.volumes.iter().enumerate().map(volume).collect::<Result<_, _>>()?;
+    kept_once(&paths)?;
+    if let Some(at) = (1..volumes.len()).find(|at| volumes[..*at].contains(&volumes[*at])) {
+        let message = format!(
+            "spec.upgrade.snapshot.volumes[{at}]: {} is named twice; name each volume once.",
+            volumes[at]
+        );
+        return Err(Refusal::new(RefusalReason::InvalidSpec, message));
+    }
+    let (consistency, retain) = (spec.consistency, spec.retain.clamp(1, 20));
+    Ok(SnapshotPolicy { paths, volumes, consistency, retain })
+}
+
+/// What lies beneath another path of the snapshot would be kept, and restored, twice.
+fn kept_once(paths: &[RelativePath]) -> Result<(), Refusal> {
+    for (at, path) in paths.iter().enumerate() {
+        let around = paths.iter().enumerate().find(|(other, one)| *other != at && path.is_at_or_below(one));
+        if let Some((_, around)) = around {
+            let message = format!(
+                "spec.upgrade.snapshot.paths[{at}]: {path} is kept with {around} already; name each path once, and \
+                 nothing beneath another."
+            );
+            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
+        }
+    }
+    Ok(())
+}
+
+/// A restore point keeps managed files and `.env` anyway, and puts them back by a commit of their own.
+fn check_snapshot(snapshot: &SnapshotPolicy, files: &[FileManifest]) -> Result<(), Refusal> {
+    let env = RelativePath::parse(ENV_FILE).ok();
+    for (at, path) in snapshot.paths.iter().enumerate() {
+        let managed = files.iter().map(|file| &file.path).chain(env.as_ref());
+        let mut overlapping = managed.filter(|file| file.is_at_or_below(path) || path.is_at_or_below(file));
+        if let Some(file) = overlapping.next() {
+            let message = format!(
+                "spec.upgrade.snapshot.paths[{at}]: {path} overlaps {file}, which each restore point keeps anyway; name \
+                 the folders beside it, or take the path out."
+            );
+            return Err(Refusal::new(RefusalReason::PathRefused, message));
+        }
+    }
+    Ok(())
+}
+
+/// Data of the tenant's own is restored only by a person, never by itself (P1).
+fn check_rollback_data(
+    rollback_data: RollbackData,
+    snapshot: &SnapshotPolicy,
+    protect: &[ProtectedPath],
+) -> Result<(), Refusal> {
+    if rollback_data == RollbackData::Never {
+        return Ok(());
+    }
+    for (at, path) in snapshot.paths.iter().enumerate() {
+        if let Some(own) = protect.iter().find(|own| own.conflicts_with(path)) {
+            let message = format!(
+                "spec.upgrade.rollbackData is Always, but spec.upgrade.snapshot.paths[{at}] ({path}) overlaps \
+                 spec.protect ({own}), which nothing of ours writes; take one of the two out, or set rollbackData to Never."
+            );
+            return Err(Refusal::new(RefusalReason::PathRefused, message));
+        }
+    }
+    Ok(())
 }
 
 fn env(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Refusal> {
@@ -374,6 +436,7 @@ impl Desired {
             _ => {}
         }
         check_protected(&intent.protect, &files, name)?;
+        check_snapshot(&intent.snapshot, &files)?;
         let manifest = Manifest {
             files,
             env: intent.env.clone(),
@@ -423,7 +486,7 @@ impl Desired {
             digest: Some(image.digest.clone()),
             problem: None,
         };
-        OperateRequest {
+        let upgrade = OperateRequest {
             tenant: self.intent.tenant.clone(),
             place: self.intent.place.clone(),
             epoch: with.epoch,
@@ -443,8 +506,29 @@ impl Desired {
             },
             snapshot: self.intent.snapshot.clone(),
             rollback_data: self.intent.rollback_data,
-        }
+        };
+        let Some(Rollback { to, data, release }) = with.rollback else { return upgrade };
+        // What is restored is all on the host: of what is wanted only how to watch it counts.
+        let manifest = Manifest {
+            files: Vec::new(),
+            env: EnvManifest::Adopted { patch: Vec::new() },
+            on_change: Vec::new(),
+            ..upgrade.manifest
+        };
+        let action = Action::Rollback { to, data };
+        OperateRequest { manifest, contents: Vec::new(), pinned: Vec::new(), action, release, ..upgrade }
     }
+}
+
+/// Going back to a restore point, as a person asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollback {
+    /// Its id.
+    pub to: OperationId,
+    /// Whether declared paths and volumes are restored, too.
+    pub data: bool,
+    /// The release that it leads back to.
+    pub release: ReleaseLabel,
 }
 
 /// What a request to operate holds besides the target.
@@ -460,6 +544,8 @@ pub struct OperateWith {
     pub contents: Vec<FileContent>,
     /// Digests of moved tags.
     pub pinned: Vec<ResolvedImage>,
+    /// Set where a person goes back to a restore point.
+    pub rollback: Option<Rollback>,
 }
 
 fn check_protected(protect: &[ProtectedPath], files: &[FileManifest], bundle: &str) -> Result<(), Refusal> {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AGENT_DOMAIN, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
+    AGENT_DOMAIN, AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
     ObserveResponse, OperateRequest, OperationStatus, PROTOCOL, ReleaseRequest, ResolveRequest,
     ResolveResponse,
 };
@@ -188,6 +188,10 @@ impl Agent for HttpsAgent {
 
     fn claim<'a>(&'a self, request: &'a ClaimRequest) -> Call<'a, ClaimResponse> {
         self.call(Method::PUT, "/claim", Some(request), CALL_WITHIN).boxed()
+    }
+
+    fn accept<'a>(&'a self, request: &'a AcceptRequest) -> Call<'a, ClaimResponse> {
+        self.call(Method::PUT, "/accept", Some(request), CALL_WITHIN).boxed()
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, ()> {

@@ -8,7 +8,7 @@ use tenantry_api::tenant_status::Phase;
 use tenantry_planner::decide::{Decision, Effect, Finalizer, Submission};
 use tenantry_planner::target::{Desired, OperateWith, Refusal};
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest,
+    AcceptRequest, ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest,
     ResolveRequest, TenantRef,
 };
 
@@ -44,7 +44,14 @@ impl Tenants {
                 self.follow(turn, id.clone(), *after);
                 Ok(Ending::Done(requeue))
             }
-            Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }) | None => {
+            Some(
+                Effect::Claim { .. }
+                | Effect::TakeOver { .. }
+                | Effect::Accept { .. }
+                | Effect::Release
+                | Effect::Resolve { .. },
+            )
+            | None => {
                 self.settle_memory(turn, &decision);
                 Ok(Ending::Done(requeue))
             }
@@ -55,7 +62,11 @@ impl Tenants {
     async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
         let agent = turn.wanted.route.as_ref().map(|route| route.agent.clone());
         let result = match (&decision.effect, agent) {
-            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => self.claim(turn, &agent, *epoch).await,
+            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => self.claim(turn, &agent, *epoch, false).await,
+            (Some(Effect::TakeOver { epoch }), Some(Ok(agent))) => {
+                self.claim(turn, &agent, *epoch, true).await
+            }
+            (Some(Effect::Accept { epoch }), Some(Ok(agent))) => self.accept(turn, &agent, *epoch).await,
             (Some(Effect::Release), Some(Ok(agent))) => self.release(turn, &agent).await,
             (Some(Effect::Resolve { references }), Some(Ok(agent))) => {
                 let request = ResolveRequest { references: references.clone() };
@@ -66,26 +77,54 @@ impl Tenants {
                     Err(error) => Err(error),
                 }
             }
-            (Some(Effect::Claim { .. } | Effect::Release | Effect::Resolve { .. }), Some(Err(error))) => {
-                Err(error)
-            }
+            (
+                Some(
+                    Effect::Claim { .. }
+                    | Effect::TakeOver { .. }
+                    | Effect::Accept { .. }
+                    | Effect::Release
+                    | Effect::Resolve { .. },
+                ),
+                Some(Err(error)),
+            ) => Err(error),
             _ => Ok(()),
         };
         result.err().map(|error| Ending::Decide(error.into()))
     }
 
-    async fn claim(&self, turn: &Turn, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
+    async fn claim(
+        &self,
+        turn: &Turn,
+        agent: &Arc<dyn Agent>,
+        epoch: u64,
+        take_over: bool,
+    ) -> Result<(), AgentError> {
         let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
         let request = ClaimRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
             manifest: desired.manifest.clone(),
             epoch,
-            take_over: false,
+            take_over,
         };
         let answer = agent.claim(&request).await;
-        self.count("claim", &answer);
-        tracing::info!(tenant = %turn.key, epoch, ok = answer.is_ok(), "claimed");
+        self.count(if take_over { "takeover" } else { "claim" }, &answer);
+        tracing::info!(tenant = %turn.key, epoch, take_over, ok = answer.is_ok(), "claimed");
+        self.with_memory(&turn.key, |memory| memory.seen = None);
+        answer.map(|_| ())
+    }
+
+    async fn accept(&self, turn: &Turn, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
+        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
+        let request = AcceptRequest {
+            tenant: desired.intent.tenant.clone(),
+            place: desired.intent.place.clone(),
+            manifest: desired.manifest.clone(),
+            epoch,
+        };
+        let answer = agent.accept(&request).await;
+        self.count("accept", &answer);
+        tracing::warn!(tenant = %turn.key, epoch, ok = answer.is_ok(), "a person accepts the host as it is");
         self.with_memory(&turn.key, |memory| memory.seen = None);
         answer.map(|_| ())
     }
@@ -118,9 +157,13 @@ impl Tenants {
             Some(Err(error)) => return Ending::Decide(error.into()),
             None => return Ending::Done(requeue),
         };
-        let contents = match self.contents(turn).await {
-            Ok(contents) => self.to_send(turn, &contents),
-            Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
+        // Going back needs nothing that is not on the host.
+        let contents = match submission.rollback {
+            Some(_) => Vec::new(),
+            None => match self.contents(turn).await {
+                Ok(contents) => self.to_send(turn, &contents),
+                Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
+            },
         };
         let with = OperateWith {
             epoch: submission.epoch,
@@ -128,13 +171,14 @@ impl Tenants {
             approach: submission.approach,
             contents,
             pinned: submission.pinned.clone(),
+            rollback: submission.rollback.clone(),
         };
         let request = Desired::operate_request(desired, with);
         let answer = agent.operate(&submission.id, &request).await;
         self.count("operate", &answer);
         tracing::info!(
             tenant = %turn.key, operation = %submission.id, epoch = submission.epoch, target = submission.target_hash,
-            again = submission.again, result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
+            again = submission.again, back_to = submission.rollback.as_ref().map(|rollback| rollback.to.as_str()), result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
         );
         match answer {
             Ok(status) => {

@@ -211,12 +211,16 @@ impl Tenants {
                 };
                 Asked::Followed(status, observation)
             }
-            Err(AgentError::Refused(error)) if error.code == ErrorCode::NotFound => {
+            // Where it can't read its records, the observation says so, and whether a person may go on.
+            Err(AgentError::Refused(error))
+                if matches!(error.code, ErrorCode::NotFound | ErrorCode::RecordsDamaged) =>
+            {
                 match &turn.wanted.desired {
                     Ok(desired) => match self.observe(turn, agent, desired).await {
                         Ok(observation) => Asked::Unknown(observation),
                         Err(error) => error.into(),
                     },
+                    Err(_) if error.code == ErrorCode::RecordsDamaged => Asked::Refused(error),
                     Err(_) => Asked::NotBegun(error),
                 }
             }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use kube::{Api, ResourceExt};
 use tenantry_api::Tenant;
-use tenantry_api::annotations::{ORPHAN, RECONCILE, RETRY};
+use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::tenant_status::TenantStatus;
 use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, decide};
-use tenantry_protocol::ResolveResponse;
+use tenantry_protocol::{Capability, ResolveResponse};
 
 use super::gather::{Asked, Wanted};
 use super::{Tenants, now};
@@ -103,7 +103,7 @@ impl Tenants {
         fresh: bool,
     ) -> Result<TurnEnd, PassError> {
         let wanted = self.want(&tenant).await;
-        let subject = subject(&tenant);
+        let subject = self.subject(&tenant);
         let mut turn = Turn { key: key.clone(), tenant, fresh, subject, wanted };
         self.welcome(&mut turn).await?;
         // A new spec most likely means work: it is read afresh while the host is asked.
@@ -200,7 +200,17 @@ fn decided(turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> De
 /// Whatever changes something on a host, or lets go of it, is done only on what was read just now (P5).
 fn needs_fresh(decision: &Decision) -> bool {
     let lets_go = matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon);
-    lets_go || matches!(decision.effect, Some(Effect::Submit(_) | Effect::Claim { .. } | Effect::Release))
+    let changes = match decision.effect {
+        Some(
+            Effect::Submit(_)
+            | Effect::Claim { .. }
+            | Effect::TakeOver { .. }
+            | Effect::Accept { .. }
+            | Effect::Release,
+        ) => true,
+        Some(Effect::Resolve { .. } | Effect::Follow { .. }) | None => false,
+    };
+    lets_go || changes
 }
 
 /// Versions of one object can be compared as numbers (Kubernetes 1.34 and later say so; earlier ones do it, too).
@@ -208,7 +218,20 @@ fn version(tenant: &Tenant) -> u128 {
     tenant.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn subject(tenant: &Tenant) -> Subject {
+impl Tenants {
+    /// What of a Tenant, and of what its host's agent can do, the decision needs.
+    pub(super) fn subject(&self, tenant: &Tenant) -> Subject {
+        let host = self.hosts.get(&Key::of(tenant).beside(&tenant.spec.host));
+        let capabilities =
+            host.as_ref().and_then(|host| host.status.as_ref()).map(|status| &status.capabilities);
+        let known = capabilities.filter(|capabilities| !capabilities.is_empty());
+        let able = String::from(Capability::Rollback);
+        let cannot_roll_back = known.is_some_and(|capabilities| !capabilities.contains(&able));
+        Subject { cannot_roll_back, ..subject(tenant) }
+    }
+}
+
+fn subject(tenant: &Tenant) -> Subject {
     let annotation = |name: &str| tenant.annotations().get(name).filter(|value| !value.is_empty()).cloned();
     Subject {
         uid: tenant.uid().unwrap_or_default(),
@@ -220,6 +243,10 @@ pub(super) fn subject(tenant: &Tenant) -> Subject {
         image_tag: tenant.spec.image_tag.clone(),
         reconcile: annotation(RECONCILE),
         retry: annotation(RETRY),
+        rollback_to: annotation(ROLLBACK_TO),
+        accept_host: annotation(ACCEPT_HOST),
+        claim: annotation(CLAIM),
+        cannot_roll_back: false,
         orphan: tenant.annotations().contains_key(ORPHAN),
     }
 }

@@ -12,7 +12,7 @@ use tenantry_api::{FIELD_MANAGER, FINALIZER, Tenant};
 use tenantry_planner::decide::{Decision, Finalizer};
 
 use super::Tenants;
-use super::pass::{PassError, Turn, subject};
+use super::pass::{PassError, Turn};
 
 impl Tenants {
     /// Writes what is new. Returns how long progress alone waits until it may be written.
@@ -122,7 +122,7 @@ impl Tenants {
         written.managed_fields_mut().clear();
         let written = Arc::new(written);
         self.with_memory(&turn.key, |memory| memory.written = Some(written.clone()));
-        turn.subject = subject(&written);
+        turn.subject = self.subject(&written);
         turn.tenant = written;
         turn.fresh = true;
     }

@@ -11,11 +11,12 @@ use tenantry_api::tenant_status::Outcome;
 use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    ApiError, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvManifest, EnvObservation,
-    ErrorCode, Failure, FailureCategory, FileObservation, FileState, Health, HostInfo, ImageRun,
-    MountFreshness, Observation, ObserveRequest, ObserveResponse, OperateRequest, OperationPhase,
-    OperationState, OperationStatus, PhaseRecord, ReleaseRequest, ResolveRequest, ResolveResponse, RunImage,
-    ServiceHealth, ServiceObservation, ServiceState, StepState,
+    AcceptRequest, Action, ApiError, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState,
+    EnvManifest, EnvObservation, ErrorCode, Failure, FailureCategory, FileObservation, FileState, Health,
+    HostInfo, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse, OperateRequest,
+    OperationPhase, OperationState, OperationStatus, PhaseRecord, ReleaseLabel, ReleaseRequest,
+    ResolveRequest, ResolveResponse, RestorePointBrief, RunImage, ServiceHealth, ServiceObservation,
+    ServiceState, StepState,
 };
 use tokio::sync::Notify;
 
@@ -46,6 +47,14 @@ pub struct State {
     pub lose_answers: usize,
     /// Drop this many requests to operate before they arrive.
     pub lose_requests: usize,
+    /// Which release runs, as the last operation said.
+    pub release: ReleaseLabel,
+    /// What can be gone back to, newest first.
+    pub points: Vec<RestorePointBrief>,
+    /// What is wrong with the agent's own records.
+    pub damage: Option<String>,
+    /// What the agent can do.
+    pub capabilities: Vec<String>,
     /// What is wrong with the services.
     pub problems: Vec<String>,
 }
@@ -108,11 +117,11 @@ impl Agents for Host {
 
 impl Agent for Host {
     fn host(&self) -> Call<'_, HostInfo> {
-        let answer = self.call("host", |_| {
+        let answer = self.call("host", |state| {
             Ok(HostInfo {
                 identity: Identity::parse("n5").unwrap(),
                 agent_version: "0.1.0".to_owned(),
-                capabilities: Vec::new(),
+                capabilities: state.capabilities.iter().cloned().map(Into::into).collect(),
                 docker_version: Some("28".to_owned()),
                 compose_version: Some("v5.0.2".to_owned()),
                 disk_free_bytes: 1,
@@ -142,8 +151,23 @@ impl Agent for Host {
 
     fn claim<'a>(&'a self, request: &'a ClaimRequest) -> Call<'a, ClaimResponse> {
         let answer = self.call("claim", |state| {
+            if request.take_over {
+                *state.calls.entry("takeover").or_default() += 1;
+            }
+            if state.operations.values().any(|one| one.state == OperationState::Running) {
+                return Err(refuse(ErrorCode::Busy, "operation z-1 of Tenant x/y is in flight"));
+            }
             state.claim = Some(request.tenant.uid.clone());
             state.epoch = request.epoch;
+            Ok(ClaimResponse { epoch: request.epoch })
+        });
+        async move { answer }.boxed()
+    }
+
+    fn accept<'a>(&'a self, request: &'a AcceptRequest) -> Call<'a, ClaimResponse> {
+        let answer = self.call("accept", |state| {
+            state.epoch = request.epoch;
+            state.damage = None;
             Ok(ClaimResponse { epoch: request.epoch })
         });
         async move { answer }.boxed()
@@ -243,8 +267,8 @@ fn operate(
             repo_digest: None,
         }],
         compose: None,
-        release: tenantry_protocol::ReleaseLabel::default(),
-        data_restored: false,
+        release: request.release.clone(),
+        data_restored: matches!(request.action, Action::Rollback { data: true, .. }),
     };
     state.operations.insert(id.to_string(), status.clone());
     Ok(status)
@@ -279,6 +303,16 @@ async fn run(host: Host, id: OperationId, request: OperateRequest) {
     host.change(|state| {
         let outcome = state.outcome.unwrap_or(Outcome::Succeeded);
         if outcome == Outcome::Succeeded {
+            let release = std::mem::replace(&mut state.release, request.release.clone());
+            let target_hash = format!("sha256:of-{}", release.image_tag);
+            let (at, data, bytes) = (Timestamp::now(), vec!["volume db".to_owned()], 7);
+            state
+                .points
+                .insert(0, RestorePointBrief { id: id.clone(), at, release, target_hash, data, bytes });
+            if let Action::Rollback { .. } = &request.action {
+                assert!(request.manifest.files.is_empty() && request.contents.is_empty());
+                state.env.insert(EnvKey::parse("IMAGE_TAG").unwrap(), request.release.image_tag.clone());
+            }
             if let EnvManifest::Adopted { patch } = &request.manifest.env {
                 state.env.extend(patch.iter().map(|one| (one.name.clone(), one.value.clone())));
             }
@@ -348,8 +382,8 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         foreign_containers: Vec::new(),
         health: Health { problems: state.problems.clone(), without_healthcheck: Vec::new() },
         image_differences: Vec::new(),
-        restore_points: Vec::new(),
-        damage: None,
+        restore_points: state.points.clone(),
+        damage: state.damage.clone(),
     }
 }
 

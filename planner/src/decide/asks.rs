@@ -12,20 +12,33 @@ const VALUE_LIMIT: usize = 256;
 /// The most references that are looked up at once.
 const REFERENCE_LIMIT: usize = 256;
 
+/// What an annotation asks for now: its value, where that is not the one that was handled.
+pub(super) fn asked(value: Option<&str>, handled: Option<&str>) -> Option<String> {
+    value.map(|value| bounded(value, VALUE_LIMIT)).filter(|value| Some(value.as_str()) != handled)
+}
+
 impl Pass<'_> {
-    /// Handles what is asked for. True when the pass ends here, for a registry must be asked first.
+    /// Handles what is asked for. True when the pass ends here, for a registry must be asked first, or a person
+    /// goes back to a restore point.
     pub(super) fn handle_asks(&mut self, desired: &Desired, observation: &Observation) -> bool {
         let subject = self.facts.subject;
-        let retry = subject.retry.as_deref().map(|value| bounded(value, VALUE_LIMIT));
-        if let Some(value) = retry.filter(|value| self.handled().retry.as_ref() != Some(value)) {
+        if let Some(value) = asked(subject.claim.as_deref(), self.handled().claim.as_deref()) {
+            // Nobody else holds the place: there is nothing to take over.
+            self.next.handled.get_or_insert_with(Handled::default).claim = Some(value);
+        }
+        if let Some(value) = asked(subject.retry.as_deref(), self.handled().retry.as_deref()) {
             self.next.handled.get_or_insert_with(Handled::default).retry = Some(value);
             self.next.blocked_target = None;
         }
         if self.next.resolved.as_ref().is_some_and(|resolved| resolved.base_hash != desired.base_hash) {
             self.next.resolved = None;
         }
-        let reconcile = subject.reconcile.as_deref().map(|value| bounded(value, VALUE_LIMIT));
-        let Some(value) = reconcile.filter(|value| self.handled().reconcile.as_ref() != Some(value)) else {
+        self.asked_to_reconcile(desired, observation) || self.asked_to_go_back(desired, observation)
+    }
+
+    fn asked_to_reconcile(&mut self, desired: &Desired, observation: &Observation) -> bool {
+        let handled = self.handled().reconcile;
+        let Some(value) = asked(self.facts.subject.reconcile.as_deref(), handled.as_deref()) else {
             return false;
         };
         let references = pulled_references(observation);
@@ -41,7 +54,7 @@ impl Pass<'_> {
         false
     }
 
-    fn handled(&self) -> Handled {
+    pub(super) fn handled(&self) -> Handled {
         self.next.handled.clone().unwrap_or_default()
     }
 

@@ -44,7 +44,15 @@ impl Pass<'_> {
         match self.permitted(desired, observation) {
             Ok(approach) => {
                 let pinned = desired.pinned(self.next.resolved.as_ref()).to_vec();
-                let again = Submission { id, epoch, target_hash: target, approach, pinned, again: true };
+                let again = Submission {
+                    id,
+                    epoch,
+                    target_hash: target,
+                    approach,
+                    pinned,
+                    rollback: None,
+                    again: true,
+                };
                 self.effect = Some(Effect::Submit(again));
             }
             Err(refusal) => {
@@ -55,12 +63,7 @@ impl Pass<'_> {
     }
 
     fn submit(&mut self, desired: &Desired, target: &str, approach: Approach, epoch: u64) {
-        let name = format!("{}-{epoch}", self.facts.subject.uid.split('-').next().unwrap_or("tenant"));
-        let (Ok(id), Ok(stored_epoch)) = (OperationId::parse(name), i64::try_from(epoch)) else {
-            let message =
-                "The host or status names an epoch that is too high to go on from; see the agent's records.";
-            return self.refuse(&Refusal::new(RefusalReason::RequestRefused, message));
-        };
+        let Some((id, stored_epoch)) = self.named(epoch) else { return };
         let attempt = match &self.next.upgrade {
             Some(last) if last.target_hash == target => last.attempt.saturating_add(1),
             _ => 1,
@@ -73,13 +76,7 @@ impl Pass<'_> {
             None => format!("Installing {to}: checking the host."),
         };
         let now = Time(whole_seconds(self.facts.now));
-        let planning = PhaseStatus {
-            name: Phase::Planning,
-            state: PhaseState::Running,
-            started_at: now.clone(),
-            finished_at: None,
-            message: None,
-        };
+        let unsettled = self.left_otherwise();
         self.next.upgrade = Some(UpgradeStatus {
             id: id.to_string(),
             epoch: stored_epoch,
@@ -89,37 +86,64 @@ impl Pass<'_> {
             bundle_revision: desired.bundle_revision.clone(),
             files_hash: Some(desired.files_hash.clone()),
             rollback_to: None,
+            gives_up: None,
+            unsettled,
+            accepted: false,
             data_restored: false,
             attempt,
-            started_at: now,
+            started_at: now.clone(),
             finished_at: None,
             outcome: None,
-            phases: vec![planning],
+            phases: vec![planning(now)],
         });
         self.next.blocked_target = None;
         self.settle(Verdict::of(Phase::Planning, message));
         let pinned = desired.pinned(self.next.resolved.as_ref()).to_vec();
         let target_hash = target.to_owned();
-        self.effect =
-            Some(Effect::Submit(Submission { id, epoch, target_hash, approach, pinned, again: false }));
+        self.effect = Some(Effect::Submit(Submission {
+            id,
+            epoch,
+            target_hash,
+            approach,
+            pinned,
+            rollback: None,
+            again: false,
+        }));
+    }
+
+    /// The id of an operation under this epoch, and the epoch as status keeps it.
+    pub(super) fn named(&mut self, epoch: u64) -> Option<(OperationId, i64)> {
+        let name = format!("{}-{epoch}", self.facts.subject.uid.split('-').next().unwrap_or("tenant"));
+        if let (Ok(id), Ok(stored)) = (OperationId::parse(name), i64::try_from(epoch)) {
+            return Some((id, stored));
+        }
+        let message =
+            "The host or status names an epoch that is too high to go on from; see the agent's records.";
+        self.refuse(&Refusal::new(RefusalReason::RequestRefused, message));
+        None
     }
 
     /// One above everything that status or the host has seen.
     pub(super) fn next_epoch(&self, observation: &Observation) -> u64 {
         let known =
             self.next.upgrade.as_ref().and_then(|upgrade| u64::try_from(upgrade.epoch).ok()).unwrap_or(0);
-        known.max(observation.epoch).saturating_add(1)
+        let seen = if tenantry_faults::mutant("epoch-of-status-alone") { 0 } else { observation.epoch };
+        known.max(seen).saturating_add(1)
     }
 
     /// Whether the target failed before. After a failed rollback nothing at all is tried before a person asks.
     fn blocked(&mut self, desired: &Desired, target: &str) -> bool {
         let Some(blocked) = self.next.blocked_target.clone() else { return false };
+        if tenantry_faults::mutant("retry-what-failed") {
+            return false;
+        }
         if blocked.target_hash != target && blocked.outcome != Outcome::RollbackFailed {
             return false;
         }
         let after = match blocked.outcome {
             Outcome::RollbackFailed => {
-                "A person is needed: see the host, then set the annotation tenantry.dev/retry to a new value."
+                "A person is needed: see the host. Then set the annotation tenantry.dev/retry to a new value to try it \
+                 again, go back with `tenantry rollback`, or take what is there for the truth with `tenantry accept-host`."
             }
             _ => "Change the spec, or set the annotation tenantry.dev/retry to a new value to try it again.",
         };
@@ -135,6 +159,10 @@ impl Pass<'_> {
                 Phase::Aborted,
                 format!("{wanted} was not begun, {running}: {} {after}", full_stop(&blocked.reason)),
             ),
+            Outcome::RolledBack if self.gave_up(&blocked) => (
+                Phase::RolledBack,
+                format!("{wanted} is not deployed, {running}: {} {after}", full_stop(&blocked.reason)),
+            ),
             Outcome::RolledBack => (
                 Phase::RolledBack,
                 format!(
@@ -142,6 +170,9 @@ impl Pass<'_> {
                     full_stop(&blocked.reason)
                 ),
             ),
+            Outcome::Held if self.gave_up(&blocked) => {
+                (Phase::Held, format!("{} {after}", full_stop(&blocked.reason)))
+            }
             Outcome::Held => (
                 Phase::Held,
                 format!(
@@ -207,7 +238,12 @@ impl Pass<'_> {
     }
 }
 
-fn fail_last(phases: &mut [PhaseStatus], why: &str, now: Timestamp) {
+pub(super) fn planning(now: Time) -> PhaseStatus {
+    let (name, state) = (Phase::Planning, PhaseState::Running);
+    PhaseStatus { name, state, started_at: now, finished_at: None, message: None }
+}
+
+pub(super) fn fail_last(phases: &mut [PhaseStatus], why: &str, now: Timestamp) {
     if let Some(last) = phases.last_mut().filter(|phase| phase.state == PhaseState::Running) {
         last.state = PhaseState::Failed;
         last.finished_at = Some(Time(now));

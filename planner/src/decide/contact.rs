@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tenantry_api::tenant::Adopt;
-use tenantry_api::tenant_status::{Outcome, Phase};
+use tenantry_api::tenant_status::{Handled, Outcome, Phase};
 use tenantry_protocol::{ClaimState, FileState, Observation, ServiceState};
 
+use super::asks::asked;
 use super::verdict::Verdict;
 use super::{Effect, Pass, listed};
 use crate::target::{Desired, RefusalReason};
@@ -17,11 +18,27 @@ impl Pass<'_> {
     /// Ends the pass where the host holds directory or project for another Tenant.
     pub(super) fn claimed_by_other(&mut self, observation: &Observation) -> bool {
         let ClaimState::Other { owner, uid, holds } = &observation.claim else { return false };
+        let handled = self.handled().claim;
+        if let Some(value) = asked(self.facts.subject.claim.as_deref(), handled.as_deref()) {
+            return self.take_over(value, owner, observation);
+        }
         let message = format!(
-            "Host {} holds the {holds} for Tenant {owner} (UID {uid}). Delete that Tenant, or give this one another place.",
+            "Host {} holds the {holds} for Tenant {owner} (UID {uid}). Delete that Tenant, or give this one another \
+             place; if that Tenant is gone and never gave it back, `tenantry claim` for this one takes it over.",
             self.facts.subject.host
         );
         self.settle(Verdict::refused(RefusalReason::ClaimedByOther, &message));
+        true
+    }
+
+    /// Takes the place over, because a person asked for it. First contact follows.
+    fn take_over(&mut self, value: String, owner: &str, observation: &Observation) -> bool {
+        let message =
+            format!("Takes the place over from Tenant {owner} on host {}.", self.facts.subject.host);
+        self.next.handled.get_or_insert_with(Handled::default).claim = Some(value);
+        self.settle(Verdict::of(Phase::Planning, message));
+        self.effect = Some(Effect::TakeOver { epoch: self.next_epoch(observation) });
+        self.requeue = Duration::ZERO;
         true
     }
 
@@ -48,7 +65,9 @@ impl Pass<'_> {
             .as_ref()
             .is_none_or(|upgrade| matches!(upgrade.outcome, None | Some(Outcome::Aborted)));
         let free = observation.claim == ClaimState::Free;
-        self.next.deployed.is_none() && (free || untouched)
+        // A host that a person has accepted is known.
+        let accepted = !free && self.handled().accept_host.is_some();
+        self.next.deployed.is_none() && (free || untouched) && !accepted
     }
 
     /// Takes over what is as it should be, installs where nothing is, and stops where something differs.
@@ -67,7 +86,8 @@ impl Pass<'_> {
         if !differences.is_empty() || !runs {
             return self.upgrade(desired, observation, target);
         }
-        if observation.claim == ClaimState::Free {
+        // What was taken over is ours already, but the agent has not looked at what is there.
+        if observation.claim == ClaimState::Free || self.handled().claim.is_some() {
             let epoch = self.next_epoch(observation);
             self.effect = Some(Effect::Claim { epoch });
         }
@@ -111,7 +131,7 @@ fn is_there(observation: &Observation) -> bool {
 }
 
 /// What of an existing project differs: managed files, values of patched keys, image references.
-fn differences(observation: &Observation) -> Vec<String> {
+pub(super) fn differences(observation: &Observation) -> Vec<String> {
     let file = |file: &tenantry_protocol::FileObservation| match &file.state {
         FileState::Same | FileState::Attributes => None,
         FileState::Differs => Some(format!("{} has other content", file.path)),

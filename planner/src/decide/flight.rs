@@ -11,13 +11,14 @@ use tenantry_api::tenant_status::{
     Phase, PhaseState, PhaseStatus, PlanSummary, Recreate, UpgradeStatus,
 };
 use tenantry_protocol::{
-    ApiError, ComposeUse, ErrorCode, Failure, OperationPhase, OperationState, OperationStatus, PlanReport,
-    Progress, RunImage, StepState,
+    ApiError, ComposeUse, ErrorCode, Failure, Observation, OperationPhase, OperationState, OperationStatus,
+    PlanReport, Progress, RunImage, StepState,
 };
 
 use super::begin::full_stop;
 use super::verdict::Verdict;
 use super::{Answer, Effect, Pass, Unreached, sentence};
+use crate::target::Desired;
 
 /// The most services that status lists.
 const IMAGE_LIMIT: usize = 256;
@@ -29,17 +30,31 @@ impl Pass<'_> {
     pub(super) fn fly(&mut self) {
         match self.facts.answer {
             Answer::Followed(operation, _) => self.follow(operation),
-            Answer::Unknown(observation) => match self.facts.desired {
-                Ok(desired) if !self.facts.subject.suspend => self.resubmit(desired, observation),
-                _ => {
-                    self.forget_unbegun("Never reached the agent.");
-                    self.rest();
-                }
-            },
+            Answer::Unknown(observation) => self.never_begun(observation),
             Answer::NotBegun(error) => self.not_begun(error),
             Answer::Unreached(why, text) => self.unreached(why, text),
+            // Whoever has accepted the host will have it told again.
+            Answer::Refused(error) if error.code == ErrorCode::RecordsDamaged => self.agent_refused(error),
             Answer::Refused(error) => self.unreached(Unreached::HostFault, &sentence(&error.to_string())),
             Answer::NotAsked | Answer::Seen(_) => self.ask_again(0),
+        }
+    }
+
+    /// The agent does not know it, or can't read what it knows.
+    fn never_begun(&mut self, observation: &Observation) {
+        if self.facts.desired.is_ok_and(|desired| self.damaged(desired, observation)) {
+            return;
+        }
+        let by_person = self.in_flight().is_some_and(|upgrade| upgrade.rollback_to.is_some());
+        match self.facts.desired {
+            Ok(desired) if !self.facts.subject.suspend && by_person => {
+                self.resubmit_rollback(desired, observation);
+            }
+            Ok(desired) if !self.facts.subject.suspend => self.resubmit(desired, observation),
+            Ok(_) | Err(_) => {
+                self.ask_again_to_go_back("Never reached the agent.");
+                self.rest();
+            }
         }
     }
 
@@ -58,7 +73,7 @@ impl Pass<'_> {
         match error.code {
             ErrorCode::OperationMismatch => self.ask_again(0),
             ErrorCode::StaleEpoch => {
-                self.forget_unbegun("The host has seen a higher epoch.");
+                self.ask_again_to_go_back("The host has seen a higher epoch.");
                 self.requeue = Duration::ZERO;
             }
             ErrorCode::Busy | ErrorCode::Overloaded => {
@@ -98,7 +113,9 @@ impl Pass<'_> {
         if let Some(compose) = &operation.compose {
             self.next.compose = Some(in_use(compose));
         }
-        let changes_files = self.next.plan.as_ref().map(|plan| plan.approach);
+        let back = self.next.upgrade.as_ref().is_some_and(|upgrade| upgrade.rollback_to.is_some());
+        let changes_files =
+            self.next.plan.as_ref().map(|plan| plan.approach).or(back.then_some(Approach::Release));
         if let Some(report) = &operation.plan {
             self.next.plan = Some(summary(report, changes_files));
         }
@@ -120,6 +137,7 @@ impl Pass<'_> {
         let phase = current_phase(operation);
         let Some(upgrade) = &self.next.upgrade else { return };
         let what = match &upgrade.from {
+            _ if upgrade.rollback_to.is_some() => super::back::what(upgrade),
             Some(from) if *from != upgrade.to => format!("Upgrading from {from} to {}", upgrade.to),
             Some(_) => format!("Applying {} anew", upgrade.to),
             None => format!("Installing {}", upgrade.to),
@@ -141,7 +159,11 @@ impl Pass<'_> {
             return Some("spec.suspend takes effect when this has ended.".to_owned());
         }
         let newer = match self.facts.desired {
-            Ok(desired) => desired.target_hash(self.next.resolved.as_ref()) != upgrade.target_hash,
+            Ok(desired) => {
+                let meant =
+                    upgrade.gives_up.as_ref().map_or(&upgrade.target_hash, |given| &given.target_hash);
+                desired.target_hash(self.next.resolved.as_ref()) != *meant
+            }
             Err(_) => true,
         };
         newer.then(|| format!("The newer spec ({}) waits until this has ended.", subject.image_tag))
@@ -166,21 +188,43 @@ impl Pass<'_> {
         if outcome == Outcome::Succeeded {
             self.record_deployed(operation, at);
         }
-        let said = if outcome == Outcome::Succeeded { left_behind(operation) } else { reason.clone() };
-        self.record_history(&said);
-        self.end(outcome, &reason, word);
+        let lost = self.note_lost_data(operation);
+        let reason = format!("{lost}{}", if outcome == Outcome::Succeeded { "" } else { &reason });
+        let left = if outcome == Outcome::Succeeded { left_behind(operation) } else { String::new() };
+        let by_person = self.next.upgrade.as_ref().and_then(|upgrade| upgrade.rollback_to.as_ref());
+        let by_person = by_person.map(|to| format!("A person went back to restore point {to}. "));
+        self.record_history(format!("{}{reason}{left}", by_person.unwrap_or_default()).trim_end());
+        self.end(outcome, reason.trim_end(), word);
         self.go_on();
+    }
+
+    /// Says what was lost where data was restored; first in every text, so that no bound can cut it off.
+    fn note_lost_data(&mut self, operation: &OperationStatus) -> String {
+        let Some(upgrade) = self.next.upgrade.as_mut().filter(|_| operation.data_restored) else {
+            return String::new();
+        };
+        upgrade.data_restored = true;
+        let upgrade = upgrade.clone();
+        let seen = match self.facts.answer {
+            Answer::Followed(_, seen) => seen,
+            _ => None,
+        };
+        format!("{} ", self.lost(&upgrade, seen))
     }
 
     /// The end of an operation as phase and conditions.
     fn end(&mut self, outcome: Outcome, reason: &str, word: &str) {
         let Some(upgrade) = self.next.upgrade.clone() else { return };
+        if upgrade.rollback_to.is_some() {
+            return self.went_back(&upgrade, outcome, reason, word);
+        }
         if outcome != Outcome::Succeeded {
             self.next.blocked_target = Some(BlockedTarget {
                 target_hash: upgrade.target_hash.clone(),
                 image_tag: upgrade.to.clone(),
                 outcome,
                 reason: bounded(reason, 2_048),
+                accepted: false,
                 at: Time(whole_seconds(self.facts.now)),
             });
         }
@@ -211,7 +255,28 @@ impl Pass<'_> {
         match (self.facts.answer, self.facts.desired) {
             (Answer::Followed(_, Some(observation)), Ok(desired)) => self.look(desired, observation),
             (Answer::Followed(_, Some(_)), Err(refusal)) => self.refuse(refusal),
+            (_, Ok(desired)) => {
+                self.newer_is_next(desired);
+                self.requeue = Duration::ZERO;
+            }
             _ => self.requeue = Duration::ZERO,
+        }
+    }
+
+    /// What has ended is not what is wanted now: that goes on by itself, so nothing has stalled.
+    fn newer_is_next(&mut self, desired: &Desired) {
+        let target = desired.target_hash(self.next.resolved.as_ref());
+        let ended = self.next.upgrade.as_ref().filter(|upgrade| upgrade.target_hash != target);
+        let Some(outcome) = ended.and_then(|upgrade| upgrade.outcome) else { return };
+        // After a failed rollback nothing is begun by itself.
+        if outcome != Outcome::RollbackFailed {
+            let message = format!(
+                "{} has ended ({}); the newer spec ({}) is looked at next.",
+                ended.map(|upgrade| upgrade.to.as_str()).unwrap_or_default(),
+                outcome.as_str(),
+                self.facts.subject.image_tag
+            );
+            self.settle(Verdict::of(Phase::Planning, message));
         }
     }
 
@@ -227,7 +292,7 @@ impl Pass<'_> {
         });
     }
 
-    fn record_history(&mut self, message: &str) {
+    pub(super) fn record_history(&mut self, message: &str) {
         let Some(upgrade) = &self.next.upgrade else { return };
         let Some(outcome) = upgrade.outcome else { return };
         let entry = HistoryEntry {

@@ -1,6 +1,8 @@
 //! What is decided, case by case; and what holds for every case.
 
+mod accept;
 mod asks;
+mod back;
 mod contact;
 mod flight;
 mod leave;

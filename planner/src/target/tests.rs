@@ -61,6 +61,50 @@ fn a_bad_field_is_named(#[case] change: fn(&mut serde_json::Value), #[case] name
     assert!(refusal.message.ends_with('.'), "{}", refusal.message);
 }
 
+#[rstest]
+#[case::a_bad_path(json!({"snapshot": {"paths": ["a/../b"]}}), "InvalidSpec", &["spec.upgrade.snapshot.paths[0]", "'..'"])]
+#[case::our_own_folder(json!({"snapshot": {"paths": [".tenantry/restore"]}}), "InvalidSpec", &["snapshot.paths[0]", "agent's own"])]
+#[case::a_path_twice(json!({"snapshot": {"paths": ["up", "up"]}}), "InvalidSpec", &["snapshot.paths[0]", "name each path once"])]
+#[case::a_path_beneath_another(json!({"snapshot": {"paths": ["up/a", "up"]}}), "InvalidSpec", &["snapshot.paths[0]", "up/a is kept with up"])]
+#[case::a_volume_twice(json!({"snapshot": {"volumes": ["db", "x", "db"]}}), "InvalidSpec", &["snapshot.volumes[2]", "db is named twice"])]
+#[case::a_bad_volume(json!({"snapshot": {"volumes": ["../db"]}}), "InvalidSpec", &["snapshot.volumes[0]"])]
+#[case::the_env_file(json!({"snapshot": {"paths": [".env"]}}), "PathRefused", &["snapshot.paths[0]", ".env", "keeps anyway"])]
+#[case::restored_over_what_is_protected(
+    json!({"snapshot": {"paths": ["content/uploads"]}, "rollbackData": "Always"}), "PathRefused",
+    &["spec.upgrade.rollbackData", "spec.upgrade.snapshot.paths[0]", "spec.protect (content"]
+)]
+#[case::restored_around_what_is_protected(
+    json!({"snapshot": {"paths": ["up", "data"]}, "rollbackData": "Always"}), "PathRefused",
+    &["spec.upgrade.snapshot.paths[1] (data)", "spec.protect (data/own"]
+)]
+fn p1_a_snapshot_that_cannot_be_is_refused_with_its_fields(
+    #[case] upgrade: serde_json::Value,
+    #[case] reason: &str,
+    #[case] named: &[&str],
+) {
+    let refusal = parse(&spec(|v| {
+        v["protect"] = json!(["content/", "data/own"]);
+        v["upgrade"] = upgrade;
+    }))
+    .unwrap_err();
+    assert_eq!(refusal.reason.as_str(), reason);
+    for part in named {
+        assert!(refusal.message.contains(part), "{part}: {}", refusal.message);
+    }
+}
+
+#[test]
+fn what_is_protected_may_be_kept_where_only_a_person_restores_it() {
+    let change = |v: &mut serde_json::Value| {
+        v["protect"] = json!(["content/"]);
+        v["upgrade"] =
+            json!({"snapshot": {"paths": ["content", "content2"], "volumes": ["db"], "retain": 3}});
+    };
+    let intent = parse(&spec(change)).unwrap();
+    assert_eq!((intent.snapshot.paths.len(), intent.snapshot.retain), (2, 3));
+    assert_eq!(hash(&spec(change)), hash(&spec(|v| v["protect"] = json!(["content/"]))), "no new target");
+}
+
 #[test]
 fn the_target_changes_with_what_reaches_the_host_and_with_nothing_else() {
     let base = hash(&spec(|_| {}));
