@@ -5,6 +5,7 @@
 
 mod containers;
 mod credentials;
+mod data;
 mod events;
 mod images;
 mod memory;
@@ -20,6 +21,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use tenantry_protocol::FailureCategory;
 
 pub use containers::ProjectContainer;
+pub use data::{DataMount, DataUser, Volume};
 pub use events::{Events, Generation};
 pub use images::{Image, PullProgress};
 pub use own::{Likeness, Mounted, MountedFrom, own_id};

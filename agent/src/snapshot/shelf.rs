@@ -11,7 +11,7 @@ use super::swap::Swap;
 use super::take::{Taking, estimate, take};
 use super::unpack::{Unpacking, unpack};
 use super::{Archive, Estimate, Part, Watch, What, threads};
-use crate::files::{Folder, Tree};
+use crate::files::{Calls, Folder, Tree};
 
 /// What stands before each path in a volume's archive.
 pub(crate) const TOP: &str = ".";
@@ -67,6 +67,12 @@ impl<'a> Shelf<'a> {
         }
     }
 
+    /// How much there is in a volume whose folder we can see.
+    pub fn estimate_volume(mountpoint: &Path) -> Result<Option<Estimate>, SnapshotError> {
+        let (folder, name) = around(mountpoint, Calls::default())?;
+        estimate(&Source::new(&folder, &name)?)
+    }
+
     /// Keeps what is at a path, as the n-th part, and reads it back.
     pub fn keep(&self, n: usize, path: &RelativePath, watch: &dyn Watch) -> Result<Part, SnapshotError> {
         let what = What::Path(path.clone());
@@ -89,7 +95,7 @@ impl<'a> Shelf<'a> {
         mountpoint: &Path,
         watch: &dyn Watch,
     ) -> Result<Part, SnapshotError> {
-        let (folder, name) = around(self.tree, mountpoint)?;
+        let (folder, name) = around(mountpoint, self.tree.root.calls().clone())?;
         let (source, of) = (Source::new(&folder, &name)?, self.of(&what));
         let prefix = Text(TOP.as_bytes().to_vec());
         let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), watch)?;
@@ -120,7 +126,7 @@ impl<'a> Shelf<'a> {
         mountpoint: &Path,
         watch: &dyn Watch,
     ) -> Result<(), SnapshotError> {
-        let (parent, name) = around(self.tree, mountpoint)?;
+        let (parent, name) = around(mountpoint, self.tree.root.calls().clone())?;
         let beside = parent.again()?;
         let swap = Swap { parent, name, beside, stage: self.beside_name(n) };
         self.swap_in(&swap, part, watch)
@@ -211,11 +217,11 @@ fn make_parents(tree: &Tree, path: &RelativePath) -> Result<(), SnapshotError> {
 }
 
 /// The folder around a volume's data, and the data's name in it.
-fn around(tree: &Tree, mountpoint: &Path) -> Result<(Folder, String), SnapshotError> {
+fn around(mountpoint: &Path, calls: Calls) -> Result<(Folder, String), SnapshotError> {
     let (Some(parent), Some(name)) =
         (mountpoint.parent(), mountpoint.file_name().and_then(|name| name.to_str()))
     else {
         return Err(SnapshotError::refused(mountpoint, "this is no volume's folder"));
     };
-    Ok((Folder::open(parent, tree.root.calls().clone())?, name.to_owned()))
+    Ok((Folder::open(parent, calls)?, name.to_owned()))
 }
