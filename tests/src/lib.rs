@@ -14,6 +14,7 @@
 pub mod control_plane;
 pub mod docker;
 pub mod process;
+pub mod secrets;
 pub mod world;
 
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use tenantry_api::{ComposeHost, Phase, TemplateBundle, Tenant};
 use crate::control_plane::ControlPlane;
 use crate::docker::{Project, eventually};
 use crate::process::Process;
+use crate::secrets;
 
 /// A value that is planted in every `.env` and looked for in every sink (P12).
 pub const CANARY: &str = "canary-7f3a9c51e0";
@@ -266,7 +267,8 @@ impl World {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
-    /// P12: the canary is in no status, event, log, metric or error.
+    /// P12: the canary is in no status, event, log, metric or error, and on the host only where it has to be: in files
+    /// that nobody but root can reach.
     pub async fn assert_canary_unseen(&self) -> Result<()> {
         let tenants = self.tenants().list(&ListParams::default()).await?;
         let mut sinks = vec![("tenants", serde_json::to_string(&tenants)?)];
@@ -281,6 +283,8 @@ impl World {
         for (sink, text) in sinks {
             ensure!(!text.contains(CANARY), "a secret value was found in {sink}:\n{text}");
         }
+        let told = secrets::check(&self.path("agent-state"), &self.srv, CANARY)?;
+        ensure!(told > 0, "the host's own records were not looked at");
         Ok(())
     }
 
