@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 use support::{Sandbox, assert_outcome, docker, failure, required};
@@ -166,7 +167,8 @@ async fn p9_who_goes_back_and_fails_is_brought_back_to_where_they_were() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p9_a_restore_point_that_is_damaged_strange_or_without_its_images_changes_nothing() {
-    let mut tenant = running("unusable").await;
+    let (registry, open) = door().await;
+    let mut tenant = running_from("unusable", registry).await;
     upgrade(&mut tenant, "two", "v2").await;
     let before = (files(&tenant), tenant.containers());
     let folder = tenant.directory().join(".tenantry/restore/two");
@@ -191,10 +193,47 @@ async fn p9_a_restore_point_that_is_damaged_strange_or_without_its_images_change
     refused(&go_back(&tenant, "d", "two").await, "damaged");
     std::fs::write(&point, &text).unwrap();
 
-    let v1 = docker(&["image", "inspect", "--format", "{{.Id}}", &format!("{}:v1", tenant.repository)]);
-    docker(&["rmi", "-f", &v1]);
+    open.abort();
+    assert!(open.await.is_err_and(|error| error.is_cancelled()), "the registry is gone");
+    take_image_away(&tenant, "v1");
     refused(&go_back(&tenant, "e", "two").await, "no longer on this host");
     assert_eq!((files(&tenant), tenant.containers()), before);
+}
+
+/// As `docker image prune -a` does with what no container uses.
+fn take_image_away(tenant: &Sandbox, tag: &str) {
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", &format!("{}:{tag}", tenant.repository)]);
+    docker(&["rmi", "-f", &id]);
+    assert_eq!(docker(&["image", "inspect", "--format", "{{.Id}}", &id]), "", "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_an_image_that_a_person_pruned_is_pulled_again_by_the_digest_that_ran() {
+    let mut tenant = running("pruned").await;
+    upgrade(&mut tenant, "two", "v2").await;
+    take_image_away(&tenant, "v1");
+    // The tag means something else by now.
+    tenant.publish_as("other", "v1");
+    assert_outcome(&go_back(&tenant, "three", "two").await, Outcome::Succeeded);
+    assert_eq!(tenant.version_of("web"), "v1");
+
+    // Also while a release fails.
+    tenant.publish("v3", &[("HEALTHY_AFTER", "1h")]);
+    release(&mut tenant, "v3");
+    tenant.verify["timeoutMs"] = 6_000.into();
+    let id = tenantry_api::names::OperationId::parse("four").unwrap();
+    tenant.submit("four", tenant.request("Release")).await.unwrap();
+    let mut after = 0;
+    loop {
+        let status = tenant.core().operation(&id, after, Duration::from_secs(5)).await.unwrap();
+        after = status.seq;
+        if status.phases.iter().any(|phase| phase.name == OperationPhase::Verify) {
+            break;
+        }
+    }
+    take_image_away(&tenant, "v1");
+    assert_outcome(&tenant.ended("four").await, Outcome::RolledBack);
+    assert_eq!(tenant.version_of("web"), "v1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,13 +4,14 @@
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{PlannedImage, State};
-use tenantry_protocol::{Action, FailureCategory, OperateRequest, Owner};
+use tenantry_protocol::{Action, FailureCategory, OperateRequest, Owner, RunImage};
 
 use super::changes::{Changes, protect};
 use super::driver::Wrong;
 use super::point::{self, Point};
 use super::work::Work;
 use crate::core::Tenant;
+use crate::engine::{Image, Reference};
 use crate::files::{Before, Change, FilesError, Found, Kept, Transactions, Tree, Was, composed};
 use crate::store::Terms;
 
@@ -127,24 +128,48 @@ fn change(
     Ok(true)
 }
 
-/// The images of the release that is gone back to. They were kept: no registry is asked.
+/// The images of the release that is gone back to. They were kept: no registry is asked unless a person has removed them.
 pub async fn images(work: &Work, to: &Point, model: &Model) -> Result<Vec<PlannedImage>, Wrong> {
     let mut images = Vec::new();
     for reference in model.references().into_keys() {
         // A reference that nothing ran by then may still be on this host.
         let name = to.image(reference).unwrap_or(reference);
-        let Some(image) = work.host.engine.image(name).await? else {
-            let message = format!(
-                "restore point {}: image {name} of {reference} is no longer on this host; load or pull it, or choose \
-                 another restore point",
-                to.operation
-            );
-            return Err(Wrong::new(FailureCategory::RestorePointUnusable, message));
-        };
+        let image = present(work, name, reference, &to.baseline.images).await.map_err(|wrong| {
+            let message = format!("restore point {}: {}", to.operation, wrong.message);
+            Wrong::new(FailureCategory::RestorePointUnusable, message)
+        })?;
         let repo_digest = image.repo_digest(reference);
         images.push(PlannedImage { reference: reference.to_owned(), image_id: image.id, repo_digest });
     }
     Ok(images)
+}
+
+/// An image that was kept. A person may have removed it (`docker image prune -a` takes whatever no container uses): then
+/// it is pulled once more, by the digest that was seen when it ran.
+pub async fn present(work: &Work, id: &str, reference: &str, ran: &[RunImage]) -> Result<Image, Wrong> {
+    let engine = &work.host.engine;
+    if let Some(image) = engine.image(id).await? {
+        return Ok(image);
+    }
+    let gone = |why: &str| {
+        let message =
+            format!("image {id} of {reference} is no longer on this host, and {why}; load or pull it");
+        Wrong::new(FailureCategory::ImageNotFound, message)
+    };
+    let digest = ran.iter().find(|image| image.image_id == id).and_then(|image| image.repo_digest.as_deref());
+    let (Some(digest), Some(parsed)) = (digest, Reference::parse(reference)) else {
+        return Err(gone("no registry is known to have it"));
+    };
+    if !work.host.config.allow.reference(reference) {
+        return Err(gone("this host's policy does not allow its registry"));
+    }
+    if let Err(error) = engine.pull(&parsed.repository, digest, |_| ()).await {
+        return Err(gone(&format!("it could not be pulled again: {error}")));
+    }
+    let image = engine.image(id).await?.ok_or_else(|| gone("its registry has another one by that digest"))?;
+    let kept = std::slice::from_ref(&image.id);
+    super::keep::keep(engine, &work.request.tenant.uid, &work.id, kept).await?;
+    Ok(image)
 }
 
 /// By which terms the release is judged that this operation brings about, or, once it has failed, the one before.

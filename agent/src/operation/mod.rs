@@ -4,6 +4,7 @@ mod accept;
 mod back;
 pub mod bounds;
 mod changes;
+mod data;
 mod driver;
 mod env_check;
 mod finish;

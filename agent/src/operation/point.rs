@@ -150,9 +150,7 @@ pub async fn snapshot(work: &Work, state: &State) -> Result<Performed, Wrong> {
         state.plan().cloned().ok_or_else(|| Wrong::new(FailureCategory::AgentFault, "there is no plan"))?;
     let kept = keep(work, plan.writes).await.map_err(told)?;
     let data = match &plan.data {
-        Some(_) => {
-            return Err(Wrong::new(FailureCategory::SnapshotFailed, "declared data can't be kept yet"));
-        }
+        Some(_) => super::data::keep(work).await.map_err(told)?,
         None => Vec::new(),
     };
     let bytes = kept + data.iter().map(stored).sum::<u64>();

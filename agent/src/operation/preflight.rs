@@ -47,16 +47,13 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     super::policy::check(work, &compose, &staged).await?;
     model(work, &staged.model, &changes)?;
     let old = previous.as_ref().map(|(_, model)| &**model);
-    let asked = &work.request.snapshot;
-    if !asked.paths.is_empty() || !asked.volumes.is_empty() || chosen_data(work) {
-        let problem = "this agent can't keep declared data yet: take upgrade.snapshot out";
-        return Err(Wrong::new(FailureCategory::SnapshotFailed, problem));
-    }
     ports::check(&staged.model, old, !containers.is_empty())?;
     let leaving = leaving(work, &staged, old, &containers).await?;
     let references = references(work, &staged.model, old).await?;
     keep_previous(work, &containers, &references).await?;
     let images = gone_back_to(work, &staged).await?;
+    let models: Vec<&Model> = std::iter::once(&*staged.model).chain(old).collect();
+    let data = super::data::plan(work, &models).await?;
     let previous_compose = previous.as_ref().map(|(found, _)| found.in_use(&compose, &work.request.place));
     let plan = Plan {
         report: PlanReport {
@@ -75,7 +72,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         left_running: leaving.left,
         left_files: changes.left.iter().map(ToString::to_string).collect(),
         removed: leaving.removed,
-        data: None,
+        data,
         images,
         inside,
     };
@@ -248,10 +245,6 @@ fn previous_images(containers: &[ProjectContainer]) -> Vec<RunImage> {
             repo_digest: None,
         })
         .collect()
-}
-
-fn chosen_data(work: &Work) -> bool {
-    matches!(work.request.action, tenantry_protocol::Action::Rollback { data: true, .. })
 }
 
 /// The images of the release that is gone back to; none for an upgrade, which learns them by Pull. Where nothing is

@@ -36,7 +36,7 @@ pub fn readme(directory: &Path, tenant: &TenantRef, point: &Point, kept: &Restor
     }
     step("Put the files back, with their modes and owners.", &files(&directory, &at, kept));
     step("Take away the files that were not there.", &absent(&directory, kept));
-    let data: Vec<String> = point.data.iter().filter_map(|part| data(&directory, &at, part)).collect();
+    let data: Vec<String> = point.data.iter().map(|part| data(&directory, &at, part)).collect();
     step("Put the data back. What was written to it since is lost.", &data);
     step("Put the image references back.", &images(point));
     step("Start it.", &[format!("cd {directory} && {up}")]);
@@ -66,17 +66,23 @@ fn absent(directory: &str, kept: &RestorePoint) -> Vec<String> {
     vec![format!("cd {directory} && rm -f -- {}", names.join(" "))]
 }
 
-/// A path is emptied and unpacked again; so is a volume, where the engine has it.
-fn data(directory: &str, at: &str, part: &Part) -> Option<String> {
-    let archive = part.archive.as_ref()?;
-    let place = match &part.what {
-        What::Path(path) => format!("{directory}/{}", quoted(path.as_str())),
-        What::Volume { name, .. } => {
-            format!("\"$(docker volume inspect -f '{{{{.Mountpoint}}}}' {})\"", quoted(name))
-        }
+/// A path or volume is emptied and unpacked again. The entries of a path's archive begin with the path itself.
+fn data(directory: &str, at: &str, part: &Part) -> String {
+    let unpacked = |place: &str| {
+        part.archive
+            .as_ref()
+            .map(|archive| format!(" && tar -C {place} --zstd -xpf {at}/data/{}", quoted(&archive.archive)))
     };
-    let archive = format!("{at}/data/{}", quoted(&archive.archive));
-    Some(format!("rm -rf -- {place} && mkdir -p -- {place} && tar -C {place} --zstd -xpf {archive}"))
+    match &part.what {
+        What::Path(path) => {
+            let unpacked = unpacked(directory).unwrap_or_default();
+            format!("rm -rf -- {directory}/{}{unpacked}", quoted(path.as_str()))
+        }
+        What::Volume { name, .. } => {
+            let place = format!("\"$(docker volume inspect -f '{{{{.Mountpoint}}}}' {})\"", quoted(name));
+            format!("find {place} -mindepth 1 -delete{}", unpacked(&place).unwrap_or_default())
+        }
+    }
 }
 
 fn images(point: &Point) -> Vec<String> {

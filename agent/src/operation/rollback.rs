@@ -7,7 +7,7 @@ use tenantry_planner::model::Model;
 use tenantry_planner::steps::State;
 use tenantry_protocol::FailureCategory;
 
-use super::back::terms;
+use super::back::{present, terms};
 use super::driver::{Performed, Wrong};
 use super::start::{put, record_starts, up};
 use super::verify::watch;
@@ -17,11 +17,16 @@ use crate::engine::{ProjectContainer, Reference};
 /// Puts every reference back to where it pointed.
 pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
+    let (host, uid) = (work.host.clone(), work.request.tenant.uid.clone());
+    let known = work.blocking(move || Ok(host.store.baseline(&uid)?.images)).await?;
     for previous in &plan.references {
         // A tag that somebody took away pointed, for the release before, to what its containers ran.
         let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
         match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
-            Some(image) => put(work, &previous.reference, image).await?,
+            Some(image) => {
+                present(work, image, &previous.reference, &known).await?;
+                put(work, &previous.reference, image).await?;
+            }
             None => take_away(work, state, &previous.reference).await?,
         }
     }

@@ -58,15 +58,11 @@ impl Effects for Work {
             Step::VerifyPrevious | Step::VerifyRevived => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
             Step::Hold => super::finish::hold(self).await,
-            Step::Quiesce
-            | Step::Unquiesce
-            | Step::Revive
-            | Step::StopForChosen
-            | Step::RestoreChosen
-            | Step::StopForData
-            | Step::RestoreData => {
-                Err(Wrong::new(FailureCategory::AgentFault, format!("{step:?} was never planned")))
-            }
+            Step::Quiesce => super::data::quiesce(self, state).await,
+            Step::Unquiesce => super::data::unquiesce(self, state).await,
+            Step::Revive => super::data::revive(self, state).await,
+            Step::StopForChosen | Step::StopForData => super::data::stop_for_data(self, step).await,
+            Step::RestoreChosen | Step::RestoreData => super::data::restore_data(self, step).await,
         }
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tenantry_agent::config::Config;
 use tenantry_agent::core::Core;
-use tenantry_agent::files::sha256;
+use tenantry_agent::files::{Calls, sha256};
+use tenantry_agent::limits::Limits;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{
@@ -42,6 +43,10 @@ pub struct Sandbox {
     pub verify: Value,
     pub extra: Value,
     pub docker_host: Option<String>,
+    /// How long others may take.
+    pub limits: Limits,
+    /// Below every change to a disk of an agent that is started from now on.
+    pub calls: Calls,
     registry: String,
     uid: String,
     epoch: AtomicU64,
@@ -88,6 +93,8 @@ impl Sandbox {
             folder,
             core: None,
             docker_host: None,
+            limits: Limits::default(),
+            calls: Calls::default(),
             registry,
             manifest: json!({"files": [], "env": {"ownership": "adopted", "patch": []}, "protect": [], "jobs": [], "onChange": []}),
             contents: Vec::new(),
@@ -133,7 +140,7 @@ impl Sandbox {
         let config = Arc::new(config);
         // A blocking call of an agent that was ended may hold the records for a moment longer.
         for _ in 0..100 {
-            match Core::start(config.clone()).await {
+            match Core::start_with(config.clone(), self.calls.clone(), self.limits).await {
                 Err(error) if error.to_string().contains("in use by another agent") => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -178,6 +185,12 @@ impl Sandbox {
         image
             .publish(Path::new(&required("TENANTRY_STANDIN")), &format!("{}:{tag}", self.repository))
             .unwrap();
+    }
+
+    /// Publishes a version under another version's tag.
+    pub fn publish_as(&self, version: &str, tag: &str) {
+        let reference = format!("{}:{tag}", self.repository);
+        Image::version(version).publish(Path::new(&required("TENANTRY_STANDIN")), &reference).unwrap();
     }
 
     /// Makes a file managed, with this content.
