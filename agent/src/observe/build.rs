@@ -193,7 +193,7 @@ async fn model(
 }
 
 fn is_from(container: &ProjectContainer, directory: &str) -> bool {
-    container.directory.trim_end_matches('/') == directory
+    container.directory.trim_end_matches('/') == directory || tenantry_faults::mutant("any-directory")
 }
 
 fn foreign(containers: &[ProjectContainer], directory: &str) -> Vec<ForeignContainer> {
@@ -208,8 +208,7 @@ fn foreign(containers: &[ProjectContainer], directory: &str) -> Vec<ForeignConta
 
 /// The containers of the project that were made from this directory.
 pub fn own(containers: Vec<ProjectContainer>, directory: &str) -> Vec<ProjectContainer> {
-    let ours = |one: &ProjectContainer| is_from(one, directory) || tenantry_faults::mutant("any-directory");
-    containers.into_iter().filter(|container| ours(container) && !container.one_off).collect()
+    containers.into_iter().filter(|container| is_from(container, directory) && !container.one_off).collect()
 }
 
 /// The images that references point to and that containers run.
