@@ -1,8 +1,12 @@
 //! The command line tool: what needs more than YAML and `kubectl`.
 
+pub mod accept;
 pub mod access;
+pub mod ask;
+pub mod claim;
 pub mod pki;
 pub mod place;
+pub mod rollback;
 pub mod say;
 pub mod status;
 pub mod up;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{pki, say, status, up, watch};
+use tenantry_cli::{accept, claim, pki, rollback, say, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -18,6 +18,9 @@ enum Command {
     Up(up::Up),
     Status(status::Status),
     Watch(watch::Watch),
+    Rollback(rollback::Rollback),
+    AcceptHost(accept::AcceptHost),
+    Claim(claim::Claim),
     Pki(pki::Pki),
 }
 
@@ -50,6 +53,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Up(up) => up::run(up).await,
             Command::Status(status) => status::run(&status).await,
             Command::Watch(watch) => watch::run(&watch).await,
+            Command::Rollback(rollback) => rollback::run(&rollback).await,
+            Command::AcceptHost(accept) => accept::run(&accept).await,
+            Command::Claim(claim) => claim::run(&claim).await,
             Command::Pki(_) => Ok(ExitCode::SUCCESS), // done above, without a runtime
         }
     });

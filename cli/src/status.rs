@@ -54,6 +54,11 @@ pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
         }
         Output::Table => {
             say::out(table::shown(&rows, status.all_namespaces, Timestamp::now()));
+            let known = tenants.first().and_then(|tenant| tenant.status.as_ref());
+            let known = known.map(|status| &status.restore_points).filter(|points| !points.is_empty());
+            if let (Some(known), Some(name)) = (known, &status.tenant) {
+                say::out(format!("\nRestore points, for `tenantry rollback {name}`:\n{}", points(known)));
+            }
         }
     }
     let all_ready = rows.iter().all(|row| row.ready == "True");
@@ -84,12 +89,22 @@ pub async fn find(cluster: &Cluster, name: &str) -> anyhow::Result<Tenant> {
     Err(anyhow::anyhow!("{}", no_such(name, &cluster.namespace, &names)))
 }
 
-fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
+/// Restore points as a table.
+pub fn points(points: &[tenantry_api::tenant_status::RestorePoint]) -> String {
+    table::points(points, Timestamp::now())
+}
+
+/// The names most like this one, at most three.
+pub fn similar<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     let mut near: Vec<(f64, &str)> =
         names.iter().map(|other| (strsim::jaro_winkler(name, other), other.as_str())).collect();
     near.retain(|(likeness, _)| *likeness > 0.7);
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let near: Vec<&str> = near.into_iter().take(3).map(|(_, name)| name).collect();
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
+    let near = similar(name, names);
     let hint = match (near.as_slice(), names.len()) {
         ([], 0) => "there are no tenants in this namespace; -n names another one".to_owned(),
         ([], count) => format!("there are {count} others; `tenantry status` lists them"),

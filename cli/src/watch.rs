@@ -16,7 +16,8 @@ use tenantry_api::Tenant;
 use crate::access::{Access, Cluster};
 use crate::say;
 use crate::status::find;
-use story::{End, Story};
+use story::Story;
+pub(crate) use story::{End, settled};
 
 /// The exit status when the time is over before the upgrade is.
 const TIMED_OUT: u8 = 2;
@@ -39,7 +40,8 @@ pub struct Watch {
     access: Access,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "write it as 90s or 10m".to_owned())?;
     Duration::try_from(span).ok().filter(|time| !time.is_zero()).ok_or_else(|| "must be above 0".to_owned())
 }
@@ -48,14 +50,25 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub async fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
     let cluster = watch.access.connect().await?;
     find(&cluster, &watch.tenant).await?;
+    let end = |tenant: &Tenant| story::end(tenant).filter(|_| watch.until_ended);
+    until(&cluster, &watch.tenant, watch.timeout, end).await
+}
+
+/// Shows a tenant's phases as they happen, until `end` says how it ended.
+pub(crate) async fn until(
+    cluster: &Cluster,
+    tenant: &str,
+    timeout: Option<Duration>,
+    end: impl FnMut(&Tenant) -> Option<End>,
+) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
-    let follow = follow(&cluster, watch, &screen);
-    let ended = tokio::time::timeout(watch.timeout.unwrap_or(Duration::MAX), follow).await;
+    let follow = follow(cluster, tenant, &screen, end);
+    let ended = tokio::time::timeout(timeout.unwrap_or(Duration::MAX), follow).await;
     screen.clear();
     let Ok(ended) = ended else {
         say::err(format!(
             "Not ended within {:?}; an upgrade goes on by itself.",
-            watch.timeout.unwrap_or_default()
+            timeout.unwrap_or_default()
         ));
         return Ok(ExitCode::from(TIMED_OUT));
     };
@@ -65,9 +78,14 @@ pub async fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn follow(cluster: &Cluster, watch: &Watch, screen: &Screen) -> anyhow::Result<End> {
+async fn follow(
+    cluster: &Cluster,
+    name: &str,
+    screen: &Screen,
+    mut end: impl FnMut(&Tenant) -> Option<End>,
+) -> anyhow::Result<End> {
     let api: Api<Tenant> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", watch.tenant));
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     let mut story = Story::new(screen.is_terminal());
@@ -83,13 +101,13 @@ async fn follow(cluster: &Cluster, watch: &Watch, screen: &Screen) -> anyhow::Re
         };
         match event {
             None => bail!("the API server ended the watch"),
-            Some(watcher::Event::Delete(_)) => bail!("{} was deleted", watch.tenant),
+            Some(watcher::Event::Delete(_)) => bail!("{name} was deleted"),
             Some(watcher::Event::Init | watcher::Event::InitDone) => {}
             Some(watcher::Event::Apply(tenant) | watcher::Event::InitApply(tenant)) => {
                 let told = story.tell(&tenant);
                 told.lines.iter().for_each(|line| screen.line(line));
                 screen.now(told.now.as_deref().unwrap_or_default());
-                if let Some(end) = told.end.filter(|_| watch.until_ended) {
+                if let Some(end) = end(&tenant) {
                     return Ok(end);
                 }
             }

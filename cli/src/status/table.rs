@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 use tenantry_api::Tenant;
+use tenantry_api::tenant_status::RestorePoint;
 
 use super::ready_of;
 
@@ -24,6 +25,8 @@ pub struct Row {
     pub reason: String,
     pub message: String,
     pub created: Option<Timestamp>,
+    /// What can be gone back to, newest first.
+    pub restore_points: Vec<RestorePoint>,
 }
 
 impl Row {
@@ -44,6 +47,7 @@ impl Row {
             ready,
             reason,
             message,
+            restore_points: status.map(|status| status.restore_points.clone()).unwrap_or_default(),
             created: tenant.metadata.creation_timestamp.as_ref().map(|time| time.0),
         }
     }
@@ -83,6 +87,30 @@ pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
     lines.join("\n")
 }
 
+/// What can be gone back to, a line each.
+pub fn points(points: &[RestorePoint], now: Timestamp) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["ID", "TAG", "AGE", "SIZE", "DATA"]);
+    for point in points {
+        let data = if point.data.is_empty() { "-".to_owned() } else { point.data.join(", ") };
+        table.add_row([&point.id, &point.image_tag, &age(point.at.0, now), &size(point.bytes), &data]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn size(bytes: i64) -> String {
+    match bytes {
+        b if b < 1_000 => format!("{b} B"),
+        b if b < 1_000_000 => format!("{} kB", b / 1_000),
+        b if b < 1_000_000_000 => format!("{} MB", b / 1_000_000),
+        b => format!("{}.{} GB", b / 1_000_000_000, b % 1_000_000_000 / 100_000_000),
+    }
+}
+
 /// As kubectl shows it: one or two units.
 fn age(created: Timestamp, now: Timestamp) -> String {
     let seconds = (now.as_second() - created.as_second()).max(0);
@@ -111,7 +139,26 @@ mod tests {
             reason: phase.into(),
             message: message.into(),
             created: Some(Timestamp::from_second(1_000).unwrap()),
+            restore_points: Vec::new(),
         }
+    }
+
+    #[test]
+    fn restore_points_are_a_line_each() {
+        let now = Timestamp::from_second(7_200).unwrap();
+        let point = |id: &str, bytes, data: &[&str]| {
+            let data = data.iter().map(|part| (*part).to_owned()).collect();
+            let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(0).unwrap());
+            RestorePoint { id: id.to_owned(), at, image_tag: "v1".to_owned(), data, bytes }
+        };
+        let text = points(
+            &[point("a-2", 2_345_678_901, &["path uploads", "volume db"]), point("a-1", 999, &[])],
+            now,
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>()[..5], ["a-2", "v1", "2h", "2.3", "GB"]);
+        assert!(lines[1].ends_with("path uploads, volume db"), "{text}");
+        assert!(lines[2].ends_with("999 B   -"), "{text}");
     }
 
     #[test]

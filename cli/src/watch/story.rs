@@ -62,7 +62,7 @@ impl Story {
             if self.last.as_ref() != Some(&(phase, message.clone())) {
                 told.lines.push(format!("{}: {message}", phase.as_str()));
             }
-            told.end = Some(if phase == Phase::Ready { End::Good } else { End::Bad });
+            told.end = end(tenant);
         } else {
             let line = format!("{}: {message}", phase.as_str());
             if !self.moving_line && self.last.as_ref() != Some(&(phase, message.clone())) {
@@ -82,7 +82,11 @@ impl Story {
             let from = upgrade.from.as_ref().map_or_else(String::new, |from| format!("from {from} "));
             let attempt =
                 if upgrade.attempt > 1 { format!(", attempt {}", upgrade.attempt) } else { String::new() };
-            lines.push(format!("Upgrade {from}to {}{attempt}", upgrade.to));
+            let line = match &upgrade.rollback_to {
+                Some(point) => format!("Rollback {from}to {} (restore point {point})", upgrade.to),
+                None => format!("Upgrade {from}to {}{attempt}", upgrade.to),
+            };
+            lines.push(line);
         }
         for phase in &upgrade.phases {
             let before = self.phases.insert(phase.name.as_str(), phase.state);
@@ -94,13 +98,20 @@ impl Story {
             self.outcome = Some(outcome);
             let took =
                 upgrade.finished_at.as_ref().map(|end| took(upgrade.started_at.0, end.0)).unwrap_or_default();
-            lines.push(format!("{}{took}", outcome.as_str()));
+            let lost = if upgrade.data_restored { ": data was restored, too" } else { "" };
+            lines.push(format!("{}{took}{lost}", outcome.as_str()));
         }
     }
 }
 
+/// How a tenant's way to its spec ended, once nothing more will happen by itself.
+pub(crate) fn end(tenant: &Tenant) -> Option<End> {
+    let ready = tenant.status.as_ref().and_then(|status| status.phase) == Some(Phase::Ready);
+    settled(tenant).then_some(if ready { End::Good } else { End::Bad })
+}
+
 /// Whether nothing more will happen by itself: the operator has seen this spec and is not at work on it.
-fn settled(tenant: &Tenant) -> bool {
+pub(crate) fn settled(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
     let seen =
         status.observed_generation.is_some() && status.observed_generation == tenant.metadata.generation;
@@ -187,6 +198,18 @@ mod tests {
             ]
         );
         assert_eq!(told.end, Some(End::Bad));
+    }
+
+    #[test]
+    fn p9_a_rollback_is_told_as_one_and_so_is_the_data_that_came_with_it() {
+        let mut story = Story::new(true);
+        let mut back = upgrade(Some("Succeeded"), &[("Snapshotting", "Succeeded")]);
+        back["rollbackTo"] = json!("3f2a-7");
+        back["dataRestored"] = json!(true);
+        let told = story.tell(&tenant(2, 2, "RolledBack", "False", &back));
+        assert_eq!(told.lines[0], "Rollback from v1 to v2 (restore point 3f2a-7)");
+        assert_eq!(told.lines[1], "  ✓ Snapshotting (3 s): as it went");
+        assert_eq!(told.lines[2], "Succeeded (2 min 5 s): data was restored, too");
     }
 
     #[test]
