@@ -7,6 +7,7 @@ mod host;
 mod quickstart;
 mod setup;
 mod shell;
+mod simulate;
 mod test;
 
 use anyhow::Result;
@@ -39,6 +40,8 @@ enum Command {
     },
     /// Kills an agent at every point it has, on real parts; writes target/faults.json
     Faults(faults::Options),
+    /// Runs the shipped decisions and steps on made-up hosts, over many seeds of faults
+    Simulate(simulate::Options),
     /// Writes the custom resource definitions to crds/
     Codegen {
         /// Writes nothing and fails where a file is not up to date
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Faults(options) => faults::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Codegen { check } => codegen::run(check),
         Command::Setup { yes } => setup::everything(setup::Consent::new(yes), setup::Profile::Dev).map(drop),
     }

@@ -1,0 +1,247 @@
+//! References, `docker compose up`, restarts for changed files, and what is removed.
+
+use std::sync::Arc;
+
+use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::State;
+use tenantry_protocol::FailureCategory;
+
+use super::{Operation, no_compose_file};
+use crate::agent::tick;
+use crate::ghost::Actor;
+use crate::host::Child;
+use crate::releases::DIRECTORY;
+use crate::sched::{Owner, Shared, Topic, sleep, until};
+use crate::world::Fault;
+
+/// How long `up` may take.
+const UP_LIMIT: u64 = 600_000;
+
+impl Operation {
+    pub(super) async fn point(&self, state: &State) -> Result<Performed, Wrong> {
+        let before = state.plan().map(|plan| plan.references.clone()).unwrap_or_default();
+        for planned in state.planned_images() {
+            let there = before.iter().any(|old| {
+                old.reference == planned.reference && old.image_id.as_ref() == Some(&planned.image_id)
+            });
+            if !there {
+                self.put(&planned.reference, &planned.image_id).await?;
+            }
+        }
+        Ok(Performed::quietly())
+    }
+
+    async fn put(&self, reference: &str, image: &str) -> Result<(), Wrong> {
+        self.engine()?;
+        if self.shared.world().host.engine.tags.get(reference).is_some_and(|now| now == image) {
+            return Ok(());
+        }
+        if !self.shared.world().host.engine.images.contains(image) {
+            return Err(Wrong::new(FailureCategory::EngineFault, format!("no such image: {image}")));
+        }
+        self.change("a reference", |world| {
+            world.host.engine.tags.insert(reference.to_owned(), image.to_owned());
+        })
+        .await;
+        Ok(())
+    }
+
+    pub(super) async fn start(&self, state: &State) -> Result<Performed, Wrong> {
+        let model = self.release()?;
+        self.up(model).await?;
+        for removed in state.plan().map(|plan| plan.removed.clone()).unwrap_or_default() {
+            for id in removed.containers {
+                self.remove(&id).await?;
+            }
+        }
+        Ok(Performed::quietly())
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), Wrong> {
+        self.engine()?;
+        self.change("a container that is removed", |world| {
+            world.stops(&self.id);
+            world.host.engine.containers.remove(id);
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Runs `docker compose up`: a process of its own, which can outlive us.
+    async fn up(&self, model: Arc<Model>) -> Result<(), Wrong> {
+        self.engine()?;
+        tick(&self.shared, 20).await;
+        let task = {
+            let mut world = self.shared.world();
+            let actor = Actor::Child { uid: self.uid.clone(), id: self.id.clone() };
+            let child = compose(self.shared.clone(), Some(actor), model);
+            let task = world.spawn(Owner::Child, child);
+            let operation = Some((self.uid.clone(), self.id.clone()));
+            world.host.child = Some(Child { task, operation });
+            task
+        };
+        let result = until(&self.shared, Topic::Child, UP_LIMIT, |world| world.compose_results.remove(&task)).await;
+        tick(&self.shared, 5).await;
+        match result {
+            Some(Ok(())) => Ok(()),
+            Some(Err(problem)) => Err(Wrong::new(FailureCategory::StartFailed, problem)),
+            None => Err(Wrong::new(FailureCategory::StartFailed, "compose did not end in time")),
+        }
+    }
+
+    /// Restarts what compose left alone though its files changed.
+    pub(super) async fn refresh(&self, state: &State) -> Result<Performed, Wrong> {
+        let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
+            return Ok(Performed::quietly());
+        };
+        let Some(model) = self.on_disk()? else { return Ok(Performed::quietly()) };
+        let containers: Vec<(String, String)> = {
+            let world = self.shared.world();
+            let old = |id: &String| plan.containers.contains(id);
+            let own = world.host.engine.containers.values().filter(|one| old(&one.id) && one.ended.is_none());
+            own.map(|one| (one.id.clone(), one.service.clone())).collect()
+        };
+        for (id, service) in containers {
+            let mounts = model.services.iter().any(|(name, of)| {
+                name.as_str() == service && plan.changed.iter().any(|path| of.mounts(DIRECTORY, path).is_some())
+            });
+            let read_already = state.failure().is_none() && self.is_current(&id);
+            if mounts && !read_already {
+                self.engine()?;
+                self.change("a container that is restarted", |world| {
+                    world.stops(&self.id);
+                    crate::host::start(world, &id);
+                })
+                .await;
+            }
+        }
+        Ok(Performed::quietly())
+    }
+
+    fn is_current(&self, id: &str) -> bool {
+        let world = self.shared.world();
+        let container = world.host.engine.containers.get(id);
+        container.is_some_and(|one| one.read.iter().all(|(path, read)| world.host.disk.files.get(path) == read.as_ref()))
+    }
+
+    pub(super) async fn restore_images(&self, state: &State) -> Result<Performed, Wrong> {
+        let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
+        for previous in plan.references.clone() {
+            let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
+            match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
+                Some(image) => self.put(&previous.reference, image).await?,
+                None => {
+                    let ours = state.planned_images().iter().find(|image| image.reference == previous.reference);
+                    let Some(ours) = ours else { continue };
+                    self.change("a reference that is taken away", |world| {
+                        if world.host.engine.tags.get(&previous.reference) == Some(&ours.image_id) {
+                            world.host.engine.tags.remove(&previous.reference);
+                        }
+                    })
+                    .await;
+                }
+            }
+        }
+        Ok(Performed::quietly())
+    }
+
+    pub(super) async fn remove_created(&self, state: &State) -> Result<Performed, Wrong> {
+        let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
+        for (id, _) in self.made_since(&before) {
+            self.remove(&id).await?;
+        }
+        Ok(Performed::quietly())
+    }
+
+    fn made_since(&self, before: &[String]) -> Vec<(String, String)> {
+        let world = self.shared.world();
+        let own = world.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
+        let made = own.filter(|one| !before.contains(&one.id));
+        made.map(|one| (one.id.clone(), one.service.clone())).collect()
+    }
+
+    pub(super) async fn start_previous(&self, state: &State) -> Result<Performed, Wrong> {
+        let model = self.on_disk()?.ok_or_else(no_compose_file)?;
+        let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
+        for (id, service) in self.made_since(&before) {
+            if !model.services.keys().any(|name| name.as_str() == service) {
+                self.remove(&id).await?;
+            }
+        }
+        self.up(model).await?;
+        Ok(Performed::quietly())
+    }
+}
+
+/// `docker compose up -d` over every service of a model. `actor`: for which operation; `None`: a person typed it.
+pub async fn compose(shared: Shared, actor: Option<Actor>, model: Arc<Model>) {
+    let actor = actor.unwrap_or(Actor::Person);
+    let result = up(&shared, &actor, &model).await;
+    let mut world = shared.world();
+    let Some(child) = world.host.child.clone() else { return };
+    world.host.child = None;
+    world.compose_results.insert(child.task, result);
+    world.notify(Topic::Child);
+}
+
+async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String> {
+    for (name, service) in &model.services {
+        sleep(shared, 40).await;
+        let fails = {
+            let mut world = shared.world();
+            let rate = world.scenario.rates.compose;
+            *actor != Actor::Person && world.chance(rate)
+        };
+        if fails {
+            shared.world().count(Fault::ComposeFailed);
+            return Err(format!("{name}: its port is taken"));
+        }
+        let (own, image) = {
+            let world = shared.world();
+            let of_it = |one: &&crate::host::Container| one.service == name.as_str() && one.directory == DIRECTORY;
+            let own: Vec<_> = world.host.engine.containers.values().filter(of_it).cloned().collect();
+            (own, world.host.engine.tags.get(&service.image).cloned())
+        };
+        let Some(image) = image else { return Err(format!("{}: no such image", service.image)) };
+        let fits = |one: &&crate::host::Container| {
+            one.image_ref == service.image && one.image_id == image && one.definition == service.definition
+        };
+        let keeps = own.iter().find(fits).map(|one| one.id.clone());
+        let id = match keeps.clone() {
+            Some(id) => id,
+            None => step(shared, actor, |world| {
+                world.host.engine.create(name.as_str(), &service.image, &image, &service.definition)
+            })
+            .await,
+        };
+        for old in own.iter().filter(|one| one.id != id) {
+            sleep(shared, 200).await;
+            step(shared, actor, |world| {
+                if let Actor::Child { id, .. } = actor {
+                    world.stops(id);
+                }
+                world.host.engine.containers.remove(&old.id);
+            })
+            .await;
+        }
+        let rests = own.iter().find(|one| one.id == id).is_none_or(|one| {
+            let world = shared.world();
+            let seen = world.host.engine.seen(one, world.now());
+            one.started.is_none() || one.ended.is_some() || seen.state == tenantry_planner::compare::ContainerState::Exited
+        });
+        if rests {
+            step(shared, actor, |world| crate::host::start(world, &id)).await;
+        }
+    }
+    Ok(())
+}
+
+/// An effect of compose's.
+async fn step<T>(shared: &Shared, actor: &Actor, change: impl FnOnce(&mut crate::world::World) -> T) -> T {
+    let pause = shared.world().rng.u64(5..400);
+    sleep(shared, pause).await;
+    let mut world = shared.world();
+    world.mutates(actor, "a container by compose");
+    change(&mut world)
+}

@@ -1,0 +1,162 @@
+//! What people do to the Tenant and to the host.
+
+use tenantry_api::annotations::{RECONCILE, RETRY};
+
+use crate::effects::compose;
+use crate::host::{Child, start};
+use crate::releases::{Behaviour, Blob, COMPOSE, DIRECTORY, ENV};
+use crate::run::env_text;
+use crate::scenario::Deed;
+use crate::sched::{Owner, Shared, sleep};
+use crate::world::{Fault, World};
+
+/// Another project's container, which is none of our business.
+pub fn another_project(world: &mut World) {
+    let id = world.host.engine.create("web", "other:1", "sha256:other", "");
+    if let Some(mut container) = world.host.engine.containers.remove(&id) {
+        container.id = "foreign".to_owned();
+        container.directory = "/srv/other".to_owned();
+        container.started = Some(0);
+        world.host.engine.containers.insert("foreign".to_owned(), container);
+    }
+}
+
+/// The first release, installed by hand.
+pub fn install(world: &mut World) {
+    let release = world.releases.all[0].clone();
+    world.host.disk.exists = true;
+    world.host.disk.files = release.files.clone();
+    world.host.disk.files.insert(ENV.to_owned(), env_text(&release.tag));
+    let World { host, releases, .. } = world;
+    let Some(Ok(model)) = host.disk.model(releases) else { return };
+    for (name, service) in &model.services {
+        let Some(image) = host.engine.registry.get(&service.image).cloned() else { continue };
+        host.engine.images.insert(image.clone());
+        host.engine.tags.insert(service.image.clone(), image.clone());
+        host.engine.create(name.as_str(), &service.image, &image, &service.definition);
+    }
+    let own = world.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
+    for id in own.map(|one| one.id.clone()).collect::<Vec<_>>() {
+        start(world, &id);
+    }
+}
+
+/// One line of the script.
+pub async fn act(shared: &Shared, deed: Deed) {
+    shared.world().say(|_| format!("a person: {deed:?}"));
+    match deed {
+        Deed::Recreate(after) => recreate(shared, after).await,
+        Deed::Compose => by_hand(shared),
+        other => at_once(&mut shared.world(), other),
+    }
+}
+
+fn at_once(world: &mut World, deed: Deed) {
+    let token = format!("at {}", world.now());
+    match deed {
+        Deed::Spec(spec) => {
+            world.asked();
+            if world.api.tenant.is_none() {
+                world.make_tenant(spec);
+            } else {
+                world.change_tenant(|tenant| tenant.spec = spec);
+            }
+        }
+        Deed::Retry => {
+            world.asked();
+            world.change_tenant(|tenant| {
+                tenant.annotations.insert(RETRY, token);
+            });
+        }
+        Deed::Reconcile => world.change_tenant(|tenant| {
+            tenant.annotations.insert(RECONCILE, token);
+        }),
+        Deed::Edit => {
+            world.count(Fault::EditedByHand);
+            let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
+            if let Some(old) = world.host.disk.files.get(path).cloned() {
+                let text = if path == COMPOSE { "variant 0\n".to_owned() } else { format!("{}# mine\n", old.text) };
+                world.host.disk.files.insert(path.to_owned(), Blob::new(&text));
+                world.edited(path);
+            }
+        }
+        Deed::Unedit => unedit(world),
+        Deed::Prune => {
+            world.count(Fault::ImagesPruned);
+            world.host.engine.prune();
+        }
+        Deed::MoveTag => move_tag(world),
+        Deed::Recreate(_) | Deed::Compose => {}
+    }
+}
+
+async fn recreate(shared: &Shared, after: u64) {
+    let spec = {
+        let mut world = shared.world();
+        world.count(Fault::Recreated);
+        let Some(tenant) = world.api.tenant.clone() else { return };
+        world.delete_tenant();
+        tenant.spec.clone()
+    };
+    while shared.world().api.tenant.is_some() {
+        sleep(shared, 500).await;
+    }
+    sleep(shared, after).await;
+    let mut world = shared.world();
+    world.asked();
+    world.make_tenant(spec);
+}
+
+/// Puts every managed file back to what the agent last wrote, as far as that is known.
+fn unedit(world: &mut World) {
+    let Some(uid) = world.api.tenant.as_ref().map(|tenant| tenant.uid.clone()) else { return };
+    let baselines: Vec<_> = world.host.store.baselines.get(&uid).cloned().into_iter().collect();
+    let known: Vec<Blob> = world.releases.all.iter().flat_map(|release| release.files.values().cloned()).collect();
+    let mut changed = Vec::new();
+    for baseline in baselines {
+        for (path, written) in baseline.files {
+            let now = world.host.disk.files.get(path.as_str());
+            let wanted = known.iter().find(|blob| blob.sha256 == written.sha256);
+            if let (Some(now), Some(wanted)) = (now, wanted)
+                && now != wanted
+            {
+                changed.push((path.to_string(), wanted.clone()));
+            }
+        }
+    }
+    for (path, blob) in changed {
+        world.host.disk.files.insert(path.clone(), blob);
+        world.edited(&path);
+    }
+}
+
+fn by_hand(shared: &Shared) {
+    let mut world = shared.world();
+    if world.host.child.is_some() {
+        return;
+    }
+    let World { host, releases, .. } = &mut *world;
+    let Some(Ok(model)) = host.disk.model(releases) else { return };
+    // Without `--pull never` compose pulls what is missing.
+    for reference in model.references().into_keys() {
+        if let Some(image) = host.engine.registry.get(reference).cloned()
+            && !host.engine.tags.contains_key(reference)
+        {
+            host.engine.images.insert(image.clone());
+            host.engine.tags.insert(reference.to_owned(), image);
+        }
+    }
+    world.count(Fault::ComposeByHand);
+    world.disturb();
+    let task = world.spawn(Owner::Child, compose(shared.clone(), None, model));
+    world.host.child = Some(Child { task, operation: None });
+}
+
+fn move_tag(world: &mut World) {
+    let Some(tenant) = world.api.tenant.clone() else { return };
+    world.count(Fault::TagMoved);
+    let tag = world.releases.all[tenant.spec.release].tag.clone();
+    let image = format!("sha256:app-{tag}-{}", world.now());
+    world.host.engine.behaviours.insert(image.clone(), Behaviour::Good(1_000));
+    world.host.engine.registry.insert(format!("reg.example/app:{tag}"), image);
+}

@@ -1,0 +1,25 @@
+//! The shipped decisions, steps and driver against a host that is made up, under a seeded scheduler of faults.
+//!
+//! What is shipped runs here as it is: [`tenantry_planner::decide`], the step machine, the judge of verifications, the
+//! driver of operations and the rule of claims. What is made up: the disk, the engine, the network, the API server, the
+//! clock, and people. Everything random comes from one seed, so that a run that breaks a promise can be run again.
+
+mod agent;
+mod api;
+mod effects;
+mod effects_of_people;
+mod ghost;
+mod host;
+mod journal;
+mod net;
+mod observe;
+mod operator;
+mod releases;
+mod run;
+mod scenario;
+mod sched;
+mod world;
+
+pub use run::{End, Report, run, run_scenario};
+pub use scenario::{Kind, Scenario};
+pub use world::{Fault, Violation};

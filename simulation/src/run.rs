@@ -1,0 +1,324 @@
+//! One seed, one run: what people do, until everything has come to rest, and what must hold then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+use tenantry_api::annotations::{RECONCILE, RETRY};
+use tenantry_api::tenant_status::{Outcome, Phase};
+use tenantry_planner::steps::Record;
+
+use crate::agent::{self, Process};
+use crate::api::Server;
+use crate::effects_of_people as people;
+use crate::ghost::{Ghost, Picture};
+use crate::host::Host;
+use crate::net::Net;
+use crate::operator::{self, Memory};
+use crate::releases::{Behaviour, Blob, Releases, VOLUME};
+use crate::scenario::{Begins, Deed, Kind, Scenario, Spec};
+use crate::sched::{Owner, Queue, Scheduler, Shared, sleep};
+use crate::world::{Fault, Violation, World};
+
+/// How long a person waits until everything has come to rest while faults still happen.
+const PATIENCE: u64 = 1_500_000;
+/// Faults are over: by then all must have come to rest (P4).
+const BOUND: u64 = 1_800_000;
+/// So long nothing more may happen by itself.
+const REST: u64 = 200_000;
+/// The end of any run, and the most events of one.
+const END: u64 = 24 * 3_600_000;
+const EVENTS: u64 = 400_000;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// The broken promise, if any.
+    pub violation: Option<Violation>,
+    /// What happened, where it was asked for.
+    pub trace: String,
+    /// How many events there were.
+    pub events: u64,
+    /// How often each fault met each step.
+    pub coverage: BTreeMap<(Fault, &'static str), u64>,
+    /// Hashes of abstract states.
+    pub states: BTreeSet<u64>,
+    /// How often an agent died again while it recovered.
+    pub second_crashes: u64,
+    /// Whether two operators acted at once.
+    pub two_leaders: bool,
+    /// Whether a network was cut.
+    pub partitioned: bool,
+    /// Every outcome, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Which kind of run.
+    pub kind: Kind,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The host.
+    pub host: Picture,
+    /// The volume.
+    pub data: Option<String>,
+    /// What status says.
+    pub phase: Option<Phase>,
+    /// The deployed tag.
+    pub deployed: Option<String>,
+    /// The baseline's target and images.
+    pub baselines: Vec<(Option<String>, Vec<(String, String)>)>,
+}
+
+/// Runs a seed. One that is about crashes alone is run without them as well, and must end alike (P3).
+pub fn run(seed: u64, trace: bool) -> Report {
+    let scenario = Scenario::of(seed);
+    let mut report = run_scenario(scenario.clone(), trace);
+    if scenario.kind == Kind::Twin && report.violation.is_none() {
+        let mut calm = scenario;
+        calm.rates.agent_kills.clear();
+        let twin = run_scenario(calm, trace);
+        report.events += twin.events;
+        if twin.violation.is_some() {
+            report.violation = twin.violation;
+            report.trace = twin.trace;
+        } else if twin.end != report.end {
+            let what = format!("with crashes it ends as {:?}, without them as {:?}", report.end, twin.end);
+            report.trace.push_str("---- without crashes ----\n");
+            report.trace.push_str(&twin.trace);
+            report.violation = Some(Violation { promise: "P3", what });
+        }
+    }
+    report
+}
+
+/// Runs one scenario once.
+pub fn run_scenario(scenario: Scenario, trace: bool) -> Report {
+    let kind = scenario.kind;
+    let shared = Shared::new(world(scenario, trace));
+    shared.world().shared = Some(shared.clone());
+    begin(&shared);
+    let mut scheduler = Scheduler::new(shared.clone());
+    let mut events = 0;
+    while scheduler.step(END) {
+        events += 1;
+        let mut world = shared.world();
+        world.check();
+        if events > EVENTS {
+            world.broken("P4", "it never comes to rest: too many events");
+        }
+        if world.violation.is_some() || world.over {
+            break;
+        }
+    }
+    drop(scheduler);
+    let mut world = shared.world();
+    if !world.over && world.violation.is_none() {
+        world.broken("P4", "nothing happens any more, and it is not over");
+    }
+    world.shared = None;
+    world.queue = Queue::default();
+    report(&mut world, kind, events)
+}
+
+fn report(world: &mut World, kind: Kind, events: u64) -> Report {
+    let coverage = std::mem::take(&mut world.coverage);
+    let cut = [Fault::ApiPartition, Fault::AgentPartition, Fault::ApiDown];
+    let status = world.api.tenant.as_ref().map(|tenant| tenant.status.clone()).unwrap_or_default();
+    let images = |baseline: &tenantry_agent::store::Baseline| {
+        let all = baseline.images.iter().map(|image| (image.service.clone(), image.image_id.clone()));
+        (baseline.target_hash.clone(), all.collect())
+    };
+    Report {
+        violation: world.violation.clone(),
+        trace: world.trace.take().unwrap_or_default(),
+        events,
+        partitioned: coverage.keys().any(|(fault, _)| cut.contains(fault)),
+        coverage,
+        states: std::mem::take(&mut world.states),
+        second_crashes: world.ghost.second_crashes,
+        two_leaders: world.ghost.two_leaders,
+        outcomes: world.ghost.outcomes.clone(),
+        kind,
+        end: End {
+            host: world.picture(),
+            data: world.host.engine.volumes.get(VOLUME).cloned(),
+            phase: status.phase,
+            deployed: status.deployed.as_ref().map(|deployed| deployed.image_tag.clone()),
+            baselines: world.host.store.baselines.values().map(images).collect(),
+        },
+    }
+}
+
+fn world(scenario: Scenario, trace: bool) -> World {
+    let steady = scenario.kind == Kind::Twin;
+    let mut made_up = Rng::with_seed(scenario.seed ^ 0x7e1e_a5e5);
+    let releases = Releases::make_up(&mut made_up, steady);
+    let mut host = Host { protected: 7, ..Host::default() };
+    for release in &releases.all {
+        let image = format!("sha256:app-{}", release.tag);
+        host.engine.registry.insert(format!("reg.example/app:{}", release.tag), image.clone());
+        host.engine.behaviours.insert(image, release.behaviour);
+    }
+    host.engine.registry.insert("reg.example/db:1".to_owned(), "sha256:db-1".to_owned());
+    host.engine.behaviours.insert("sha256:db-1".to_owned(), Behaviour::Good(300));
+    let mut world = World {
+        queue: Queue::default(),
+        rng: Rng::with_seed(scenario.seed),
+        releases,
+        host,
+        agent: Process::default(),
+        api: Server::default(),
+        operators: [Memory::default(), Memory::default()],
+        ghost: Ghost::default(),
+        coverage: BTreeMap::new(),
+        states: BTreeSet::new(),
+        violation: None,
+        trace: trace.then(String::new),
+        faulty: true,
+        over: false,
+        net: Net::default(),
+        compose_results: BTreeMap::new(),
+        shared: None,
+        scenario,
+    };
+    people::another_project(&mut world);
+    if world.scenario.begins == Begins::Installed {
+        people::install(&mut world);
+    }
+    world.begin_truth();
+    world
+}
+
+fn begin(shared: &Shared) {
+    let mut world = shared.world();
+    world.operators[0].leads = true;
+    world.spawn(Owner::Agent, agent::begin(shared.clone()));
+    world.spawn(Owner::Operator(0), operator::lead(shared.clone(), 0));
+    world.spawn(Owner::Person, people(shared.clone()));
+}
+
+/// What people do, one line after the other; then the faults end, and all must come to rest.
+async fn people(shared: Shared) {
+    let script = shared.world().scenario.script.clone();
+    for line in script {
+        sleep(&shared, line.after).await;
+        if line.settled {
+            settled(&shared, PATIENCE).await;
+        }
+        people::act(&shared, line.deed).await;
+    }
+    // Faults go on for a while, but not for ever.
+    settled(&shared, PATIENCE).await;
+    calm(&mut shared.world());
+    if !settled(&shared, BOUND).await {
+        let what = unsettled(&shared.world());
+        return shared.world().broken("P4", format!("not at rest {} min after the last fault: {what}", BOUND / 60_000));
+    }
+    let begun = shared.world().ghost.accepted.len();
+    sleep(&shared, REST).await;
+    let more = shared.world().ghost.accepted.len() - begun;
+    shared.world().require("P4", more == 0, || format!("{more} operations were begun without anybody's asking"));
+    if shared.world().scenario.kind != Kind::Twin {
+        mend(&shared).await;
+    }
+    let mut world = shared.world();
+    world.over = true;
+}
+
+/// A person puts right what is wrong: after that the Tenant must become Ready.
+async fn mend(shared: &Shared) {
+    people::act(shared, Deed::Unedit).await;
+    let spec = Spec {
+        release: 0,
+        suspend: false,
+        overwrite: true,
+        hold: false,
+        rollback_data: false,
+        snapshot: None,
+    };
+    people::act(shared, Deed::Spec(spec)).await;
+    people::act(shared, Deed::Retry).await;
+    sleep(shared, 1_000).await;
+    let ready = settled(shared, BOUND).await;
+    let mut world = shared.world();
+    let status = world.api.tenant.as_ref().map(|tenant| tenant.status.clone()).unwrap_or_default();
+    let tag = status.deployed.as_ref().map(|deployed| deployed.image_tag.clone());
+    let there = ready && status.phase == Some(Phase::Ready) && tag.as_deref() == Some("v0");
+    let what = unsettled(&world);
+    world.require("P4", there, || format!("a person put everything right, but it is not Ready at v0: {what}"));
+}
+
+fn calm(world: &mut World) {
+    world.faulty = false;
+    world.api.down = 0;
+    world.api.cut = [0; 2];
+    world.net.cut = [0; 2];
+    world.say(|_| "no more faults".to_owned());
+}
+
+/// Waits until everything has come to rest; false if it does not in time.
+async fn settled(shared: &Shared, within: u64) -> bool {
+    let end = shared.world().now() + within;
+    loop {
+        // Twice in a row: what was just asked for may not have been seen yet.
+        if at_rest(&shared.world()) {
+            sleep(shared, 2_000).await;
+            if at_rest(&shared.world()) {
+                return true;
+            }
+        }
+        if shared.world().now() >= end {
+            return false;
+        }
+        sleep(shared, 1_000).await;
+    }
+}
+
+fn at_rest(world: &World) -> bool {
+    let Some(tenant) = &world.api.tenant else { return false };
+    let phase = matches!(
+        tenant.status.phase,
+        Some(
+            Phase::Ready
+                | Phase::Degraded
+                | Phase::Aborted
+                | Phase::RolledBack
+                | Phase::Held
+                | Phase::RollbackFailed
+                | Phase::Suspended
+                | Phase::Refused
+                | Phase::AdoptionNeeded
+        )
+    );
+    let handled = tenant.status.handled.clone().unwrap_or_default();
+    let heard = |name: &str, handled: Option<&String>| tenant.annotations.get(name) == handled;
+    let suspended = tenant.spec.suspend;
+    let asked = suspended
+        || tenant.status.phase == Some(Phase::Refused)
+        || (heard(RETRY, handled.retry.as_ref()) && heard(RECONCILE, handled.reconcile.as_ref()));
+    let flies = world.host.store.journals.values().any(|journal| {
+        !journal.records.is_empty() && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
+    });
+    let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| upgrade.outcome.is_none());
+    let seen = tenant.status.observed_generation == Some(tenant.generation);
+    phase && seen && asked && !flies && !names_one && tenant.deleted_at.is_none() && world.agent.up
+}
+
+fn unsettled(world: &World) -> String {
+    let Some(tenant) = &world.api.tenant else { return "there is no Tenant".to_owned() };
+    let ready = tenantry_api::conditions::find(&tenant.status.conditions, "Ready");
+    format!(
+        "phase {:?}, deployed {:?}, agent {}, {}",
+        tenant.status.phase,
+        tenant.status.deployed.as_ref().map(|deployed| deployed.image_tag.as_str()),
+        if world.agent.up { "up" } else { "down" },
+        ready.map(|ready| ready.message.as_str()).unwrap_or_default()
+    )
+}
+
+/// The text of `.env` for a tag.
+pub fn env_text(tag: &str) -> Blob {
+    Blob::new(&format!("IMAGE_TAG={tag}\nOTHER=kept\n"))
+}

@@ -1,0 +1,164 @@
+//! Everything there is: host, agent, API server, operators, and what is known to be true of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+use tenantry_planner::target::Refusal;
+
+use crate::agent::Process;
+use crate::api::{Object, Server};
+use crate::ghost::Ghost;
+use crate::host::Host;
+use crate::net::Net;
+use crate::operator::Memory;
+use crate::releases::{Prepared, Releases};
+use crate::scenario::Scenario;
+use crate::sched::{Queue, Shared, TaskId};
+
+/// Seconds since 1970 at which every run begins.
+const START: i64 = 1_800_000_000;
+
+/// A kind of fault. Counted, with the step that it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    AgentKilled,
+    PowerCut,
+    SecondCrash,
+    OperatorKilled,
+    OperatorPaused,
+    TwoLeaders,
+    ApiDown,
+    ApiPartition,
+    AgentPartition,
+    RequestLost,
+    AnswerLost,
+    RequestLate,
+    RequestTwice,
+    Conflict,
+    WriteUnanswered,
+    StaleRead,
+    WatchMissed,
+    EngineFault,
+    DiskFull,
+    JournalFault,
+    RegistryDown,
+    ComposeFailed,
+    ComposeOutlived,
+    TornRecord,
+    EditedByHand,
+    ComposeByHand,
+    ImagesPruned,
+    TagMoved,
+    Recreated,
+    Unhealthy,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which.
+    pub promise: &'static str,
+    /// How.
+    pub what: String,
+}
+
+/// Everything there is.
+pub struct World {
+    /// Time and what is to happen.
+    pub queue: Queue,
+    /// Decides the order of things.
+    pub rng: Rng,
+    /// What this run is about.
+    pub scenario: Scenario,
+    /// The releases that there are.
+    pub releases: Releases,
+    /// The machine.
+    pub host: Host,
+    /// The agent's process.
+    pub agent: Process,
+    /// The API server.
+    pub api: Server,
+    /// The operators' processes.
+    pub operators: [Memory; 2],
+    /// What is known to be true.
+    pub ghost: Ghost,
+    /// How often each fault met each step.
+    pub coverage: BTreeMap<(Fault, &'static str), u64>,
+    /// Hashes of the abstract states that were seen.
+    pub states: BTreeSet<u64>,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// What happened, where it is wanted.
+    pub trace: Option<String>,
+    /// Whether faults still happen.
+    pub faulty: bool,
+    /// Whether the run is over.
+    pub over: bool,
+    /// Calls under way.
+    pub net: Net,
+    /// How compose processes ended.
+    pub compose_results: BTreeMap<TaskId, Result<(), String>>,
+    /// The world itself, for what begins tasks. Taken out at the end.
+    pub shared: Option<Shared>,
+}
+
+impl World {
+    /// Milliseconds since the beginning.
+    pub fn now(&self) -> u64 {
+        self.queue.now
+    }
+
+    /// The time.
+    pub fn timestamp(&self) -> Timestamp {
+        let millis = START * 1_000 + i64::try_from(self.queue.now).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Whether something of this chance, in thousandths, happens while faults do.
+    pub fn chance(&mut self, thousandths: u32) -> bool {
+        self.faulty && thousandths > 0 && self.rng.u32(0..1_000) < thousandths
+    }
+
+    /// Counts a fault.
+    pub fn count(&mut self, fault: Fault) {
+        let step = self.agent.step_name();
+        *self.coverage.entry((fault, step)).or_default() += 1;
+        self.say(|_| format!("fault {fault:?} at {step}"));
+    }
+
+    /// Notes a line, where somebody wants to read it.
+    pub fn say(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.trace.is_none() {
+            return;
+        }
+        let text = line(self);
+        let now = self.queue.now;
+        if let Some(trace) = &mut self.trace {
+            let _ = writeln!(trace, "{:>9}.{:03} {text}", now / 1_000, now % 1_000);
+        }
+    }
+
+    /// What a Tenant wants.
+    pub fn prepare(&mut self, tenant: &Object) -> Result<Arc<Prepared>, Refusal> {
+        self.releases.prepare(&tenant.uid, crate::api::NAME, &tenant.spec)
+    }
+
+    /// A promise is broken. The first one counts.
+    pub fn broken(&mut self, promise: &'static str, what: impl Into<String>) {
+        let what = what.into();
+        self.say(|_| format!("BROKEN {promise}: {what}"));
+        if self.violation.is_none() {
+            self.violation = Some(Violation { promise, what });
+        }
+    }
+
+    /// Requires something of a promise.
+    pub fn require(&mut self, promise: &'static str, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(promise, what());
+        }
+    }
+}
