@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::files::Calls;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::observe::{MAX_REFERENCES, observe};
 use crate::store::StoreError;
@@ -56,13 +57,17 @@ impl Core {
     /// Opens the records, takes up what was in flight, and begins to follow the engine's events. An engine that does
     /// not answer yet is no obstacle.
     pub async fn start(config: Arc<Config>) -> Result<Arc<Self>, StartError> {
-        Self::start_with(config, Calls::default()).await
+        Self::start_with(config, Calls::default(), Limits::default()).await
     }
 
-    /// The same, with every change to files going through `calls`.
-    pub async fn start_with(config: Arc<Config>, calls: Calls) -> Result<Arc<Self>, StartError> {
+    /// The same, with every change to files going through `calls`, and with other limits than usual.
+    pub async fn start_with(
+        config: Arc<Config>,
+        calls: Calls,
+        limits: Limits,
+    ) -> Result<Arc<Self>, StartError> {
         let slots = config.max_operations as usize;
-        let host = Arc::new(Host::open(config, calls)?);
+        let host = Arc::new(Host::open(config, calls, limits)?);
         let core = Arc::new(Self {
             host,
             tenants: Mutex::default(),

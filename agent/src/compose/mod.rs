@@ -128,7 +128,8 @@ pub async fn run(
     let err = tokio::spawn(drain(stderr, STDERR_LIMIT));
     let Ok(status) = tokio::time::timeout(limit, child.wait()).await else {
         drop(group);
-        let _ = child.wait().await;
+        // Killed, it is gone at once, unless the kernel itself is stuck.
+        let _ = tokio::time::timeout(DRAIN_LIMIT, child.wait()).await;
         return Err(RunError::Slow(limit));
     };
     let status = status.map_err(RunError::Start)?;

@@ -21,6 +21,7 @@ use crate::compose::{explain, inputs, keep_output};
 use crate::config::Config;
 use crate::engine::{ProjectContainer, own_id};
 use crate::files::{Calls, FILE_LIMIT};
+use crate::limits::Limits;
 use crate::observe::{explained, on_disk, own};
 use crate::operation::{
     Carried, Effects, Performed, Work, Wrong, go_on, named, tidy, up_arguments, up_limit, what_to_tell,
@@ -57,7 +58,7 @@ enum Waited {
 
 /// Finishes what an operation has to do to the agent that began it; gives up where there is nothing to be done.
 pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreError> {
-    let engine = crate::engine::Engine::new(&config.docker_host);
+    let engine = crate::engine::Engine::new(&config.docker_host, Limits::default());
     let ended = finish_all(&config, &id).await;
     if let Err(error) = &ended {
         tracing::error!(operation = %id, %error, "the operation can't be finished from here");
@@ -73,7 +74,7 @@ pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreErr
 
 async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreError> {
     for _ in 0..TAKE_OVERS {
-        let host = Arc::new(Host::beside(config.clone(), Calls::default())?);
+        let host = Arc::new(Host::beside(config.clone(), Calls::default(), Limits::default())?);
         let Some(pending) = pending(&host, id)? else { return Ok(()) };
         let step = pending.state.current().filter(|step| matches!(step, Step::HandOver | Step::HandBack));
         let failed = match step {
@@ -151,7 +152,7 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let more: &[&str] = if reads { &["--force-recreate"] } else { &[] };
     let arguments: Vec<OsString> = up_arguments(place, &discovered, more, &[&pending.service]);
     let directory = Path::new(place.directory.as_str());
-    let output = compose.run(directory, &arguments, up_limit(&pending.request), None).await?;
+    let output = compose.run(directory, &arguments, up_limit(&host.limits, &pending.request), None).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
     keep_output(log, format!("up of the agent, operation {id}"), output.stderr).await;
@@ -223,7 +224,7 @@ async fn take_over(
     failed: Option<(Step, String)>,
 ) -> Result<bool, StoreError> {
     tracing::warn!(operation = %id, problem = ?failed, "no agent goes on with the operation: taking it over");
-    let beside = Host::beside(config.clone(), Calls::default())?;
+    let beside = Host::beside(config.clone(), Calls::default(), Limits::default())?;
     let agents = agents(&beside, pending).await.unwrap_or_default();
     for one in &agents {
         if let Err(error) = beside.engine.stop_container(&one.container.id).await {
@@ -254,7 +255,7 @@ async fn take_over(
 async fn open(config: &Arc<Config>) -> Result<Host, StoreError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match Host::open(config.clone(), Calls::default()) {
+        match Host::open(config.clone(), Calls::default(), Limits::default()) {
             Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
             other => return other,
         }

@@ -12,6 +12,7 @@ use crate::compose::{Compose, ComposeError};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::files::{Calls, Tree};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::store::{ClaimError, Store, StoreError};
 
@@ -30,24 +31,26 @@ pub struct Host {
     pub metrics: Arc<Metrics>,
     /// The layer through which every change to files goes.
     pub calls: Calls,
+    /// How long others may take.
+    pub limits: Limits,
     compose: Mutex<Option<Compose>>,
 }
 
 impl Host {
     /// Opens the records. Neither engine nor compose are needed for it.
-    pub fn open(config: Arc<Config>, calls: Calls) -> Result<Self, StoreError> {
+    pub fn open(config: Arc<Config>, calls: Calls, limits: Limits) -> Result<Self, StoreError> {
         let metrics: Arc<Metrics> = Arc::default();
         let calls = calls.counted_by(metrics.disk_changes());
         let store = Store::open(&config.state_dir, calls.clone())?;
-        let engine = Engine::new(&config.docker_host);
-        Ok(Self { config, store, engine, metrics, calls, compose: Mutex::default() })
+        let engine = Engine::new(&config.docker_host, limits);
+        Ok(Self { config, store, engine, metrics, calls, limits, compose: Mutex::default() })
     }
 
     /// The same beside whoever has the records open: see [`Store::beside`].
-    pub fn beside(config: Arc<Config>, calls: Calls) -> Result<Self, StoreError> {
+    pub fn beside(config: Arc<Config>, calls: Calls, limits: Limits) -> Result<Self, StoreError> {
         let store = Store::beside(&config.state_dir, calls.clone())?;
-        let engine = Engine::new(&config.docker_host);
-        Ok(Self { config, store, engine, metrics: Arc::default(), calls, compose: Mutex::default() })
+        let engine = Engine::new(&config.docker_host, limits);
+        Ok(Self { config, store, engine, metrics: Arc::default(), calls, limits, compose: Mutex::default() })
     }
 
     /// The host's compose plugin. Looked for until it is found, then remembered.

@@ -13,6 +13,7 @@ use tenantry_planner::compare::{Container, ContainerState};
 use tenantry_protocol::ServiceHealth;
 
 use super::{Engine, EngineError, gone_is_fine};
+use crate::limits::LONGEST_GRACE;
 
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
@@ -83,6 +84,7 @@ impl Engine {
 
     /// Restarts a container. `grace` is how long it may take to stop, where the compose file says so.
     pub async fn restart(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        let grace = grace.map(|grace| grace.min(LONGEST_GRACE));
         let seconds = grace.map(|grace| i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
         let options = RestartContainerOptions { t: seconds, ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.restart_container(id, Some(options)).await };
@@ -98,12 +100,14 @@ impl Engine {
 
     /// Stops and removes a container by its id. Its volumes stay.
     pub async fn stop_and_remove(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        let grace = grace.map(|grace| grace.min(LONGEST_GRACE));
         let seconds = grace.map(|grace| i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
         let options = StopContainerOptions { t: seconds, ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.stop_container(id, Some(options)).await };
         let limit = grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN;
         gone_is_fine(self.call("stop a container", limit, ask).await)?;
-        let options = RemoveContainerOptions { v: tenantry_faults::mutant("remove-volumes"), force: true, link: false };
+        let options =
+            RemoveContainerOptions { v: tenantry_faults::mutant("remove-volumes"), force: true, link: false };
         let ask = |docker: bollard::Docker| async move { docker.remove_container(id, Some(options)).await };
         gone_is_fine(self.call("remove a container", STOP_MARGIN, ask).await)
     }

@@ -180,10 +180,17 @@ impl Engine {
         self.events.connected();
         *pause = RETRY_FIRST;
         loop {
-            match stream.next().await {
-                Some(Ok(event)) => self.events.take(&event),
-                Some(Err(error)) => return EngineError::from_bollard("report events", &self.socket, error),
-                None => return self.ended(),
+            match tokio::time::timeout(self.limits.idle, stream.next()).await {
+                Ok(Some(Ok(event))) => self.events.take(&event),
+                Ok(Some(Err(error))) => {
+                    return EngineError::from_bollard("report events", &self.socket, error);
+                }
+                Ok(None) => return self.ended(),
+                // An engine that hangs is as silent as one in which nothing happens.
+                Err(_) => match self.version().await {
+                    Ok(_) => {}
+                    Err(error) => return error,
+                },
             }
         }
     }

@@ -1,20 +1,12 @@
 //! Images: what is local, what a registry has, and tags by name.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures::StreamExt as _;
 
 use super::{Engine, EngineError, Reference, credentials, gone_is_fine, limited, points};
-
-/// How long a registry may take to say what a reference points to.
-const RESOLVE_LIMIT: Duration = Duration::from_mins(1);
-/// How long one image may take to come.
-const PULL_LIMIT: Duration = Duration::from_hours(1);
-/// How long a pull may be silent before it counts as broken.
-const SILENCE_LIMIT: Duration = Duration::from_mins(3);
 
 /// An image that is local.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +71,7 @@ impl Engine {
         let ask = |docker: bollard::Docker| async move {
             docker.inspect_registry_image(reference, credentials).await
         };
-        let answer = self.call(&doing, RESOLVE_LIMIT, ask).await?;
+        let answer = self.call(&doing, self.limits.registry, ask).await?;
         let missing =
             EngineError::Refused { doing, status: 0, message: "the answer has no digest".to_owned() };
         answer.descriptor.digest.ok_or(missing)
@@ -102,7 +94,7 @@ impl Engine {
         let mut layers = Layers::default();
         let work = async {
             loop {
-                let Some(step) = limited(&doing, SILENCE_LIMIT, stream.next()).await? else {
+                let Some(step) = limited(&doing, self.limits.silence, stream.next()).await? else {
                     return Ok(());
                 };
                 let step = step.map_err(|error| EngineError::from_bollard(&doing, &self.socket, error))?;
@@ -114,7 +106,7 @@ impl Engine {
                 progress(layers.sum());
             }
         };
-        let pulled = limited(&doing, PULL_LIMIT, work).await?;
+        let pulled = limited(&doing, self.limits.pull, work).await?;
         points::at(&doing, "after");
         pulled
     }

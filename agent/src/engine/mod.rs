@@ -20,6 +20,8 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use tenantry_protocol::FailureCategory;
 
+use crate::limits::Limits;
+
 pub use containers::ProjectContainer;
 pub use data::{DataMount, DataUser, Volume};
 pub use events::{Events, Generation};
@@ -27,8 +29,6 @@ pub use images::{Image, PullProgress};
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
 pub use reference::Reference;
 
-/// How long the engine may take for a read.
-const READ_LIMIT: Duration = Duration::from_secs(20);
 /// How long a client waits for the head of any answer; each call has its own, shorter limit.
 const CLIENT_SECONDS: u64 = 600;
 
@@ -114,6 +114,7 @@ impl EngineError {
 #[derive(Clone)]
 pub struct Engine {
     socket: Arc<str>,
+    limits: Limits,
     client: Arc<Mutex<Option<Docker>>>,
     problem: Arc<Mutex<Option<String>>>,
     events: Arc<Events>,
@@ -123,9 +124,10 @@ pub struct Engine {
 
 impl Engine {
     /// A client for the engine at `docker_host`. Nothing is asked of it yet.
-    pub fn new(docker_host: &str) -> Self {
+    pub fn new(docker_host: &str, limits: Limits) -> Self {
         Self {
             socket: docker_host.into(),
+            limits,
             client: Arc::default(),
             problem: Arc::default(),
             events: Arc::default(),
@@ -173,7 +175,7 @@ impl Engine {
         let fail = |error| EngineError::from_bollard(doing, &self.socket, error);
         let docker =
             Docker::connect_with_unix(&self.socket, CLIENT_SECONDS, API_DEFAULT_VERSION).map_err(fail)?;
-        limited(doing, READ_LIMIT, docker.negotiate_version()).await?.map_err(fail)
+        limited(doing, self.limits.read, docker.negotiate_version()).await?.map_err(fail)
     }
 
     fn forget(&self, error: &EngineError) {
@@ -187,7 +189,7 @@ impl Engine {
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
-        self.call(doing, READ_LIMIT, ask).await
+        self.call(doing, self.limits.read, ask).await
     }
 
     async fn call<T, F>(

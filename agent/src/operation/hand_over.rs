@@ -31,7 +31,7 @@ pub async fn hand_over(work: &Work, state: &State, step: Step) -> Result<Perform
     let Some(service) = state.plan().and_then(|plan| plan.inside.clone()) else {
         return Ok(Performed::quietly());
     };
-    let limit = up_limit(&work.request) + MARGIN;
+    let limit = up_limit(&work.host.limits, &work.request) + MARGIN;
     let deadline = Instant::now() + limit;
     loop {
         if let Some(handed) = told(work, step).await? {

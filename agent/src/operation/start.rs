@@ -18,10 +18,8 @@ use super::work::Work;
 use crate::compose::{Discovered, explain, keep_output};
 use crate::engine::{ProjectContainer, Reference};
 use crate::files::Found;
+use crate::limits::Limits;
 use crate::store::{Start, Starts};
-
-/// What `up` may take besides the time that services have to become healthy: stopping, creating, one-shots.
-const UP_ALLOWANCE: Duration = Duration::from_mins(10);
 
 /// Puts the references of the compose file on the planned images.
 pub async fn point(work: &Work, state: &State) -> Result<Performed, Wrong> {
@@ -96,7 +94,7 @@ pub async fn up(
     }
     let directory = Path::new(work.directory());
     let arguments = up_arguments(&work.request.place, discovered, &[], &names);
-    let limit = up_limit(&work.request);
+    let limit = up_limit(&work.host.limits, &work.request);
     let output = work.compose().await?.run(directory, &arguments, limit, work.lock_for_child()?).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
@@ -124,8 +122,8 @@ pub fn up_arguments(
 }
 
 /// How long `up` may take.
-pub fn up_limit(request: &OperateRequest) -> Duration {
-    Duration::from_millis(request.verify.timeout_ms) + UP_ALLOWANCE
+pub fn up_limit(limits: &Limits, request: &OperateRequest) -> Duration {
+    Duration::from_millis(request.verify.timeout_ms) + limits.up
 }
 
 /// Every managed file: those of the release, and those that were ours before.

@@ -24,8 +24,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PROBE_AGAIN: Duration = Duration::from_millis(250);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_BODY: usize = 64 * 1024;
-/// How long the engine may be away before a verification gives up.
-const ENGINE_PATIENCE: u32 = 15;
 
 /// Watches the release.
 pub async fn verify(work: &Work, state: &State) -> Result<Performed, Wrong> {
@@ -53,7 +51,7 @@ pub async fn watch(
     let mut events = work.host.engine.events().subscribe();
     let client = probe_client(probes)?;
     let began = Instant::now();
-    let mut away = 0;
+    let mut answered = Instant::now();
     // The first and the last look are fresh ones: an event may come a moment after what it tells of.
     let mut fresh = true;
     loop {
@@ -62,15 +60,14 @@ pub async fn watch(
             match if fresh { work.containers().await } else { work.known_containers().await } {
                 Ok(containers) => containers.into_iter().map(|one| one.container).collect(),
                 Err(wrong) => {
-                    away += 1;
-                    if away > ENGINE_PATIENCE {
+                    if answered.elapsed() > work.host.limits.away {
                         return Err(wrong);
                     }
                     tokio::time::sleep(EVERY).await;
                     continue;
                 }
             };
-        away = 0;
+        answered = Instant::now();
         let problems = match &client {
             Some(client) => probe_all(client, probes).await,
             None => Vec::new(),
