@@ -8,6 +8,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod files;
+pub mod fuzzing;
 pub mod limits;
 pub mod metrics;
 pub mod observe;

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let end = startup::end_of_process(arguments.exit_on_stdin_close).context("can't watch for signals")?;
     let config = Arc::new(Config::load(&arguments.config)?);
+    startup::tell_faults(&config.state_dir);
     if let Some(operation) = &arguments.finish {
         let operation = OperationId::parse(operation.clone())?;
         tokio::select! {

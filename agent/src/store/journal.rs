@@ -339,6 +339,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
     Ok(decoded)
 }
 
+/// For fuzzers: whole lines are read again as they are, and nothing beyond them.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    if let Ok(decoded) = decode(bytes) {
+        let whole = decode(&bytes[..decoded.length]);
+        assert_eq!(whole.as_ref(), Ok(&decoded));
+        // A line that is cut short is not one yet.
+        if decoded.length > 0 {
+            let cut = decode(&bytes[..decoded.length - 1]);
+            assert!(cut.is_ok_and(|cut| cut.lines.len() + 1 == decoded.lines.len()));
+        }
+    }
+}
+
 /// The first line of some bytes: its JSON, checksum and length; `None` if the bytes are only the beginning of one.
 fn line(bytes: &[u8], before: &str) -> Result<Option<(String, String, usize)>, &'static str> {
     const FOREIGN: &str = "is not a record of ours";

@@ -38,7 +38,7 @@ use claims::Claims;
 pub use claims::{Admitted, Claim, ClaimWanted, Held, admit};
 pub use error::{ClaimError, StoreError};
 pub use handover::Handed;
-pub use journal::{Journal, Opened};
+pub use journal::{Journal, Opened, fuzz};
 pub use records::{Baseline, Start, Starts, Terms, Written};
 
 use crate::files::{Calls, FilesError, Folder, Look, NewFile, Tree, read_record, write_record};

@@ -5,6 +5,7 @@
 //! be looked at only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archives;
 mod cases;
 mod host;
 #[allow(dead_code)]
