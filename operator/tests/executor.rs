@@ -96,6 +96,13 @@ impl Scene {
         self.apply::<Tenant>("Tenant", name, &json!({ "spec": spec })).await
     }
 
+    async fn annotate(&self, name: &str, value: &str) -> Result<()> {
+        let annotation = format!("tenantry.dev/{name}");
+        let patch = json!({"metadata": {"annotations": {annotation: value}}});
+        self.tenants().patch("acme", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    }
+
     fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -163,6 +170,9 @@ async fn the_executor_on_a_real_api_server() -> Result<()> {
     an_unreachable_host_is_told(&server).await.context("an unreachable host is told")?;
     the_older_of_two_wins(&server).await.context("the older of two wins")?;
     a_deleted_tenant_releases_its_claim(&server).await.context("a deleted Tenant releases its claim")?;
+    p9_a_person_goes_back_and_the_wanted_target_stays_away(&server).await.context("a person goes back")?;
+    p16_damaged_records_wait_for_a_person(&server).await.context("damaged records wait for a person")?;
+    p2_a_claim_is_taken_over_when_asked_for(&server).await.context("a claim is taken over")?;
     a_bundle_is_installed_and_followed(&server).await.context("a bundle is installed and followed")?;
     Ok(())
 }
@@ -307,6 +317,84 @@ async fn a_deleted_tenant_releases_its_claim(server: &ApiServer) -> Result<()> {
     }
     assert!(scene.host.change(|state| state.claim.is_none()));
     assert_eq!(scene.host.change(|state| state.requests.len()), 0, "deleting did something on the host");
+    Ok(())
+}
+
+async fn p9_a_person_goes_back_and_the_wanted_target_stays_away(server: &ApiServer) -> Result<()> {
+    let mut scene = Scene::new(server, Host::with_tag("v1")).await?;
+    for tag in ["v1", "v2", "v3"] {
+        scene.tenant("acme", tag).await?;
+        scene.until_deployed("acme", tag).await?;
+    }
+    let status = scene.until("acme", "two restore points", |status| status.restore_points.len() == 2).await?;
+    assert_eq!(status.restore_points[0].image_tag, "v2");
+    // The operator dies with the rollback in flight, and its successor tells the end.
+    scene.host.change(|state| state.hold = true);
+    scene.annotate("rollback-to", ",data,monday").await?;
+    scene
+        .until("acme", "going back", |status| {
+            status
+                .upgrade
+                .as_ref()
+                .is_some_and(|upgrade| upgrade.rollback_to.is_some() && upgrade.phases.len() > 2)
+        })
+        .await?;
+    scene.crash();
+    scene.host.change(|state| state.hold = false);
+    scene.start();
+    let status = scene.until_phase("acme", Phase::RolledBack).await?;
+    assert_eq!(status.deployed.context("deployed")?.image_tag, "v2");
+    assert_eq!(status.blocked_target.context("blocked")?.image_tag, "v3");
+    let upgrade = status.upgrade.context("an upgrade")?;
+    assert_eq!((upgrade.outcome, upgrade.data_restored), (Some(Outcome::Succeeded), true));
+    assert!(status.history[0].message.contains("is lost"), "{}", status.history[0].message);
+    assert_eq!(scene.host.change(|state| state.requests.len()), 3);
+    // A point that is not there holds up nothing but itself, and no upgrade slips in.
+    scene.annotate("rollback-to", "nowhere-1").await?;
+    let status = scene.until_phase("acme", Phase::Refused).await?;
+    let ready = tenantry_api::conditions::find(&status.conditions, "Ready").context("Ready")?;
+    assert_eq!(ready.reason, "RestorePointMissing");
+    assert!(ready.message.contains(&status.restore_points[0].id), "{}", ready.message);
+    assert_eq!(scene.host.change(|state| state.requests.len()), 3);
+    Ok(())
+}
+
+async fn p16_damaged_records_wait_for_a_person(server: &ApiServer) -> Result<()> {
+    let scene = Scene::new(server, Host::with_tag("v1")).await?;
+    scene.tenant("acme", "v1").await?;
+    scene.until_deployed("acme", "v1").await?;
+    scene.host.change(|state| state.damage = Some("/state/journal/x-1 is damaged: line 3".to_owned()));
+    scene.tenant("acme", "v2").await?;
+    let status = scene.until_phase("acme", Phase::Refused).await?;
+    let ready = tenantry_api::conditions::find(&status.conditions, "Ready").context("Ready")?;
+    assert_eq!(ready.reason, "RecordsDamaged");
+    assert!(ready.message.contains("tenantry accept-host acme"), "{}", ready.message);
+    assert_eq!(scene.host.change(|state| state.requests.len()), 0);
+    let epoch = scene.host.change(|state| state.epoch);
+    scene.annotate("accept-host", "1").await?;
+    let status = scene.until_phase("acme", Phase::Aborted).await?;
+    assert!(status.blocked_target.context("blocked")?.accepted);
+    scene.host.change(|state| {
+        assert_eq!((state.calls["accept"], state.requests.len()), (1, 0));
+        assert!(state.epoch > epoch, "P2: the epoch rises");
+    });
+    scene.annotate("retry", "1").await?;
+    scene.until_deployed("acme", "v2").await?;
+    Ok(())
+}
+
+async fn p2_a_claim_is_taken_over_when_asked_for(server: &ApiServer) -> Result<()> {
+    let host = Host::with_tag("v1");
+    host.change(|state| state.claim = Some(tenantry_api::names::TenantUid::parse("ff").unwrap()));
+    let scene = Scene::new(server, host).await?;
+    scene.tenant("acme", "v1").await?;
+    let status = scene.until_phase("acme", Phase::Refused).await?;
+    let ready = tenantry_api::conditions::find(&status.conditions, "Ready").context("Ready")?;
+    assert_eq!(ready.reason, "ClaimedByOther");
+    scene.annotate("claim", "1").await?;
+    let status = scene.until_deployed("acme", "v1").await?;
+    assert_eq!(status.handled.and_then(|handled| handled.claim).as_deref(), Some("1"));
+    assert_eq!(scene.host.change(|state| state.calls["takeover"]), 1);
     Ok(())
 }
 
