@@ -39,6 +39,10 @@ impl Pass<'_> {
         let fits = upgrade.target_hash == target && observation.epoch <= epoch;
         let (true, Ok(id)) = (fits, id) else {
             self.forget_unbegun("Never reached the agent; what is wanted has changed since.");
+            // It may still arrive: the target is applied under a higher epoch, also where it seems to be reached.
+            if let Some(upgrade) = &mut self.next.upgrade {
+                upgrade.unsettled = true;
+            }
             return self.look(desired, observation);
         };
         match self.permitted(desired, observation) {

@@ -46,6 +46,7 @@ impl Pass<'_> {
             return;
         }
         let by_person = self.in_flight().is_some_and(|upgrade| upgrade.rollback_to.is_some());
+        let (named, asked) = (self.next.upgrade.clone(), self.handled().rollback_to);
         match self.facts.desired {
             Ok(desired) if !self.facts.subject.suspend && by_person => {
                 self.resubmit_rollback(desired, observation);
@@ -55,6 +56,23 @@ impl Pass<'_> {
                 self.ask_again_to_go_back("Never reached the agent.");
                 self.rest();
             }
+        }
+        if !self.is_fenced() {
+            self.next.upgrade = named;
+            if let Some(handled) = self.next.handled.as_mut().filter(|_| by_person) {
+                handled.rollback_to = asked;
+            }
+        }
+    }
+
+    /// Whether this pass keeps out what may still be on its way to the agent. Only a higher epoch does; until there is
+    /// one, the operation stays named, so that it is followed should it arrive after all.
+    fn is_fenced(&self) -> bool {
+        match self.effect {
+            Some(
+                Effect::Submit(_) | Effect::Claim { .. } | Effect::TakeOver { .. } | Effect::Accept { .. },
+            ) => true,
+            Some(Effect::Release | Effect::Resolve { .. } | Effect::Follow { .. }) | None => false,
         }
     }
 

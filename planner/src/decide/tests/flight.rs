@@ -1,6 +1,7 @@
 use super::world::*;
 use crate::decide::{Answer, Effect, Unreached};
 use rstest::rstest;
+use tenantry_api::conditions::{READY, find};
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_protocol::{OperationPhase as P, Progress};
 
@@ -192,4 +193,30 @@ fn lists_that_are_maps_to_the_api_server_name_nothing_twice() {
     let names: Vec<_> =
         world.status.upgrade.as_ref().unwrap().phases.iter().map(|phase| phase.name).collect();
     assert_eq!(names, [Phase::Planning, Phase::Verifying]);
+}
+
+#[test]
+fn p14_what_is_set_and_set_back_in_one_pass_has_not_changed() {
+    let mut world = under_way();
+    let status = operation(&world, 3, &[P::Preflight, P::Verify]);
+    world.decide(Answer::Followed(&status, None));
+    let since = |world: &World| find(&world.status.conditions, READY).unwrap().last_transition_time.clone();
+    let before = since(&world);
+    world.now += 30;
+    // v2 has succeeded, so Ready is True for a moment; v3, which is wanted by now, makes it False again.
+    let status = ended(&world, Outcome::Succeeded);
+    world.want("v3");
+    world.decide(Answer::Followed(&status, Some(&running())));
+    assert_eq!((world.phase(), world.truths()), (Phase::Planning, ["False", "True", "False"]));
+    assert_eq!(since(&world), before);
+}
+
+#[test]
+fn p14_nothing_has_stalled_while_a_newer_spec_waits() {
+    let mut world = under_way();
+    let status = ended(&world, Outcome::RolledBack);
+    world.want("v3");
+    world.decide(Answer::Followed(&status, None));
+    assert_eq!((world.phase(), world.truths()), (Phase::Planning, ["False", "True", "False"]));
+    assert!(world.message().contains("the newer spec (v3) is looked at next"), "{}", world.message());
 }

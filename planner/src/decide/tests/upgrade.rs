@@ -4,7 +4,7 @@ use crate::target::{Refusal, RefusalReason};
 use rstest::rstest;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Outcome, Phase};
-use tenantry_protocol::{ApiError, ErrorCode, FileState, ForeignContainer, Observation};
+use tenantry_protocol::{ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, Observation, OperationPhase};
 
 fn submitted(effect: Option<Effect>) -> Submission {
     match effect {
@@ -171,6 +171,39 @@ fn an_operation_that_never_reached_the_agent_is_dropped_for_a_newer_spec() {
     let second = submitted(world.decide(Answer::Unknown(&running())).effect);
     assert!(second.epoch > first.epoch && second.id != first.id);
     assert_eq!(world.status.upgrade.as_ref().unwrap().to, "v3");
+}
+
+#[test]
+fn p2_what_may_still_arrive_is_kept_out_by_a_higher_epoch() {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    let first = submitted(world.decide(Answer::Seen(&running())).effect);
+    // The wish is taken back before the agent is known to have it: it seems to be at the target, and is applied anew.
+    world.want("v1");
+    let second = submitted(world.decide(Answer::Unknown(&running())).effect);
+    assert!(second.epoch > first.epoch && second.id != first.id);
+    assert_eq!((world.status.upgrade.as_ref().unwrap().to.as_str(), world.phase()), ("v1", Phase::Planning));
+}
+
+#[rstest]
+#[case::while_nothing_is_to_be_done(true, Observation::clone(&running()))]
+#[case::while_the_host_forbids_anything_else(false, Observation {
+    files: vec![FileObservation { hand_edited: true, ..file("a.conf", FileState::Differs) }],
+    ..running()
+})]
+fn p2_what_may_still_arrive_stays_named(#[case] suspend: bool, #[case] seen: Observation) {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    let first = submitted(world.decide(Answer::Seen(&running())).effect);
+    world.want("v3");
+    world.subject.suspend = suspend;
+    assert_eq!(world.decide(Answer::Unknown(&seen)).effect, None);
+    let named = world.status.upgrade.clone().unwrap();
+    assert_eq!((named.id.as_str(), named.outcome), (first.id.as_str(), None));
+    // Should it arrive after all, it is followed.
+    let status = operation(&world, 3, &[OperationPhase::Pull]);
+    world.decide(Answer::Followed(&status, None));
+    assert_eq!(world.phase(), Phase::Pulling);
 }
 
 #[test]
