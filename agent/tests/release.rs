@@ -91,7 +91,7 @@ async fn an_image_only_upgrade_that_would_change_a_file_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_and_services_that_a_release_no_longer_has_are_deleted_or_left_and_named() {
+async fn files_and_services_that_a_release_no_longer_has_are_taken_away_and_what_was_edited_is_left() {
     let mut tenant = released("gone").await;
     tenant.manage("extra.conf", "extra\n");
     tenant.manage("other.conf", "other\n");
@@ -107,9 +107,9 @@ async fn files_and_services_that_a_release_no_longer_has_are_deleted_or_left_and
     assert_eq!(tenant.read("other.conf"), "mine\n");
     assert_eq!(
         (status.left_files.as_slice(), status.left_running.as_slice()),
-        (&["other.conf".to_owned()][..], &["worker".to_owned()][..])
+        (&["other.conf".to_owned()][..], &[][..])
     );
-    assert!(tenant.containers().iter().any(|(service, _)| service == "worker"), "left running");
+    assert!(!tenant.containers().iter().any(|(service, _)| service == "worker"), "it was in the plan");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use support::{Sandbox, assert_outcome, docker, failure, required};
 use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::{FailureCategory, OperationPhase, OperationStatus};
+use tenantry_protocol::{FailureCategory, OperateRequest, OperationPhase, OperationStatus};
 
 /// A tenant that runs v1, with files that the bundle renders.
 async fn running(name: &str) -> Sandbox {
@@ -67,13 +67,17 @@ async fn upgrade(tenant: &mut Sandbox, id: &str, tag: &str) {
 
 /// A person goes back.
 async fn go_back(tenant: &Sandbox, id: &str, to: &str) -> OperationStatus {
+    tenant.submit(id, going_back(tenant, to)).await.unwrap();
+    tenant.ended(id).await
+}
+
+fn going_back(tenant: &Sandbox, to: &str) -> OperateRequest {
     let mut body = tenant.request("Release");
     body.manifest.files.clear();
     body.contents.clear();
     body.manifest.env = serde_json::from_value(json!({"ownership": "adopted", "patch": []})).unwrap();
     body.action = serde_json::from_value(json!({"kind": "rollback", "to": to, "data": false})).unwrap();
-    tenant.submit(id, body).await.unwrap();
-    tenant.ended(id).await
+    body
 }
 
 type Files = BTreeMap<String, (Vec<u8>, u32, u32)>;
@@ -282,6 +286,33 @@ async fn p15_the_oldest_restore_points_go_and_those_that_stay_can_be_gone_back_t
     assert_outcome(&go_back(&tenant, "four", "two").await, Outcome::Succeeded);
     assert_eq!(tenant.version_of("web"), "v1");
     assert_eq!(points(&tenant), ["four", "three"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_the_end_of_a_rollback_whose_restore_point_was_pruned_can_be_done_again() {
+    let mut tenant = running("again").await;
+    tenant.extra["snapshot"] = json!({"paths": [], "volumes": [], "consistency": "Stop", "retain": 1});
+    upgrade(&mut tenant, "two", "v2").await;
+    let body = going_back(&tenant, "two");
+    tenant.submit("three", body.clone()).await.unwrap();
+    assert_outcome(&tenant.ended("three").await, Outcome::Succeeded);
+    assert_eq!(points(&tenant), ["three"]);
+    // As an agent leaves it that is killed when it has pruned, before it could say so.
+    tenant.stop_agent().await;
+    let records = std::fs::read_dir(tenant.folder.path().join("state/tenants")).unwrap();
+    let records = records.map(|entry| entry.unwrap().path()).find(|at| at.is_dir()).unwrap();
+    let journal = records.join("journal/three");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let begun = lines.iter().position(|line| line.contains(r#""then":"Finish""#)).unwrap();
+    std::fs::write(&journal, lines[..=begun].concat()).unwrap();
+    std::fs::write(records.join("requests/three"), serde_json::to_vec(&body).unwrap()).unwrap();
+    tenant.start_agent().await;
+    assert_outcome(&tenant.ended("three").await, Outcome::Succeeded);
+    assert_eq!(tenant.version_of("web"), "v1");
+    release(&mut tenant, "v1");
+    let seen = tenant.observe().await;
+    assert!(seen.files.iter().all(|file| !file.hand_edited), "what is ours is still known: {:?}", seen.files);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,7 @@ pub(crate) use folder::Folder;
 pub(crate) use inspect::to_name;
 pub(crate) use new_file::NewFile;
 pub(crate) use record::{read_record, write_record};
+pub(crate) use transaction::POINT;
 
 /// The longest managed file that is read, in bytes: as long as the longest request that could bring one.
 pub const FILE_LIMIT: u64 = tenantry_protocol::BODY_LIMIT as u64;

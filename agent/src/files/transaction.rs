@@ -28,6 +28,8 @@ use super::survey;
 use super::tree::Tree;
 
 pub(super) const RESTORE: &str = "restore";
+/// The record with which a restore point counts.
+pub(crate) const POINT: &str = "point";
 pub(super) const INDEX: &str = "index";
 pub(super) const PLAN: &str = "plan";
 pub(super) const BESIDE: &str = "beside";
@@ -252,9 +254,14 @@ impl<'a> Transactions<'a> {
         self.apply(&folder, &plan)
     }
 
-    /// Removes what an operation staged. The restore point stays if files were changed.
+    /// Removes what an operation staged. The restore point stays if files were changed. What was committed is in place
+    /// by now, but a power cut may have taken the last record of it back: then it is carried out once more.
     pub fn finish(&self, operation: &OperationId) -> Result<(), FilesError> {
-        match self.state(operation)? {
+        let state = match self.state(operation)? {
+            TransactionState::Committed | TransactionState::Restoring => self.recover(operation)?,
+            state => state,
+        };
+        match state {
             TransactionState::Committed | TransactionState::Restoring => {
                 return Err(wrong(operation, "its files are committed but not all in place"));
             }
@@ -279,9 +286,9 @@ impl<'a> Transactions<'a> {
         Ok(all.into_iter().collect())
     }
 
-    /// Removes an operation's restore point.
+    /// Removes an operation's restore point: first its record, so that half of it never counts as one.
     pub fn forget(&self, operation: &OperationId) -> Result<(), FilesError> {
-        self.tree.own(RESTORE)?.map_or(Ok(()), |folder| folder.remove_all(operation.as_str()))
+        self.tree.own(RESTORE)?.map_or(Ok(()), |folder| forget(&folder, operation.as_str()))
     }
 
     /// Removes all restore points but these.
@@ -293,7 +300,7 @@ impl<'a> Transactions<'a> {
             if !keep.iter().any(|operation| operation.as_str() == name)
                 || tenantry_faults::mutant("prune-what-is-needed")
             {
-                folder.remove_all(&name)?;
+                forget(&folder, &name)?;
             }
         }
         Ok(())
@@ -345,6 +352,16 @@ impl<'a> Transactions<'a> {
 fn read_plan(folder: &Folder, record: &str) -> Result<Plan, FilesError> {
     read_record(folder, record)?
         .ok_or_else(|| FilesError::damaged(folder.path().join(record), "it is missing"))
+}
+
+fn forget(all: &Folder, name: &str) -> Result<(), FilesError> {
+    if matches!(all.look(name)?, Look::Folder(_)) {
+        let point = all.below(name)?;
+        if point.remove(POINT)? {
+            point.sync()?;
+        }
+    }
+    all.remove_all(name)
 }
 
 /// The moment: from here on the change happens.

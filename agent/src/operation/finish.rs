@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use tenantry_api::names::OperationId;
 use tenantry_planner::steps::State;
+use tenantry_protocol::OperateRequest;
 
 use super::back::chosen;
 use super::driver::{Performed, Wrong};
 use super::keep;
 use super::point::{self, Point};
 use super::work::Work;
-use crate::files::{Found, Transactions};
+use crate::core::Tenant;
+use crate::files::{Found, Transactions, Tree};
 use crate::store::{Baseline, Terms, Written};
 
 /// Records what the operation left, as it was seen, and cleans up behind the release before the last.
@@ -23,31 +25,12 @@ pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
         .blocking(move || {
             let uid = &request.tenant.uid;
             let old = host.store.baseline(uid)?;
-            let mut files = BTreeMap::new();
-            for file in &request.manifest.files {
-                if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)? {
-                    let mode = seen.stamp.mode & 0o7777;
-                    files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
-                }
+            // An agent that was killed here had recorded it; what it was worked out from may be pruned by now.
+            if old.restore_point.as_ref() != Some(&id) {
+                let new = baseline(&request, &tree, &tenant, old, &left)?;
+                let new = Baseline { images, restore_point: Some(id.clone()), ..new };
+                host.store.save_baseline(uid, &new)?;
             }
-            // What was left because a person had edited it stays known as ours, as we last wrote it.
-            files.extend(
-                old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str())),
-            );
-            let restore_point = Some(id.clone());
-            let baseline = match chosen(&request, &tree)? {
-                // What is gone back to is ours as it was written then: what was edited since shows as such.
-                Some(point) => Baseline { images, restore_point, ..point.baseline },
-                None => Baseline {
-                    target_hash: Some(request.target_hash.clone()),
-                    files,
-                    images,
-                    restore_point,
-                    release: request.release.clone(),
-                    terms: Some(Terms::of(&request)),
-                },
-            };
-            host.store.save_baseline(uid, &baseline)?;
             let transactions = Transactions::new(&tree);
             transactions.finish(&id)?;
             let kept = retained(&point::all(&tree, uid)?, &id, request.snapshot.retain);
@@ -61,6 +44,36 @@ pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
         tracing::warn!(tenant = %work.request.tenant.name, problem = %wrong.message, "images of older releases are still kept");
     }
     Ok(Performed::quietly())
+}
+
+/// What is ours from now on, but for what was seen to run.
+fn baseline(
+    request: &OperateRequest,
+    tree: &Tree,
+    tenant: &Tenant,
+    old: Baseline,
+    left: &[String],
+) -> Result<Baseline, Wrong> {
+    if let Some(point) = chosen(request, tree)? {
+        // What is gone back to is ours as it was written then: what was edited since shows as such.
+        return Ok(point.baseline);
+    }
+    let mut files = BTreeMap::new();
+    for file in &request.manifest.files {
+        if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)? {
+            let mode = seen.stamp.mode & 0o7777;
+            files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+        }
+    }
+    // What was left because a person had edited it stays known as ours, as we last wrote it.
+    files.extend(old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str())));
+    Ok(Baseline {
+        target_hash: Some(request.target_hash.clone()),
+        files,
+        release: request.release.clone(),
+        terms: Some(Terms::of(request)),
+        ..Baseline::default()
+    })
 }
 
 /// The restore points that stay: the newest ones, this operation's own among them in any case. The oldest go first, so

@@ -17,11 +17,10 @@ use super::changes::planned;
 use super::driver::{Performed, Wrong};
 use super::readme::readme;
 use super::work::Work;
-use crate::files::{FileSet, FilesError, RestorePoint, Transactions, Tree, read_record, write_record};
+use crate::files::{FileSet, FilesError, POINT, RestorePoint, Transactions, Tree, read_record, write_record};
 use crate::snapshot::{Part, What};
 use crate::store::Baseline;
 
-const POINT: &str = "point";
 const README: &str = "README";
 /// What a release is called to people whose target nobody knows: it was there before us.
 const ADOPTED: &str = "adopted";
