@@ -239,7 +239,7 @@ async fn take_up(shared: &Shared, uid: TenantUid) {
 
 /// A compose process that outlived an agent is ended before anything else runs.
 async fn reap(shared: &Shared) {
-    if tenantry_faults::mutant("keep-child") {
+    if tenantry_faults::mutant("leave-the-child") {
         return;
     }
     let child = shared.world().host.child.clone().filter(|child| child.operation.is_some());

@@ -260,11 +260,15 @@ impl World {
                 self.settle_set(id);
                 self.settle_halves(id);
                 self.check_outcome(id, *outcome);
+                let asks = self.api.tenant.as_ref().is_some_and(|tenant| {
+                    let handled = tenant.status.handled.as_ref().and_then(|handled| handled.retry.as_ref());
+                    tenant.annotations.get(tenantry_api::annotations::RETRY) != handled
+                });
                 let Some(known) = self.ghost.operations.get(id) else { return };
                 let key = (known.request.tenant.uid.clone(), known.request.target_hash.clone());
                 if *outcome == Outcome::Succeeded {
                     self.ghost.failed.remove(&key);
-                } else if known.request.action == Action::Upgrade && !known.asked {
+                } else if known.request.action == Action::Upgrade && !known.asked && !asks {
                     self.ghost.failed.insert(key);
                 }
             }
@@ -278,9 +282,15 @@ impl World {
         let window = known.request.verify.stable_for_ms;
         let now = self.now();
         let (from, to) = (now.saturating_sub(window), now.saturating_sub(SLACK));
+        let World { host, releases, .. } = self;
+        let model = host.disk.model(releases).and_then(Result::ok);
+        let wanted = |service: &str| {
+            model.as_ref().is_none_or(|model| model.services.keys().any(|name| name.as_str() == service))
+        };
         let engine = &self.host.engine;
         let mut wrong = None;
-        for container in engine.containers.values().filter(|one| one.directory == DIRECTORY) {
+        let own = engine.containers.values().filter(|one| one.directory == DIRECTORY && wanted(&one.service));
+        for container in own {
             let restarts = |at| engine.seen(container, at).restart_count;
             let started = container.started.is_some_and(|started| started <= from);
             let mut at = from;

@@ -301,7 +301,11 @@ fn at_rest(world: &World) -> bool {
     let flies = world.host.store.journals.values().any(|journal| {
         !journal.records.is_empty() && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
     });
-    let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| upgrade.outcome.is_none());
+    // One that is named and was never begun is only kept in mind.
+    let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| {
+        let begun = world.host.store.journals.keys().any(|(_, id)| id.as_str() == upgrade.id);
+        upgrade.outcome.is_none() && begun
+    });
     let seen = tenant.status.observed_generation == Some(tenant.generation);
     phase && seen && asked && !flies && !names_one && tenant.deleted_at.is_none() && world.agent.up
 }

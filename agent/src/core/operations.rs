@@ -51,7 +51,8 @@ impl Core {
         let (host, operator, begun) = (self.host.clone(), operator.to_string(), id.clone());
         let request = Arc::new(body);
         let asked = request.clone();
-        let carried = blocking(move || take_on(&host, operator, &begun, &asked, &text)).await??;
+        let taken = blocking(move || take_on(&host, operator, &begun, &asked, &text)).await?;
+        let carried = taken.inspect_err(|error| self.left_by(&request.tenant.uid, error))?;
         tracing::info!(tenant = %request.tenant.name, namespace = %request.tenant.namespace, operation = %id, epoch = request.epoch, approach = ?request.approach, "operation accepted");
         Ok(self.spawn(tenant, id, request, carried, slot))
     }
@@ -131,6 +132,19 @@ impl Core {
                 format!("this host knows no operation {id}: it was never begun, or is long over"),
             )
         })
+    }
+
+    /// A disk that failed may have kept the first record whole all the same: then the operation was begun, and goes on.
+    fn left_by(self: &Arc<Self>, uid: &TenantUid, error: &ApiError) {
+        if error.code == ErrorCode::HostFault {
+            let (core, uid) = (self.clone(), uid.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = core.resume_busy(vec![uid]) => {}
+                    () = core.end.cancelled() => {}
+                }
+            });
+        }
     }
 
     /// Takes up what was in flight when the agent was ended.

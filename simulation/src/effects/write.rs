@@ -83,7 +83,7 @@ impl Operation {
                 return Err(Wrong::new(FailureCategory::HandEdited, message));
             }
         }
-        if tenantry_faults::mutant("sim-rename-before-commit") {
+        if tenantry_faults::mutant("rename-before-commit") {
             self.apply(undo).await?;
         }
         self.mark(undo, Stage::Commit).await;

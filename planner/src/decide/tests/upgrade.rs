@@ -4,7 +4,9 @@ use crate::target::{Refusal, RefusalReason};
 use rstest::rstest;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Outcome, Phase};
-use tenantry_protocol::{ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, Observation, OperationPhase};
+use tenantry_protocol::{
+    ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, Observation, OperationPhase,
+};
 
 fn submitted(effect: Option<Effect>) -> Submission {
     match effect {
