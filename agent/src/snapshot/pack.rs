@@ -17,8 +17,8 @@ use super::source::{Item, Source, State};
 use super::tar::{padding, write_head};
 use crate::files::sha256;
 
-/// The most content that one frame holds, in bytes.
-pub(crate) const PIECE: usize = 2 << 20;
+/// The most content that one frame holds, in bytes. Tests with a crash at each step have no time for long files.
+pub(crate) const PIECE: usize = if cfg!(test) { 64 << 10 } else { 2 << 20 };
 /// The longest head that an entry can have: a path, a link's target and 64 KiB of attributes.
 const HEAD_LIMIT: usize = 128 * 1024;
 /// The longest frame when it is unpacked.

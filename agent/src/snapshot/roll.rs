@@ -44,13 +44,13 @@ impl Roll<'_> {
             stage.sync()?;
         }
         move_all(&stage.below(NEW)?, self.top, |_| true)?;
-        self.dress_top(unpacking)?;
         remove_tree(&stage, OLD)?;
         // In this order: `ready` without `moved` would move the new data away.
         stage.remove(READY)?;
         stage.sync()?;
         remove_tree(self.top, self.stage)?;
-        Ok(self.top.sync()?)
+        // Last, for all of the above changes the folder's time. After a crash just before, all is done once more.
+        self.dress_top(unpacking)
     }
 
     fn unpacked(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<Folder, SnapshotError> {

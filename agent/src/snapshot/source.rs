@@ -292,7 +292,7 @@ impl Walk<'_> {
 impl Source {
     /// The extended attributes that belong to the data; those of the system's own bookkeeping do not.
     pub fn xattrs(&self, fd: BorrowedFd<'_>, path: &TreePath) -> Result<Vec<(String, Text)>, SnapshotError> {
-        let length = match rustix::fs::flistxattr(fd, &mut [0_u8; 0][..]) {
+        let length = match rustix::fs::flistxattr_query(fd) {
             Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Ok(length) => length,
             Err(error) => return Err(self.fail("list the attributes of", path, error)),

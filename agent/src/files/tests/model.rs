@@ -192,7 +192,11 @@ impl Disk {
             Done::Truncate(length) => {
                 self.files[file.unwrap()].0.content.truncate(usize::try_from(*length).unwrap());
             }
-            Done::SetOwner(uid, gid) => self.files[file.unwrap()].0.owner = (*uid, *gid),
+            Done::SetOwner(uid, gid) => {
+                if let Some(file) = file {
+                    self.files[file].0.owner = (*uid, *gid);
+                }
+            }
             // Folders are made with their mode.
             Done::SetMode(mode) => {
                 if let Some(file) = file {
