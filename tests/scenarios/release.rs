@@ -131,7 +131,7 @@ async fn a_file_that_the_release_no_longer_has_is_deleted_unless_it_was_edited()
 }
 
 #[tokio::test]
-async fn p11_a_service_that_the_release_no_longer_has_is_left_running_and_named() -> Result<()> {
+async fn p11_a_service_that_the_release_no_longer_has_is_taken_away_by_name() -> Result<()> {
     let world = World::start("removed").await?;
     let repository = sample::repository("removed")?;
     sample::publish(&repository, "v1", &[])?;
@@ -156,9 +156,9 @@ async fn p11_a_service_that_the_release_no_longer_has_is_left_running_and_named(
                     .is_some_and(|deployed| deployed.images.iter().all(|image| image.service != "worker"))
         })
         .await?;
-    assert_eq!(project.inspect("worker", "{{.Id}}/{{.State.Running}}")?, format!("{worker}/true"));
-    let (_, _, message) = condition(&tenant, "Ready");
-    ensure!(message.contains("worker"), "{message}");
+    ensure!(project.inspect("worker", "{{.Id}}").is_err(), "the worker's container {worker} is still there");
+    let told = serde_json::to_string(&tenant.status.unwrap_or_default().upgrade)?;
+    ensure!(told.contains("no longer in the release and removed: worker"), "the plan names it: {told}");
     Ok(())
 }
 
