@@ -206,6 +206,7 @@ pub fn patch(bytes: &[u8], values: &[EnvValue]) -> Result<Patched, EnvError> {
     }
     patched.bytes = apply(bytes, edits, &tail);
     verify(&patched.bytes, values)?;
+    others_stay(bytes, &patched.bytes, values)?;
     Ok(patched)
 }
 
@@ -285,6 +286,18 @@ fn verify(bytes: &[u8], values: &[EnvValue]) -> Result<(), EnvError> {
         }
     }
     Ok(())
+}
+
+/// A line that is not complete would swallow what is appended after it: all other keys must say what they said.
+fn others_stay(before: &[u8], after: &[u8], values: &[EnvValue]) -> Result<(), EnvError> {
+    let (before, after) = (EnvFile::parse(before)?, EnvFile::parse(after)?);
+    let Some(first) = values.first() else { return Ok(()) };
+    let wanted = |key: &str| values.iter().any(|value| value.name.as_str() == key);
+    let mut others = before.keys().chain(after.keys()).filter(|key| !wanted(key));
+    if others.all(|key| before.get(key) == after.get(key)) {
+        return Ok(());
+    }
+    Err(EnvError::Unrepresentable { name: first.name.clone() })
 }
 
 #[cfg(test)]

@@ -251,3 +251,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn p7_a_line_that_would_swallow_what_is_appended_is_refused() {
+    let wanted = EnvValue { name: EnvKey::parse("KEY").unwrap(), value: "v".to_owned() };
+    let error = patch(b"export", std::slice::from_ref(&wanted)).unwrap_err();
+    assert!(matches!(error, EnvError::Unrepresentable { .. }), "{error}");
+}
