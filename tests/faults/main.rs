@@ -1,7 +1,7 @@
 //! The crash matrix: a real agent, a real engine, real compose, and SIGKILL at every point that the agent has.
 //!
-//! `cargo xtask test` tries some points of each workload; `cargo xtask faults` tries all of them (`TENANTRY_FAULTS=all`)
-//! and shows the table. Results are in `target/faults/`.
+//! `cargo xtask test` tries some points of each workload; `cargo xtask faults` tries all of them (`TENANTRY_FAULTS=all`,
+//! or a number of them) and shows the table. Results are in `target/faults/`.
 
 mod agent;
 mod matrix;
@@ -24,8 +24,10 @@ const DOUBLES: (usize, usize) = (16, 1);
 /// How many hosts of a workload are crashed side by side where all points are.
 const SIDE_BY_SIDE: usize = 2;
 
-fn all() -> bool {
-    std::env::var("TENANTRY_FAULTS").is_ok_and(|value| value == "all")
+/// How many points of a workload are asked for: `all`, or a number. `None`: only a few.
+fn asked() -> Option<usize> {
+    let value = std::env::var("TENANTRY_FAULTS").ok()?;
+    if value == "all" { Some(usize::MAX) } else { value.parse().ok() }
 }
 
 /// Every point of a workload, each on one of the ways that come by it: the way there and the way back take turns, and
@@ -46,8 +48,9 @@ async fn every_point(workload: Workload) -> Result<Vec<Point>> {
 
 /// All, or a few that are spread evenly, others for each workload.
 fn chosen(points: &[Point], workload: Workload) -> Vec<Vec<Point>> {
-    if all() {
-        return points.iter().map(|point| vec![point.clone()]).collect();
+    if let Some(count) = asked() {
+        let count = count.min(points.len());
+        return (0..count).map(|at| vec![points[at * points.len() / count].clone()]).collect();
     }
     let offset = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default();
     let mut few = Vec::new();
@@ -65,7 +68,7 @@ fn doubles(points: &[Point], workload: Workload) -> Vec<Vec<Point>> {
     let seed = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default() as u64;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut wanted = Vec::new();
-    while wanted.len() < if all() { DOUBLES.0 } else { DOUBLES.1 } {
+    while wanted.len() < if asked().is_some() { DOUBLES.0 } else { DOUBLES.1 } {
         let first = random.usize(..points.len() - 1);
         let later: Vec<&Point> =
             points[first + 1..].iter().filter(|point| point.way == points[first].way).collect();
@@ -83,7 +86,7 @@ async fn crashes(workload: Workload) -> Result<()> {
     ensure!(points.len() >= 60, "{} has only {} points", workload.name(), points.len());
     let mut wanted = chosen(&points, workload);
     wanted.extend(doubles(&points, workload));
-    let hosts = if all() { SIDE_BY_SIDE } else { 1 };
+    let hosts = if asked().is_some() { SIDE_BY_SIDE } else { 1 };
     let share = |host| -> Vec<Vec<Point>> { wanted.iter().skip(host).step_by(hosts).cloned().collect() };
     let running: Vec<_> = (0..hosts).map(|host| tokio::spawn(crash_at_each(workload, share(host)))).collect();
     let mut rows = Vec::new();
@@ -137,5 +140,5 @@ workloads! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_every_change_to_a_disk_goes_through_the_layer_that_is_recorded() -> Result<()> {
     strace::every_change_is_announced(Workload::Release).await?;
-    if all() { strace::every_change_is_announced(Workload::Volumes).await } else { Ok(()) }
+    if asked().is_some() { strace::every_change_is_announced(Workload::Volumes).await } else { Ok(()) }
 }

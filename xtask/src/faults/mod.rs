@@ -12,8 +12,8 @@ use test_images::Registry;
 use crate::setup::{self, Consent, Parts};
 use crate::shell;
 
-/// Agents that are killed at the same time.
-const AT_ONCE: &str = "4";
+/// Workloads that are tried at the same time, each on two hosts.
+const AT_ONCE: &str = "3";
 /// What is to be reached: points of each workload, and double crashes in all.
 const POINTS: usize = 60;
 const DOUBLES: usize = 60;
@@ -23,6 +23,9 @@ pub struct Options {
     /// Shows instead that each seeded bug is seen by the test that is named for it
     #[arg(long)]
     mutants: bool,
+    /// So many points of each workload, evenly spread, instead of all
+    #[arg(long)]
+    points: Option<usize>,
     /// Only workloads, or seeded bugs, whose name contains this
     filter: Option<String>,
 }
@@ -32,7 +35,7 @@ pub fn run(options: &Options) -> Result<()> {
     let parts = setup::everything(Consent::new(false), setup::Profile::Dev)?;
     let registry = Registry::start(&shell::target().join("faults-registry"), None)?;
     let filter = options.filter.as_deref().unwrap_or_default();
-    if options.mutants { mutants::run(&parts, &registry, filter) } else { matrix(&parts, &registry, filter) }
+    if options.mutants { mutants::run(&parts, &registry, filter) } else { matrix(&parts, &registry, options) }
 }
 
 /// `cargo test` with what the tests need of the real parts.
@@ -48,19 +51,18 @@ fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process:
     command
 }
 
-fn matrix(parts: &Parts, registry: &Registry, filter: &str) -> Result<()> {
+fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
     let folder = shell::target().join("faults");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    let filter = filter.replace('-', "_");
-    let arguments = ["-p", "tenantry-tests", "--test", "faults", "--", "--nocapture", "crashes"];
+    let filter = options.filter.as_deref().unwrap_or_default().replace('-', "_");
+    let count = options.points.map_or_else(|| "all".to_owned(), |count| count.to_string());
+    let wanted = if filter.is_empty() { "crashes" } else { &filter };
+    let arguments = ["-p", "tenantry-tests", "--test", "faults", "--", "--nocapture", wanted];
     let ended = shell::step("Crashes at every point", || {
         let mut command = test(parts, registry, &arguments);
-        command.env("TENANTRY_FAULTS", "all").env("RUST_TEST_THREADS", AT_ONCE);
-        if !filter.is_empty() {
-            command.arg(&filter);
-        }
+        command.env("TENANTRY_FAULTS", &count).env("RUST_TEST_THREADS", AT_ONCE);
         shell::run(&mut command)
     });
     let rows = rows(&folder)?;
