@@ -9,6 +9,7 @@ mod noop;
 mod probe;
 mod project;
 mod report;
+mod snapshot;
 mod upgrade;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub enum Part {
     Memory,
     /// Resident memory of the control plane, at rest and after 4,000 status writes
     ControlPlane,
+    /// Keeping and bringing back 2 GB in 20,000 files: time and memory
+    Snapshot,
 }
 
 /// Arguments of `cargo xtask bench`.
@@ -132,6 +135,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut results = Results::default();
     if options.wants(Part::ControlPlane) {
         results.add("the control plane", memory::control_plane(&parts));
+    }
+    if options.wants(Part::Snapshot) {
+        results.add("snapshots", snapshot::snapshot(&parts, options.pairs));
     }
     let on_a_host = [Part::Memory, Part::Hello, Part::Changemaker, Part::Noop];
     if on_a_host.into_iter().any(|part| options.wants(part)) {
