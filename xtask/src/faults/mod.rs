@@ -58,7 +58,7 @@ fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
     }
     let filter = options.filter.as_deref().unwrap_or_default().replace('-', "_");
     let count = options.points.map_or_else(|| "all".to_owned(), |count| count.to_string());
-    let wanted = if filter.is_empty() { "crashes" } else { &filter };
+    let wanted = if filter.is_empty() { "crashes" } else { filter.as_str() };
     let arguments = ["-p", "tenantry-tests", "--test", "faults", "--", "--nocapture", wanted];
     let ended = shell::step("Crashes at every point", || {
         let mut command = test(parts, registry, &arguments);
