@@ -87,8 +87,11 @@ impl EngineError {
 
     /// The kind of failure when a registry was asked through the engine.
     pub fn registry_category(&self) -> FailureCategory {
-        let Self::Refused { status, message, .. } = self else {
-            return FailureCategory::EngineFault;
+        let (status, message) = match self {
+            Self::Refused { status, message, .. } => (status, message),
+            // What the engine was waiting for is the registry.
+            Self::Slow { .. } => return FailureCategory::RegistryUnreachable,
+            Self::Down { .. } => return FailureCategory::EngineFault,
         };
         let message = message.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));

@@ -3,11 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{State, Step};
-use tenantry_protocol::{FailureCategory, OperateRequest, OperationStatus, Progress};
+use tenantry_protocol::{FailureCategory, OperateRequest, OperationPhase, OperationStatus, Progress};
 use tokio::sync::watch;
 
 use super::driver::{Effects, Performed, Wrong};
@@ -18,6 +19,9 @@ use crate::engine::ProjectContainer;
 use crate::files::{FilesError, Tree};
 use crate::observe::{no_compose_file, on_disk, own};
 use crate::store::TenantLock;
+
+/// How often an engine that is away is tried again.
+const ENGINE_AGAIN: Duration = Duration::from_millis(500);
 
 /// One operation at work.
 pub struct Work {
@@ -39,16 +43,19 @@ pub struct Work {
 impl Effects for Work {
     async fn perform(&self, step: Step, state: &State) -> Result<Performed, Wrong> {
         self.still_ours(state)?;
+        if step.phase() == Some(OperationPhase::Rollback) {
+            self.engine_answers().await;
+        }
         tracing::debug!(tenant = %self.request.tenant.name, operation = %self.id, ?step, "step");
         match step {
-            Step::Preflight => super::preflight::preflight(self).await,
+            Step::Preflight => Box::pin(super::preflight::preflight(self)).await,
             Step::Pull => super::pull::pull(self, state).await,
             Step::Snapshot => super::point::snapshot(self, state).await,
             Step::Write => super::write::write(self).await,
             Step::Point => super::start::point(self, state).await,
-            Step::Start => super::start::start(self, state).await,
+            Step::Start => Box::pin(super::start::start(self, state)).await,
             Step::Refresh | Step::RefreshPrevious => super::refresh::refresh(self, state).await,
-            Step::HandOver | Step::HandBack => super::hand_over::hand_over(self, state, step).await,
+            Step::HandOver | Step::HandBack => Box::pin(super::hand_over::hand_over(self, state, step)).await,
             Step::Verify => super::verify::verify(self, state).await,
             Step::Finish => super::finish::finish(self, state).await,
             Step::RestoreFiles => super::write::restore(self).await,
@@ -92,6 +99,18 @@ impl Work {
         shared.map_err(|error| {
             Wrong::new(FailureCategory::AgentFault, format!("the tenant's lock can't be shared: {error}"))
         })
+    }
+
+    /// On the way back the engine is waited for, within bounds: that it went away is often why there is a way back.
+    async fn engine_answers(&self) {
+        let deadline = Instant::now() + self.host.limits.away;
+        while let Err(error) = self.host.engine.version().await {
+            if Instant::now() >= deadline {
+                return;
+            }
+            tracing::warn!(operation = %self.id, %error, "waiting for the engine, to go back");
+            tokio::time::sleep(ENGINE_AGAIN).await;
+        }
     }
 
     /// Nobody else may have taken over in the meantime.

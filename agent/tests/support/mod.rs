@@ -275,9 +275,13 @@ impl Sandbox {
     }
 
     pub async fn look(&self, known: Option<String>) -> ObserveResponse {
+        self.try_look(known).await.unwrap()
+    }
+
+    pub async fn try_look(&self, known: Option<String>) -> Result<ObserveResponse, ApiError> {
         let request = json!({"tenant": self.tenant(), "place": self.place(), "manifest": self.manifest, "known": known});
         let request: ObserveRequest = serde_json::from_value(request).unwrap();
-        self.core().observe(request).await.unwrap()
+        self.core().observe(request).await
     }
 
     pub async fn observe(&self) -> Observation {
