@@ -2,6 +2,7 @@
 // A scenario reads as one story and fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
+mod back;
 mod bad_input;
 mod failures;
 mod first_contact;
@@ -11,4 +12,5 @@ mod release;
 mod resource_rules;
 mod sample;
 mod telling;
+mod two_leaders;
 mod unplugged;
