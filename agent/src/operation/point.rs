@@ -171,9 +171,10 @@ async fn keep(work: &Work, writes: bool) -> Result<u64, Wrong> {
     let (request, id) = (work.request.clone(), work.id.clone());
     let (tenant, tree, host) = (work.tenant.clone(), work.tree()?, work.host.clone());
     work.blocking(move || {
-        let set = match writes {
-            true => planned(&request, &id, &tree, &tenant, &host.store)?.set,
-            false => FileSet::default(),
+        let set = if writes {
+            planned(&request, &id, &tree, &tenant, &host.store)?.set
+        } else {
+            FileSet::default()
         };
         Ok(Transactions::new(&tree).keep(&id, &set, &request.manifest.protect)?)
     })

@@ -31,8 +31,8 @@ pub fn readme(directory: &Path, tenant: &TenantRef, point: &Point, kept: &Restor
         }
     };
     if !point.data.is_empty() {
-        let stop = up.strip_suffix("up -d").unwrap_or("docker compose ");
-        step("Stop what writes to the data.", &[format!("cd {directory} && {stop}stop")]);
+        let command = up.strip_suffix("up -d").unwrap_or("docker compose ");
+        step("Stop what writes to the data.", &[format!("cd {directory} && {command}stop")]);
     }
     step("Put the files back, with their modes and owners.", &files(&directory, &at, kept));
     step("Take away the files that were not there.", &absent(&directory, kept));
