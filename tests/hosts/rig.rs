@@ -131,7 +131,7 @@ impl Drop for Rig {
                 docker(&["rm", "--force", "--volumes", id]);
             }
         }
-        for repository in [self.repository.clone(), self.kept()] {
+        for repository in [self.repository.clone(), format!("{}-agent", self.repository), self.kept()] {
             for id in docker(&["images", "-q", &repository]).lines() {
                 docker(&["rmi", "--force", id]);
             }
