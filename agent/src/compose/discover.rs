@@ -1,5 +1,6 @@
 //! Which compose files and profiles are in use, as plain compose chooses them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
@@ -207,9 +208,9 @@ fn env_file(
         let problem = format!("{path}: the compose files name more than {MAX_FILES} others");
         return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
     }
-    if !scans.contains_key(&path) {
-        read(&path)?;
-        scans.insert(path, Scan::default());
+    if let Entry::Vacant(place) = scans.entry(path) {
+        read(place.key())?;
+        place.insert(Scan::default());
     }
     Ok(())
 }

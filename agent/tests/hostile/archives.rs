@@ -43,8 +43,8 @@ impl Kept {
         std::os::unix::fs::symlink("deep", at("acme/data/link")).unwrap();
         std::fs::hard_link(at("acme/data/many"), at("acme/data/twice")).unwrap();
         let tree = Tree::open(&at("acme"), Calls::default()).unwrap();
-        let (tenant, point) = (uid("a1"), OperationId::parse("one").unwrap());
-        let shelf = Shelf::open(&tree, &tenant, &point).unwrap();
+        let (owner, point) = (uid("a1"), OperationId::parse("one").unwrap());
+        let shelf = Shelf::open(&tree, &owner, &point).unwrap();
         let part = shelf.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap();
         let names = part.archive.clone().unwrap();
         let archive = std::fs::read(shelf.path().join(names.archive)).unwrap();
@@ -64,24 +64,24 @@ impl Kept {
     }
 
     /// Lays these bytes on the shelf, with hashes and lengths that fit, and tries to bring them back.
-    fn bring(&self, tenant: &str, archive: &[u8], manifest: &str, more: u64) -> Result<(), String> {
+    fn bring(&self, owner: &str, archive: &[u8], manifest: &str, more: u64) -> Result<(), String> {
         let tree = Tree::open(&self.directory(), Calls::default()).unwrap();
-        let (tenant, point) = (uid(tenant), OperationId::parse("one").unwrap());
-        let shelf = Shelf::open(&tree, &tenant, &point).unwrap();
+        let (owner, point) = (uid(owner), OperationId::parse("one").unwrap());
+        let place = Shelf::open(&tree, &owner, &point).unwrap();
         let mut part = self.part.clone();
         let kept = part.archive.as_mut().unwrap();
         (kept.sha256, kept.archive_bytes) = (sha256(archive), archive.len() as u64);
         (kept.manifest_sha256, kept.manifest_bytes) = (sha256(manifest.as_bytes()), manifest.len() as u64);
         (kept.entries, kept.bytes) = (kept.entries + more, kept.bytes + more);
-        std::fs::write(shelf.path().join(&kept.archive), archive).unwrap();
-        std::fs::write(shelf.path().join(&kept.manifest), manifest).unwrap();
-        shelf.restore(0, &part, &Patient).map_err(|error| error.to_string())
+        std::fs::write(place.path().join(&kept.archive), archive).unwrap();
+        std::fs::write(place.path().join(&kept.manifest), manifest).unwrap();
+        place.restore(0, &part, &Patient).map_err(|error| error.to_string())
     }
 
     /// One that must be refused, with the live data as it was.
-    fn refused(&self, what: &str, tenant: &str, archive: &[u8], manifest: &str, more: u64) {
+    fn refused(&self, what: &str, owner: &str, archive: &[u8], manifest: &str, more: u64) {
         let before = self.look();
-        let problem = self.bring(tenant, archive, manifest, more).expect_err(what);
+        let problem = self.bring(owner, archive, manifest, more).expect_err(what);
         assert!(!problem.is_empty());
         assert_eq!(self.look(), before, "{what}: {problem}");
     }
@@ -91,8 +91,8 @@ impl Kept {
 fn p9_an_archive_that_is_not_what_was_kept_is_refused_and_the_live_data_stays() {
     let kept = Kept::new();
     let mut count = 0;
-    let mut refused = |what: &str, tenant: &str, archive: &[u8], manifest: &str, more: u64| {
-        kept.refused(what, tenant, archive, manifest, more);
+    let mut refused = |what: &str, owner: &str, archive: &[u8], manifest: &str, more: u64| {
+        kept.refused(what, owner, archive, manifest, more);
         count += 1;
     };
     for (what, from, to) in edits() {

@@ -50,7 +50,7 @@ pub struct Answer {
 }
 
 impl Host {
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("hostile-").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in

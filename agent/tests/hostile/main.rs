@@ -13,6 +13,7 @@ mod host;
 mod world;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 
 use cases::{Case, Expect, Input};
@@ -24,7 +25,7 @@ const WANTED: usize = 650;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p13_bad_input_is_refused_where_it_should_be_and_changes_nothing() {
-    let mut host = Host::start().await;
+    let mut host = Host::start();
     // Nothing is wrong with what the cases begin from: it is refused by the engine alone.
     let first = host.operation();
     run(&mut host, Case::new("first", Input::Operation(first), Expect::pull()), "first").await.unwrap();
@@ -120,7 +121,6 @@ fn p12_no_secret_in_what_the_agent_keeps(host: &Host) {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
-        use std::os::unix::fs::MetadataExt;
         let mode = std::fs::symlink_metadata(&path).unwrap().mode();
         let content = std::fs::read(&path).unwrap();
         let secret = content.windows(CANARY.len()).any(|part| part == CANARY.as_bytes());

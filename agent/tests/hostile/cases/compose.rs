@@ -70,10 +70,8 @@ pub fn compose(host: &mut Host, content: &[u8]) -> serde_json::Value {
 fn unreadable(host: &mut Host, all: &mut Vec<Case>) {
     let line = |n: i32| format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(","));
     let bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned() + &(1..12).map(line).collect::<String>();
-    let merges = "a0: &a0 {k: v}\n".to_owned()
-        + &(1..30)
-            .map(|n| format!("a{n}: &a{n} {{x: [*a{0}, *a{0}, *a{0}], <<: *a{0}}}\n", n - 1))
-            .collect::<String>();
+    let merge = |n: i32| format!("a{n}: &a{n} {{x: [*a{0}, *a{0}, *a{0}], <<: *a{0}}}\n", n - 1);
+    let merges = "a0: &a0 {k: v}\n".to_owned() + &(1..30).map(merge).collect::<String>();
     let many =
         |n: usize| (0..n).fold("services:\n".to_owned(), |all, n| all + &format!("  s{n}: {{image: x}}\n"));
     let cases: Vec<(&str, Vec<u8>)> = vec![

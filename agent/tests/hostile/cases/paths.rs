@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::{Case, Expect, Input, with};
 use crate::host::{Host, manage};
 
+/// Where a path stands, how it is told, and the value with a path in it.
+type Field = (&'static str, &'static str, fn(&str) -> Value);
+
 fn bad() -> Vec<String> {
     let mut all: Vec<String> = [
         "",
@@ -83,7 +86,7 @@ fn directories() -> Vec<String> {
 
 pub fn cases(host: &mut Host) -> Vec<Case> {
     let mut all = Vec::new();
-    let fields: [(&str, &str, fn(&str) -> Value); 5] = [
+    let fields: [Field; 5] = [
         ("/manifest/files/0/path", "manifest.files[0]", |path| json!(path)),
         (
             "/manifest/onChange",
