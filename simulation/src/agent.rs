@@ -11,8 +11,8 @@ use tenantry_agent::store::ClaimWanted;
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::{Record, State, Step};
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, Observation, OperateRequest, OperationState,
-    OperationStatus, ReleaseRequest,
+    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, Observation, OperateRequest,
+    OperationState, OperationStatus, ReleaseRequest,
 };
 
 use crate::effects::Operation;
@@ -496,7 +496,11 @@ fn asked(request: &OperateRequest) -> String {
 }
 
 /// Claims the place and writes the journal's first record, each durable before the next.
-async fn take_on(shared: &Shared, id: &OperationId, request: &Arc<OperateRequest>) -> Result<State, ApiError> {
+async fn take_on(
+    shared: &Shared,
+    id: &OperationId,
+    request: &Arc<OperateRequest>,
+) -> Result<State, ApiError> {
     let uid = &request.tenant.uid;
     let wanted = ClaimWanted {
         tenant: request.tenant.clone(),
@@ -512,7 +516,8 @@ async fn take_on(shared: &Shared, id: &OperationId, request: &Arc<OperateRequest
         let all = world.host.store.journals.iter().filter(|((of, _), _)| of == uid);
         let number = all.map(|(_, journal)| journal.number + 1).max().unwrap_or(0);
         let key = (uid.clone(), id.clone());
-        let fresh = Journal { number, request: Some(request.clone()), asked: asked(request), ..Journal::default() };
+        let fresh =
+            Journal { number, request: Some(request.clone()), asked: asked(request), ..Journal::default() };
         world.host.store.journals.entry(key).or_insert(fresh);
     }
     tick(shared, 3).await;
@@ -584,16 +589,20 @@ async fn wait_for(
     after: u64,
     wait: u64,
 ) -> Result<OperationStatus, ApiError> {
-    let running = |world: &World| world.agent.running.values().find(|running| running.id == id).map(|one| one.status.clone());
+    let running = |world: &World| {
+        world.agent.running.values().find(|running| running.id == id).map(|one| one.status.clone())
+    };
     if running(&shared.world()).is_some() {
-        let newer = until(shared, Topic::News, wait, |world| running(world).filter(|status| status.seq > after)).await;
+        let newer =
+            until(shared, Topic::News, wait, |world| running(world).filter(|status| status.seq > after))
+                .await;
         if let Some(status) = newer.or_else(|| running(&shared.world())) {
             return Ok(status);
         }
     }
     let world = shared.world();
     let recorded = world.host.store.journal_of(&id).filter(|(_, journal)| !journal.records.is_empty());
-    recorded.map(|(_, journal)| State::fold(&journal.records).status(&id)).ok_or_else(|| {
-        refused(ErrorCode::NotFound, format!("this host knows no operation {id}"))
-    })
+    recorded
+        .map(|(_, journal)| State::fold(&journal.records).status(&id))
+        .ok_or_else(|| refused(ErrorCode::NotFound, format!("this host knows no operation {id}")))
 }

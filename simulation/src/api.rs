@@ -196,7 +196,9 @@ pub async fn write(
             world.count(Fault::WriteUnanswered);
             return Err(ApiFault::Failed);
         }
-        if goes { return Ok(Arc::new(answer)) }
+        if goes {
+            return Ok(Arc::new(answer));
+        }
         Arc::new(answer)
     };
     travel(shared).await;

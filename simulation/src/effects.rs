@@ -93,7 +93,8 @@ impl Operation {
     fn still_ours(&self, state: &State) -> Result<(), Wrong> {
         let world = self.shared.world();
         let claim = world.host.store.held.claims.get(&self.uid);
-        let ours = claim.is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch());
+        let ours = claim
+            .is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch());
         if ours {
             return Ok(());
         }

@@ -75,7 +75,8 @@ fn at_once(world: &mut World, deed: Deed) {
             world.count(Fault::EditedByHand);
             let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
             if let Some(old) = world.host.disk.files.get(path).cloned() {
-                let text = if path == COMPOSE { "variant 0\n".to_owned() } else { format!("{}# mine\n", old.text) };
+                let text =
+                    if path == COMPOSE { "variant 0\n".to_owned() } else { format!("{}# mine\n", old.text) };
                 world.host.disk.files.insert(path.to_owned(), Blob::new(&text));
                 world.edited(path);
             }
@@ -111,7 +112,8 @@ async fn recreate(shared: &Shared, after: u64) {
 fn unedit(world: &mut World) {
     let Some(uid) = world.api.tenant.as_ref().map(|tenant| tenant.uid.clone()) else { return };
     let baselines: Vec<_> = world.host.store.baselines.get(&uid).cloned().into_iter().collect();
-    let known: Vec<Blob> = world.releases.all.iter().flat_map(|release| release.files.values().cloned()).collect();
+    let known: Vec<Blob> =
+        world.releases.all.iter().flat_map(|release| release.files.values().cloned()).collect();
     let mut changed = Vec::new();
     for baseline in baselines {
         for (path, written) in baseline.files {

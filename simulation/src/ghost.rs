@@ -93,7 +93,8 @@ impl World {
     pub fn picture(&self) -> Picture {
         let own = self.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
         let rests = |one: &crate::host::Container| one.started.is_none() || one.ended.is_some() || one.paused;
-        let containers = own.map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), rests(one)));
+        let containers =
+            own.map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), rests(one)));
         let mut containers: Vec<_> = containers.collect();
         containers.sort();
         let files = self.host.disk.files.iter();
@@ -142,7 +143,9 @@ impl World {
                     format!("{id} changes {what} from agent {incarnation}, which is gone: {current} runs")
                 });
                 let child = self.host.child.as_ref().is_some_and(|child| child.operation.is_some());
-                self.require("P2", !child, || format!("{id} changes {what} while a compose process of an agent runs"));
+                self.require("P2", !child, || {
+                    format!("{id} changes {what} while a compose process of an agent runs")
+                });
                 (uid, id)
             }
         };
@@ -174,9 +177,11 @@ impl World {
 
     /// An operation stops something that runs.
     pub fn stops(&mut self, id: &OperationId) {
-        let pulled = self.ghost.operations.get(id).is_some_and(|known| {
-            known.pulled || !matches!(known.request.action, Action::Upgrade)
-        });
+        let pulled = self
+            .ghost
+            .operations
+            .get(id)
+            .is_some_and(|known| known.pulled || !matches!(known.request.action, Action::Upgrade));
         self.require("P8", pulled, || format!("{id} stops a container before every image is local"));
     }
 
@@ -203,11 +208,17 @@ impl World {
         self.require("P2", claim.epoch >= seen, || {
             format!("epoch {} of {} is admitted after {seen}", claim.epoch, claim.uid)
         });
-        let other = self.host.store.held.claims.values().find(|other| {
-            other.uid != claim.uid && !other.released && !claim.released
-        });
+        let other = self
+            .host
+            .store
+            .held
+            .claims
+            .values()
+            .find(|other| other.uid != claim.uid && !other.released && !claim.released);
         let other = other.map(|other| other.uid.to_string());
-        self.require("P2", other.is_none(), || format!("{} is admitted where {other:?} holds the place", claim.uid));
+        self.require("P2", other.is_none(), || {
+            format!("{} is admitted where {other:?} holds the place", claim.uid)
+        });
     }
 
     /// A claim was given back for good.
@@ -218,14 +229,22 @@ impl World {
     /// An operation's first record is durable.
     fn accepted(&mut self, id: &OperationId, request: &std::sync::Arc<OperateRequest>) {
         let uid = &request.tenant.uid;
-        let last = self.ghost.accepted.iter().rev().find(|(of, ..)| of == uid).map(|(_, id, epoch)| (id.clone(), *epoch));
+        let last = self
+            .ghost
+            .accepted
+            .iter()
+            .rev()
+            .find(|(of, ..)| of == uid)
+            .map(|(_, id, epoch)| (id.clone(), *epoch));
         let rises = last.as_ref().is_none_or(|(_, epoch)| *epoch < request.epoch);
         self.require("P2", rises, || format!("{id} has epoch {}, but {last:?} came before", request.epoch));
         let gone = self.ghost.released.contains(uid);
         self.require("P5", !gone, || format!("{id} is accepted after its Tenant {uid} was released"));
         if request.action == Action::Upgrade {
             let failed = self.ghost.failed.contains(&(uid.clone(), request.target_hash.clone()));
-            self.require("P4", !failed, || format!("{id} tries a target that failed, and nobody asked for it"));
+            self.require("P4", !failed, || {
+                format!("{id} tries a target that failed, and nobody asked for it")
+            });
         }
         let before = self.picture();
         self.ghost.accepted.push((uid.clone(), id.clone(), request.epoch));
@@ -302,12 +321,18 @@ impl World {
             }
             let one_shot = container.service == "migrate";
             if !started && !one_shot {
-                wrong = Some(format!("{} was started only {:?} ms before", container.service, container.started.map(|at| now - at)));
+                wrong = Some(format!(
+                    "{} was started only {:?} ms before",
+                    container.service,
+                    container.started.map(|at| now - at)
+                ));
             } else if restarts(from) != restarts(to) {
                 wrong = Some(format!("{} was restarted within the window", container.service));
             }
         }
-        self.require("P10", wrong.is_none(), || format!("{id} was called good, but {}", wrong.unwrap_or_default()));
+        self.require("P10", wrong.is_none(), || {
+            format!("{id} was called good, but {}", wrong.unwrap_or_default())
+        });
     }
 
     /// P16: what an outcome claims is so.
@@ -330,21 +355,29 @@ impl World {
                     now.files.get(file.path.as_str()).map(String::as_str) != Some(file.sha256.as_str())
                 });
                 let wrong = wrong.map(|file| file.path.to_string());
-                self.require("P16", wrong.is_none(), || format!("{id} succeeded, but {wrong:?} is not as wanted"));
+                self.require("P16", wrong.is_none(), || {
+                    format!("{id} succeeded, but {wrong:?} is not as wanted")
+                });
                 let rests = now.containers.iter().find(|one| one.3).map(|one| one.0.clone());
-                self.require("P16", rests.is_none(), || format!("{id} succeeded, but {rests:?} does not run"));
+                self.require("P16", rests.is_none(), || {
+                    format!("{id} succeeded, but {rests:?} does not run")
+                });
             }
             Outcome::Aborted => {
-                self.require("P16", now == before, || format!("{id} was aborted, but {}", difference(&before, &now)));
+                self.require("P16", now == before, || {
+                    format!("{id} was aborted, but {}", difference(&before, &now))
+                });
             }
             Outcome::RolledBack => {
                 self.require("P16", now.files == before.files, || {
                     format!("{id} was rolled back, but {}", difference(&before, &now))
                 });
                 let (ran, runs) = (images(&before), images(&now));
-                self.require("P9", ran.iter().all(|(service, image)| runs.get(service) == Some(image)), || {
-                    format!("{id} was rolled back, but {}", difference(&before, &now))
-                });
+                self.require(
+                    "P9",
+                    ran.iter().all(|(service, image)| runs.get(service) == Some(image)),
+                    || format!("{id} was rolled back, but {}", difference(&before, &now)),
+                );
                 let rests = now.containers.iter().find(|one| one.3).map(|one| one.0.clone());
                 self.require("P16", rests.is_none() || ran.is_empty(), || {
                     format!("{id} was rolled back, but {rests:?} does not run")
@@ -357,14 +390,21 @@ impl World {
     /// P16: the baseline says only what is so.
     pub fn baseline_advances(&mut self, id: &OperationId, baseline: &Baseline) {
         let runs = |service: &str| {
-            self.host.engine.containers.values().find(|one| one.service == service && one.directory == DIRECTORY)
+            self.host
+                .engine
+                .containers
+                .values()
+                .find(|one| one.service == service && one.directory == DIRECTORY)
         };
-        let wrong = baseline.images.iter().find(|image| {
-            runs(&image.service).is_none_or(|container| container.image_id != image.image_id)
-        });
+        let wrong = baseline
+            .images
+            .iter()
+            .find(|image| runs(&image.service).is_none_or(|container| container.image_id != image.image_id));
         let disturbed = self.ghost.operations.get(id).is_some_and(|known| known.disturbed);
         let wrong = wrong.map(|image| image.service.clone()).filter(|_| !disturbed);
-        self.require("P16", wrong.is_none(), || format!("{id}: the baseline has an image that {wrong:?} does not run"));
+        self.require("P16", wrong.is_none(), || {
+            format!("{id}: the baseline has an image that {wrong:?} does not run")
+        });
     }
 
     /// P9: data is replaced wholly, while nothing uses it, and only where that was asked for.
@@ -414,7 +454,10 @@ impl World {
             return;
         }
         if let Some(path) = self.torn() {
-            self.broken("P6", format!("{path} is neither of the old set nor of the new, and no commit is under way"));
+            self.broken(
+                "P6",
+                format!("{path} is neither of the old set nor of the new, and no commit is under way"),
+            );
         }
     }
 
@@ -492,15 +535,20 @@ impl World {
         let deployed = new.status.deployed.as_ref().filter(|_| old.status.deployed != new.status.deployed);
         if let Some(deployed) = deployed {
             let last = new.status.history.first();
-            let succeeded = last.is_some_and(|entry| entry.outcome == Outcome::Succeeded && entry.to == deployed.image_tag);
+            let succeeded = last
+                .is_some_and(|entry| entry.outcome == Outcome::Succeeded && entry.to == deployed.image_tag);
             // What is there already is taken over where it is the target.
             let runs = |service: &str| {
-                let own = |one: &&crate::host::Container| one.service == service && one.directory == DIRECTORY;
+                let own =
+                    |one: &&crate::host::Container| one.service == service && one.directory == DIRECTORY;
                 self.host.engine.containers.values().find(own).map(|one| one.image_id.as_str())
             };
-            let seen = deployed.images.iter().all(|image| runs(&image.service) == Some(image.image_id.as_str()));
+            let seen =
+                deployed.images.iter().all(|image| runs(&image.service) == Some(image.image_id.as_str()));
             let target = deployed.target_hash.clone();
-            self.require("P16", succeeded || seen, || format!("{target} is called deployed, but nobody has seen it"));
+            self.require("P16", succeeded || seen, || {
+                format!("{target} is called deployed, but nobody has seen it")
+            });
         }
     }
 
@@ -509,17 +557,24 @@ impl World {
             return self.broken("P14", "a status has no phase");
         };
         let (ready, reconciling, stalled) = truths(phase);
-        for (kind, wanted) in [(READY, ready), (RECONCILING, Some(reconciling.into())), (STALLED, Some(stalled.into()))] {
+        for (kind, wanted) in
+            [(READY, ready), (RECONCILING, Some(reconciling.into())), (STALLED, Some(stalled.into()))]
+        {
             let Some(condition) = find(&new.conditions, kind) else {
                 self.broken("P14", format!("there is no condition {kind}"));
                 continue;
             };
             let is = Truth::parse(&condition.status);
-            self.require("P14", wanted.is_none_or(|wanted| wanted == is), || format!("{kind} is {is:?} in {phase:?}"));
+            self.require("P14", wanted.is_none_or(|wanted| wanted == is), || {
+                format!("{kind} is {is:?} in {phase:?}")
+            });
             let observed = condition.observed_generation == new.observed_generation;
             let current = new.observed_generation == Some(generation);
             self.require("P14", observed && (current || deleted), || {
-                format!("{kind} speaks of generation {:?}, status of {:?}, the spec is {generation}", condition.observed_generation, new.observed_generation)
+                format!(
+                    "{kind} speaks of generation {:?}, status of {:?}, the spec is {generation}",
+                    condition.observed_generation, new.observed_generation
+                )
             });
             if let Some(before) = find(&old.conditions, kind) {
                 let moved = before.last_transition_time != condition.last_transition_time;
@@ -577,7 +632,11 @@ fn difference(before: &Picture, now: &Picture) -> String {
     }
     for tag in before.tags.keys().chain(now.tags.keys()).collect::<BTreeSet<_>>() {
         if before.tags.get(tag) != now.tags.get(tag) {
-            all.push(format!("{tag} pointed to {:?} and points to {:?}", before.tags.get(tag), now.tags.get(tag)));
+            all.push(format!(
+                "{tag} pointed to {:?} and points to {:?}",
+                before.tags.get(tag),
+                now.tags.get(tag)
+            ));
         }
     }
     if before.containers != now.containers {

@@ -326,7 +326,9 @@ impl Engine {
         use ContainerState::{Created, Exited, Paused, Running};
         let checked = container.service == "web";
         let none = |health| if checked { health } else { ServiceHealth::None };
-        let Some(started) = container.started else { return (Created, 0, 0, none(ServiceHealth::Starting), None) };
+        let Some(started) = container.started else {
+            return (Created, 0, 0, none(ServiceHealth::Starting), None);
+        };
         if let Some((_, code)) = container.ended {
             return (Exited, code, 0, none(ServiceHealth::Starting), Some(started));
         }
@@ -344,14 +346,18 @@ impl Engine {
         if container.paused {
             return (Paused, 0, 0, none(ServiceHealth::Healthy), Some(started));
         }
-        let health = |age: u64, healthy: u64| none(if age >= healthy { ServiceHealth::Healthy } else { ServiceHealth::Starting });
+        let health = |age: u64, healthy: u64| {
+            none(if age >= healthy { ServiceHealth::Healthy } else { ServiceHealth::Starting })
+        };
         match behaviour {
             Behaviour::Good(healthy) => (Running, 0, 0, health(age, healthy), Some(started)),
             Behaviour::Sick => {
                 let sick = if age >= 10_000 { ServiceHealth::Unhealthy } else { ServiceHealth::Starting };
                 (Running, 0, 0, none(sick), Some(started))
             }
-            Behaviour::Crashes(_, end) if age >= end => (Exited, 1, 0, none(ServiceHealth::Unhealthy), Some(started)),
+            Behaviour::Crashes(_, end) if age >= end => {
+                (Exited, 1, 0, none(ServiceHealth::Unhealthy), Some(started))
+            }
             Behaviour::Crashes(healthy, _) => (Running, 0, 0, health(age, healthy), Some(started)),
             Behaviour::Loops(healthy, end) => {
                 let times = age / end;

@@ -61,7 +61,10 @@ fn one(seed: u64) -> ExitCode {
     print!("{}", report.trace);
     match report.violation {
         None => {
-            println!("seed {seed}: every promise was kept ({} events, ends as {:?})", report.events, report.end.phase);
+            println!(
+                "seed {seed}: every promise was kept ({} events, ends as {:?})",
+                report.events, report.end.phase
+            );
             ExitCode::SUCCESS
         }
         Some(broken) => {
@@ -72,7 +75,8 @@ fn one(seed: u64) -> ExitCode {
 }
 
 fn all(arguments: &Arguments) -> Totals {
-    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let jobs =
+        arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let (next, totals) = (AtomicU64::new(arguments.seed), Mutex::new(Totals::default()));
     let end = arguments.seed.saturating_add(arguments.seeds);
     let tell = std::io::stderr().is_terminal();

@@ -1,6 +1,5 @@
 //! The way between operators and the agent: calls that are lost, late, doubled, or answered to nobody.
 
-
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::ApiError;
 
@@ -87,7 +86,8 @@ pub async fn call(
     within: u64,
 ) -> Result<Response, AgentError> {
     let slot = send(shared, operator, request);
-    let answer = until(shared, Topic::Slot(slot), within, |world| world.net.answers.get_mut(&slot)?.take()).await;
+    let answer =
+        until(shared, Topic::Slot(slot), within, |world| world.net.answers.get_mut(&slot)?.take()).await;
     shared.world().net.answers.remove(&slot);
     answer.unwrap_or_else(|| Err(AgentError::Unreached(Unreached::Timeout, "no answer in time".to_owned())))
 }
@@ -122,4 +122,3 @@ fn send(shared: &Shared, operator: usize, request: Request) -> u64 {
     world.after(ms, move |world| world.deliver(shared, operator, request, Some(slot)));
     slot
 }
-

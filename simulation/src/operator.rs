@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant_status::TenantStatus;
-use tenantry_planner::decide::{Answer, Decision, Effect, Facts, Finalizer, Subject, Submission, Unreached, decide};
+use tenantry_planner::decide::{
+    Answer, Decision, Effect, Facts, Finalizer, Subject, Submission, Unreached, decide,
+};
 use tenantry_planner::target::{Desired, OperateWith, Refusal};
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ErrorCode, Observation, ObserveRequest, OperationState, OperationStatus,
-    ReleaseRequest, ResolveResponse, TenantRef,
+    AcceptRequest, ApiError, ClaimRequest, ErrorCode, Observation, ObserveRequest, OperationState,
+    OperationStatus, ReleaseRequest, ResolveResponse, TenantRef,
 };
 
 use crate::agent::{Request, Response};
@@ -244,7 +246,9 @@ async fn settle_owed(shared: Shared, number: usize) {
         sleep(&shared, 30_000).await;
         let owed = shared.world().api.owed.first().cloned();
         let Some(tenant) = owed.and_then(|uid| reference(&uid)) else { continue };
-        let answer = call(&shared, number, Request::Release(ReleaseRequest { tenant: tenant.clone() }), CALL_WITHIN).await;
+        let answer =
+            call(&shared, number, Request::Release(ReleaseRequest { tenant: tenant.clone() }), CALL_WITHIN)
+                .await;
         let over = match answer {
             Ok(_) => true,
             Err(AgentError::Refused(error)) => error.code != ErrorCode::Busy,
@@ -417,7 +421,12 @@ impl Operator {
         (status.is_ok() || listens).then_some(status)
     }
 
-    async fn operation(&self, id: &OperationId, after: u64, wait: u64) -> Result<OperationStatus, AgentError> {
+    async fn operation(
+        &self,
+        id: &OperationId,
+        after: u64,
+        wait: u64,
+    ) -> Result<OperationStatus, AgentError> {
         let request = Request::Operation(id.clone(), after, wait);
         match call(&self.shared, self.number, request, wait + WAIT_SLACK).await? {
             Response::Status(status) => Ok(status),

@@ -124,7 +124,10 @@ impl Releases {
             content: Bytes(blob.text.as_bytes().to_vec()),
         });
         let bundle = Bundle {
-            identity: BundleIdentity { name: "app".to_owned(), digest: format!("sha256:{}", digest(release)) },
+            identity: BundleIdentity {
+                name: "app".to_owned(),
+                digest: format!("sha256:{}", digest(release)),
+            },
             files: Vec::new(),
             sources: Sources::new(),
             jobs: vec![service("migrate")],

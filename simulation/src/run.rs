@@ -214,12 +214,16 @@ async fn people(shared: Shared) {
     calm(&mut shared.world());
     if !settled(&shared, BOUND).await {
         let what = unsettled(&shared.world());
-        return shared.world().broken("P4", format!("not at rest {} min after the last fault: {what}", BOUND / 60_000));
+        return shared
+            .world()
+            .broken("P4", format!("not at rest {} min after the last fault: {what}", BOUND / 60_000));
     }
     let begun = shared.world().ghost.accepted.len();
     sleep(&shared, REST).await;
     let more = shared.world().ghost.accepted.len() - begun;
-    shared.world().require("P4", more == 0, || format!("{more} operations were begun without anybody's asking"));
+    shared
+        .world()
+        .require("P4", more == 0, || format!("{more} operations were begun without anybody's asking"));
     if shared.world().scenario.kind != Kind::Twin {
         mend(&shared).await;
     }
@@ -247,7 +251,8 @@ async fn mend(shared: &Shared) {
     let tag = status.deployed.as_ref().map(|deployed| deployed.image_tag.clone());
     let there = ready && status.phase == Some(Phase::Ready) && tag.as_deref() == Some("v0");
     let what = unsettled(&world);
-    world.require("P4", there, || format!("a person put everything right, but it is not Ready at v0: {what}"));
+    world
+        .require("P4", there, || format!("a person put everything right, but it is not Ready at v0: {what}"));
 }
 
 fn calm(world: &mut World) {
@@ -299,7 +304,8 @@ fn at_rest(world: &World) -> bool {
         || tenant.status.phase == Some(Phase::Refused)
         || (heard(RETRY, handled.retry.as_ref()) && heard(RECONCILE, handled.reconcile.as_ref()));
     let flies = world.host.store.journals.values().any(|journal| {
-        !journal.records.is_empty() && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
+        !journal.records.is_empty()
+            && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
     });
     // One that is named and was never begun is only kept in mind.
     let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| {

@@ -176,7 +176,9 @@ impl Scheduler {
         let Some((owner, work)) = self.tasks.get_mut(&task) else { return };
         {
             let mut world = self.shared.world();
-            if let Some(until) = world.queue.paused.get(owner).copied().filter(|until| *until > world.queue.now) {
+            if let Some(until) =
+                world.queue.paused.get(owner).copied().filter(|until| *until > world.queue.now)
+            {
                 world.wake(until, task);
                 return;
             }

@@ -31,6 +31,5 @@ kills! {
     p6_renames_before_the_commit_record_are_found_out: "rename-before-commit" breaks "P6";
     p8_a_stop_before_every_image_is_local_is_found_out: "stop-before-pull" breaks "P8";
     p10_a_window_that_is_not_waited_for_is_found_out: "skip-stable-window" breaks "P10";
-    p10_restarts_that_do_not_count_are_found_out: "ignore-restarts" breaks "P10";
     p10_a_crashed_service_that_is_called_healthy_is_found_out: "crashed-is-healthy" breaks "P10";
 }

@@ -6,7 +6,9 @@ use tenantry_simulation::{Kind, Report, run};
 fn runs(kind: u64, count: u64) -> Vec<Report> {
     let reports: Vec<Report> = std::thread::scope(|scope| {
         let half = |from: u64| {
-            scope.spawn(move || (from..count).step_by(2).map(|number| kept(4 * number + kind)).collect::<Vec<_>>())
+            scope.spawn(move || {
+                (from..count).step_by(2).map(|number| kept(4 * number + kind)).collect::<Vec<_>>()
+            })
         };
         let (even, odd) = (half(0), half(1));
         even.join().unwrap().into_iter().chain(odd.join().unwrap()).collect()
@@ -29,7 +31,7 @@ fn kept(seed: u64) -> Report {
 
 #[test]
 fn p3_a_thousand_crashes_during_recovery_end_like_runs_without_any() {
-    let reports = runs(0, 1_200);
+    let reports = runs(0, 1_800);
     assert!(reports.iter().all(|report| report.kind == Kind::Twin));
     let second: u64 = reports.iter().map(|report| report.second_crashes).sum();
     assert!(second >= 1_000, "only {second} crashes during recovery");
@@ -53,13 +55,9 @@ fn p2_cut_networks_and_one_history() {
 fn p16_everything_at_once_and_no_outcome_claims_what_is_not_so() {
     use tenantry_api::tenant_status::Outcome;
     let reports = runs(3, 300);
-    for outcome in [
-        Outcome::Succeeded,
-        Outcome::Aborted,
-        Outcome::RolledBack,
-        Outcome::Held,
-        Outcome::RollbackFailed,
-    ] {
+    for outcome in
+        [Outcome::Succeeded, Outcome::Aborted, Outcome::RolledBack, Outcome::Held, Outcome::RollbackFailed]
+    {
         let seen = reports.iter().flat_map(|report| &report.outcomes).any(|one| *one == outcome);
         assert!(seen, "{outcome:?} was never reached");
     }

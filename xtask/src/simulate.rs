@@ -27,7 +27,17 @@ pub struct Options {
 /// Runs it; an error where a promise was broken.
 pub fn run(options: &Options) -> Result<()> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["run", "--quiet", "--profile", "simulation", "-p", "tenantry-simulation", "--bin", "simulate", "--"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--profile",
+        "simulation",
+        "-p",
+        "tenantry-simulation",
+        "--bin",
+        "simulate",
+        "--",
+    ]);
     command.args(["--seeds", &options.seeds.to_string(), "--seed", &options.seed.to_string()]);
     if let Some(jobs) = options.jobs {
         command.args(["--jobs", &jobs.to_string()]);

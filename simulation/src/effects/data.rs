@@ -13,7 +13,9 @@ use crate::releases::{DIRECTORY, VOLUME};
 impl Operation {
     /// Stops or pauses what mounts the data.
     pub(super) async fn quiesce(&self, state: &State) -> Result<Performed, Wrong> {
-        let Some(data) = state.plan().and_then(|plan| plan.data.clone()) else { return Ok(Performed::quietly()) };
+        let Some(data) = state.plan().and_then(|plan| plan.data.clone()) else {
+            return Ok(Performed::quietly());
+        };
         for id in data.containers {
             self.engine()?;
             self.change("a container that is quiesced", |world| {
@@ -56,16 +58,22 @@ impl Operation {
             }
             point.data = world.host.engine.volumes.get(VOLUME).cloned();
         }
-        point.images = state.plan().map(|plan| {
-            let known = plan.references.iter().filter_map(|one| Some((one.reference.clone(), one.image_id.clone()?)));
-            known
-                .map(|(reference, image_id)| PlannedImage {
-                    repo_digest: Some(digest_of(&image_id)),
-                    reference,
-                    image_id,
-                })
-                .collect()
-        }).unwrap_or_default();
+        point.images = state
+            .plan()
+            .map(|plan| {
+                let known = plan
+                    .references
+                    .iter()
+                    .filter_map(|one| Some((one.reference.clone(), one.image_id.clone()?)));
+                known
+                    .map(|(reference, image_id)| PlannedImage {
+                        repo_digest: Some(digest_of(&image_id)),
+                        reference,
+                        image_id,
+                    })
+                    .collect()
+            })
+            .unwrap_or_default();
         point.baseline = Some(self.baseline());
         self.shared.world().host.disk.points.insert(self.id.clone(), point);
         tick(&self.shared, 10).await;

@@ -109,7 +109,8 @@ impl Operation {
     /// Back to a restore point.
     fn changes_back(&self, to: &tenantry_api::names::OperationId) -> Result<Changes, Wrong> {
         let world = self.shared.world();
-        let gone = || Wrong::new(FailureCategory::RestorePointUnusable, format!("there is no restore point {to}"));
+        let gone =
+            || Wrong::new(FailureCategory::RestorePointUnusable, format!("there is no restore point {to}"));
         let point = world.host.disk.points.get(to).filter(|point| point.whole).ok_or_else(gone)?;
         let mut changes = Changes { all: Vec::new(), changed: Vec::new(), left: Vec::new() };
         for (path, put) in &point.files {
@@ -168,10 +169,17 @@ impl Operation {
             })
             .collect();
         let known = |service: &str| model.services.keys().any(|name| name.as_str() == service);
-        let removed = previous.into_iter().flat_map(|previous| previous.services.keys()).filter(|name| !known(name.as_str()));
+        let removed = previous
+            .into_iter()
+            .flat_map(|previous| previous.services.keys())
+            .filter(|name| !known(name.as_str()));
         let removed = removed.map(|name| RemovedService {
             service: name.to_string(),
-            containers: containers.iter().filter(|one| one.service == name.as_str()).map(|one| one.id.clone()).collect(),
+            containers: containers
+                .iter()
+                .filter(|one| one.service == name.as_str())
+                .map(|one| one.id.clone())
+                .collect(),
             first: false,
             grace_ms: None,
         });

@@ -81,7 +81,8 @@ impl Operation {
             world.host.child = Some(Child { task, operation });
             task
         };
-        let result = until(&self.shared, Topic::Child, UP_LIMIT, |world| world.compose_results.remove(&task)).await;
+        let result =
+            until(&self.shared, Topic::Child, UP_LIMIT, |world| world.compose_results.remove(&task)).await;
         tick(&self.shared, 5).await;
         match result {
             Some(Ok(())) => Ok(()),
@@ -104,7 +105,8 @@ impl Operation {
         };
         for (id, service) in containers {
             let mounts = model.services.iter().any(|(name, of)| {
-                name.as_str() == service && plan.changed.iter().any(|path| of.mounts(DIRECTORY, path).is_some())
+                name.as_str() == service
+                    && plan.changed.iter().any(|path| of.mounts(DIRECTORY, path).is_some())
             });
             let read_already = state.failure().is_none() && self.is_current(&id);
             if mounts && !read_already {
@@ -122,7 +124,9 @@ impl Operation {
     fn is_current(&self, id: &str) -> bool {
         let world = self.shared.world();
         let container = world.host.engine.containers.get(id);
-        container.is_some_and(|one| one.read.iter().all(|(path, read)| world.host.disk.files.get(path) == read.as_ref()))
+        container.is_some_and(|one| {
+            one.read.iter().all(|(path, read)| world.host.disk.files.get(path) == read.as_ref())
+        })
     }
 
     pub(super) async fn restore_images(&self, state: &State) -> Result<Performed, Wrong> {
@@ -132,7 +136,8 @@ impl Operation {
             match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
                 Some(image) => self.put(&previous.reference, image).await?,
                 None => {
-                    let ours = state.planned_images().iter().find(|image| image.reference == previous.reference);
+                    let ours =
+                        state.planned_images().iter().find(|image| image.reference == previous.reference);
                     let Some(ours) = ours else { continue };
                     self.change("a reference that is taken away", |world| {
                         if world.host.engine.tags.get(&previous.reference) == Some(&ours.image_id) {
@@ -199,7 +204,8 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
         }
         let (own, image) = {
             let world = shared.world();
-            let of_it = |one: &&crate::host::Container| one.service == name.as_str() && one.directory == DIRECTORY;
+            let of_it =
+                |one: &&crate::host::Container| one.service == name.as_str() && one.directory == DIRECTORY;
             let own: Vec<_> = world.host.engine.containers.values().filter(of_it).cloned().collect();
             (own, world.host.engine.tags.get(&service.image).cloned())
         };
@@ -210,10 +216,12 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
         let keeps = own.iter().find(fits).map(|one| one.id.clone());
         let id = match keeps.clone() {
             Some(id) => id,
-            None => step(shared, actor, |world| {
-                world.host.engine.create(name.as_str(), &service.image, &image, &service.definition)
-            })
-            .await,
+            None => {
+                step(shared, actor, |world| {
+                    world.host.engine.create(name.as_str(), &service.image, &image, &service.definition)
+                })
+                .await
+            }
         };
         for old in own.iter().filter(|one| one.id != id) {
             sleep(shared, 200).await;
@@ -228,7 +236,9 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
         let rests = own.iter().find(|one| one.id == id).is_none_or(|one| {
             let world = shared.world();
             let seen = world.host.engine.seen(one, world.now());
-            one.started.is_none() || one.ended.is_some() || seen.state == tenantry_planner::compare::ContainerState::Exited
+            one.started.is_none()
+                || one.ended.is_some()
+                || seen.state == tenantry_planner::compare::ContainerState::Exited
         });
         if rests {
             step(shared, actor, |world| crate::host::start(world, &id)).await;

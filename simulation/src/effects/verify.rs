@@ -23,14 +23,17 @@ impl Operation {
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         for (name, expected) in &mut expected {
             let reference = model.services.get(name).map(|service| service.image.as_str());
-            let planned = state.planned_images().iter().find(|image| Some(image.reference.as_str()) == reference);
+            let planned =
+                state.planned_images().iter().find(|image| Some(image.reference.as_str()) == reference);
             expected.image_id = planned.map(|image| image.image_id.clone());
         }
         let containers = self.watch(expected).await?;
         let images = model.services.iter().filter_map(|(name, service)| {
             let container = containers.iter().find(|container| container.service == name.as_str());
             let planned = state.planned_images().iter().find(|image| image.reference == service.image);
-            let image_id = container.map(|one| one.image_id.clone()).or_else(|| planned.map(|one| one.image_id.clone()))?;
+            let image_id = container
+                .map(|one| one.image_id.clone())
+                .or_else(|| planned.map(|one| one.image_id.clone()))?;
             Some(RunImage {
                 service: name.to_string(),
                 reference: service.image.clone(),

@@ -77,7 +77,9 @@ impl Operation {
         tick(&self.shared, 5).await;
         {
             let world = self.shared.world();
-            let moved = changes.iter().find(|change| world.host.disk.files.get(&change.path) != change.before.as_ref());
+            let moved = changes
+                .iter()
+                .find(|change| world.host.disk.files.get(&change.path) != change.before.as_ref());
             if let Some(moved) = moved.filter(|_| !undo) {
                 let message = format!("{} was changed in the meantime", moved.path);
                 return Err(Wrong::new(FailureCategory::HandEdited, message));
@@ -146,7 +148,8 @@ impl Operation {
             }
             Files::Committed | Files::Done => {
                 let point = self.shared.world().host.disk.points.get(&self.id).cloned();
-                let missing = || Wrong::new(FailureCategory::RestorePointUnusable, "there is no restore point");
+                let missing =
+                    || Wrong::new(FailureCategory::RestorePointUnusable, "there is no restore point");
                 let point = point.ok_or_else(missing)?;
                 let changes: Vec<Change> = {
                     let world = self.shared.world();
