@@ -43,7 +43,7 @@ impl Pass<'_> {
         for brief in observation.restore_points.iter().take(POINT_LIMIT) {
             // The list is a map by id to the API server.
             if !points.iter().any(|known| known.id == brief.id.as_str()) {
-                points.push(point(brief));
+                points.push(point(&self.labelled(brief)));
             }
         }
         self.next.restore_points = points;
@@ -60,10 +60,11 @@ impl Pass<'_> {
             "" => observation.restore_points.first(),
             id => observation.restore_points.iter().find(|point| point.id.as_str() == id),
         };
-        let Some(found) = found else {
+        let Some(found) = found.map(|point| self.labelled(point)) else {
             self.refuse(&self.no_such_point(wish.id, observation));
             return true;
         };
+        let found = &found;
         if self.facts.subject.cannot_roll_back {
             let message = format!(
                 "The agent of host {} can't go back to a restore point: install a tenantry-agent of this operator's version.",
@@ -79,6 +80,19 @@ impl Pass<'_> {
         self.next.handled.get_or_insert_with(Handled::default).rollback_to = Some(value);
         self.effect = Some(Effect::Submit(submission(id, epoch, found, data, false)));
         true
+    }
+
+    /// A point from before the first release that the agent was told the name of: status knows what ran then.
+    fn labelled(&self, point: &RestorePointBrief) -> RestorePointBrief {
+        let mut point = point.clone();
+        if point.release.image_tag.is_empty() {
+            let id = point.id.as_str();
+            let last = self.next.upgrade.iter().filter(|last| last.id == id).map(|last| &last.from);
+            let ended = self.next.history.iter().filter(|entry| entry.id == id).map(|entry| &entry.from);
+            let known = last.chain(ended).find_map(Option::as_ref);
+            point.release.image_tag = known.map_or_else(|| "what-ran-before".to_owned(), Clone::clone);
+        }
+        point
     }
 
     fn no_such_point(&self, id: &str, observation: &Observation) -> Refusal {
@@ -159,7 +173,8 @@ impl Pass<'_> {
         let to = upgrade.rollback_to.as_deref();
         let found = observation.restore_points.iter().find(|point| Some(point.id.as_str()) == to);
         let fits = observation.epoch <= epoch;
-        if let (Ok(id), Some(found), true) = (id, found, fits) {
+        let found = found.map(|point| self.labelled(point));
+        if let (Ok(id), Some(found), true) = (id, &found, fits) {
             let asked = self.handled().rollback_to.unwrap_or_default();
             let data = Wish::parse(&asked).data;
             self.effect = Some(Effect::Submit(submission(id, epoch, found, data, true)));

@@ -329,6 +329,23 @@ fn p8_the_request_names_no_files_and_asks_for_nothing_but_the_point() {
 }
 
 #[test]
+fn a_point_of_a_project_that_was_taken_over_is_named_by_what_ran_then() {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    world.decide(Answer::Seen(&running()));
+    let id = world.status.upgrade.as_ref().unwrap().id.clone();
+    let seen = Observation { restore_points: vec![point(&id, ""), point("op-1", "")], ..running() };
+    let status = ended(&world, Outcome::Succeeded);
+    world.decide(Answer::Followed(&status, Some(&seen)));
+    let tags: Vec<_> = world.status.restore_points.iter().map(|point| point.image_tag.as_str()).collect();
+    assert_eq!(tags, ["v1", "what-ran-before"]);
+    world.subject.rollback_to = Some(",1".to_owned());
+    let submission = submitted(world.decide(Answer::Seen(&seen)).effect);
+    assert_eq!(submission.rollback.unwrap().release.image_tag, "v1", "and the agent is told");
+    assert_eq!(world.status.upgrade.as_ref().unwrap().to, "v1");
+}
+
+#[test]
 fn p15_status_lists_at_most_twenty_points_and_each_once() {
     let mut world = World::deployed("v1");
     let mut points: Vec<_> = (0..40).map(|n| point(&format!("op-{n}"), &"x".repeat(500))).collect();
