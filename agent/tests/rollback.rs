@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -265,6 +266,46 @@ async fn p9_what_the_readme_says_restores_every_file_with_nothing_but_tar() {
     }
     assert_eq!((files(&tenant), folders(&tenant)), (before, modes));
     assert_eq!(tenant.version_of("web"), "v1", "and its images and containers");
+}
+
+/// A server that answers every request with this status.
+async fn answers(status: &'static AtomicU16) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut asked, _) = listener.accept().await.unwrap();
+            let _ = asked.read(&mut [0; 4096]).await;
+            let head = format!(
+                "HTTP/1.1 {} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                status.load(Ordering::SeqCst)
+            );
+            let _ = asked.write_all(head.as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_a_rollback_is_believed_only_by_the_previous_release_s_own_probes() {
+    static STATUS: AtomicU16 = AtomicU16::new(200);
+    let mut tenant = Sandbox::new("probes").await;
+    tenant.write(".env", "IMAGE_TAG=none\n");
+    tenant.publish("v1", &[]);
+    release(&mut tenant, "v1");
+    let url = answers(&STATUS).await;
+    tenant.verify = json!({"timeoutMs": 4_000, "stableForMs": 500, "http": [{"url": url, "status": 200}]});
+    assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
+    tenant.publish("v2", &[("HEALTHY_AFTER", "1h")]);
+    release(&mut tenant, "v2");
+    // The failing release has no probe of its own.
+    tenant.verify["http"] = json!([]);
+    assert_outcome(&tenant.run("two", "Release").await, Outcome::RolledBack);
+    STATUS.store(500, Ordering::SeqCst);
+    let status = tenant.run("three", "Release").await;
+    assert_outcome(&status, Outcome::RollbackFailed);
+    assert!(failure(&status).message.contains("answered 500 instead of 200"), "{status:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
