@@ -4,6 +4,8 @@ mod contact;
 mod finisher;
 mod host;
 mod operations;
+#[cfg(test)]
+mod power;
 mod tenant;
 
 use std::collections::HashMap;
