@@ -138,28 +138,21 @@ pub async fn crash(sandbox: &mut Sandbox, points: &[Point], number: usize) -> Re
     let mut hit = Vec::new();
     let mut last = None;
     for point in points {
-        match until(sandbox, &trip, point).await? {
-            Some(status) => {
-                last = Some(status);
-                break;
-            }
-            None => {
-                hit.push(format!("{}#{}", point.name, point.hit));
-                before
-                    .check_while_dead(sandbox, &trip.id, &trip.wanted)
-                    .context("while the agent is dead")?;
-            }
+        if let Some(status) = until(sandbox, &trip, point).await? {
+            last = Some(status);
+            break;
         }
+        hit.push(format!("{}#{}", point.name, point.hit));
+        before.check_while_dead(sandbox, &trip.id, &trip.wanted).context("while the agent is dead")?;
     }
     let begun = Instant::now();
-    let (status, ready) = match last {
-        Some(status) => (status, Duration::ZERO),
-        None => {
-            let mut agent = Agent::start_well(sandbox.folder())?;
-            match agent.follow_or_submit(&trip.id, &trip.request).await? {
-                Seen::Ended(status) => (*status, agent.ready_after),
-                Seen::Died(status) => bail!("the agent died again by itself: {status}"),
-            }
+    let (status, ready) = if let Some(status) = last {
+        (status, Duration::ZERO)
+    } else {
+        let mut agent = Agent::start_well(sandbox.folder())?;
+        match agent.follow_or_submit(&trip.id, &trip.request).await? {
+            Seen::Ended(status) => (*status, agent.ready_after),
+            Seen::Died(status) => bail!("the agent died again by itself: {status}"),
         }
     };
     let recovery = begun.elapsed();

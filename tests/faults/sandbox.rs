@@ -88,14 +88,9 @@ impl Sandbox {
         symlink("../mkdocs.yml", project.directory.join("mkdocs/docs/link"))?;
         chown(project.directory.join("mkdocs/docs/index.md"), Some(1000), Some(1000))?;
         let release = self.release("v1", false);
-        let before: String = release
-            .env
-            .lines()
-            .filter(|line| !line.starts_with("ADDED_BY_US"))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        // `lines` takes carriage returns away, too.
-        let before = if release.env.contains('\r') { before.replace('\n', "\r\n") } else { before };
+        // What we append later is not there yet.
+        let before: String =
+            release.env.split_inclusive('\n').filter(|line| !line.starts_with("ADDED_BY_US")).collect();
         project.write(".env", &before)?;
         if self.workload == Workload::ImageOnly {
             project.write("docker-compose.yml", &self.workload.compose(&self.repository, false))?;
