@@ -80,6 +80,11 @@ impl Store {
         self.journals.iter().find(|((_, of), _)| of == id).map(|((uid, _), journal)| (uid, journal))
     }
 
+    /// Whether an operation of this name has a record: without one it was never begun.
+    pub fn journal_of_named(&self, name: &str) -> bool {
+        self.journals.iter().any(|((_, id), journal)| id.as_str() == name && !journal.records.is_empty())
+    }
+
     /// What becomes of records that were not synced when a process ended: those that are whole, and whether one is torn.
     pub fn crash(&mut self, rng: &mut Rng) -> (Vec<(OperationId, Record)>, bool) {
         let (mut whole, mut torn) = (Vec::new(), false);

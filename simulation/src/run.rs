@@ -309,7 +309,7 @@ fn at_rest(world: &World) -> bool {
     });
     // One that is named and was never begun is only kept in mind.
     let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| {
-        let begun = world.host.store.journals.keys().any(|(_, id)| id.as_str() == upgrade.id);
+        let begun = world.host.store.journal_of_named(&upgrade.id);
         upgrade.outcome.is_none() && begun
     });
     let seen = tenant.status.observed_generation == Some(tenant.generation);

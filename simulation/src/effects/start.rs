@@ -77,6 +77,8 @@ impl Operation {
             let actor = Actor::Child { uid: self.uid.clone(), id: self.id.clone() };
             let child = compose(self.shared.clone(), Some(actor), model);
             let task = world.spawn(Owner::Child, child);
+            let other = world.host.child.as_ref().is_some_and(|child| child.operation.is_some());
+            world.require("P2", !other, || format!("{} runs compose while another one still does", self.id));
             let operation = Some((self.uid.clone(), self.id.clone()));
             world.host.child = Some(Child { task, operation });
             task
