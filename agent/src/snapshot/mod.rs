@@ -169,3 +169,6 @@ fn archive_name(name: &str) -> String {
 fn manifest_name(name: &str) -> String {
     format!("{name}.manifest")
 }
+
+#[cfg(test)]
+mod tests;
