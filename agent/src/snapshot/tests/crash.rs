@@ -194,7 +194,10 @@ fn p9_a_crash_at_any_effect_of_rolling_in_is_rolled_forward() {
         let same = |a: &BTreeMap<PathBuf, String>, b: &BTreeMap<PathBuf, String>| {
             a.iter().skip(1).eq(b.iter().skip(1))
         };
-        assert!(ready || same(&found, &live) || same(&found, &kept), "effect {at}: neither, and no way forward");
+        assert!(
+            ready || same(&found, &live) || same(&found, &kept),
+            "effect {at}: neither, and no way forward"
+        );
         *(if ready { &mut between } else { &mut old }) += 1;
         roll(directory.path(), &archive, Calls::default()).unwrap();
         assert_eq!(shown(&data), kept, "after effect {at}");
