@@ -2,7 +2,13 @@
 
 mod support;
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use support::{Sandbox, assert_outcome, failure};
+use tenantry_agent::files::{Calls, Effect, Hook};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{ClaimState, ErrorCode, FailureCategory};
 
@@ -65,6 +71,38 @@ async fn what_is_as_wanted_is_taken_over_without_touching_it() {
     tenant.write("conf.d/a.conf", "edited\n");
     assert!(tenant.observe().await.files[0].hand_edited);
     assert_eq!(tenant.claim().await.unwrap_err().code, ErrorCode::Invalid);
+}
+
+/// Nothing is put in place any more after so many records.
+struct Ends(AtomicUsize);
+
+impl Hook for Ends {
+    fn before(&self, _: &Path, effect: Effect<'_>) -> io::Result<()> {
+        let left = || self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if matches!(effect, Effect::Rename(_)) && left().is_err() {
+            return Err(io::Error::other("the agent ended here"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_an_agent_that_ends_in_the_middle_of_a_claim_has_not_claimed() {
+    let mut tenant = Sandbox::usual("halfclaim").await;
+    tenant.tag("v1");
+    tenant.manage("conf.d/a.conf", "a\n");
+    tenant.stop_agent().await;
+    tenant.calls = Calls::with(Arc::new(Ends(AtomicUsize::new(1))));
+    tenant.start_agent().await;
+    tenant.claim().await.unwrap_err();
+    tenant.stop_agent().await;
+    tenant.calls = Calls::default();
+    tenant.start_agent().await;
+    // Were it ours already, nobody would claim again, and what is known of its files would be missing for ever.
+    assert_eq!(tenant.observe().await.claim, ClaimState::Free);
+    tenant.claim().await.unwrap();
+    tenant.write("conf.d/a.conf", "edited\n");
+    assert!(tenant.observe().await.files[0].hand_edited);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

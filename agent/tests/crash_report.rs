@@ -1,6 +1,6 @@
 //! P12: what a fault of the agent's own leaves behind says where it was, and never what was in its words.
 //! A program of its own, for the hook is the whole process's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unnecessary_literal_unwrap)]
 
 use std::os::unix::fs::MetadataExt;
 

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::sample::{self, Installed};
 
 /// A lease's 15 s, and the time to notice.
-const TAKE_OVER: Duration = Duration::from_secs(60);
+const TAKE_OVER: Duration = Duration::from_mins(1);
 const SETTLE: Duration = Duration::from_mins(2);
 /// An event of the engine and a record of the agent are written with different clocks' precision.
 const SLACK: i64 = 1;

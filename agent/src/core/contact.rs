@@ -52,10 +52,12 @@ pub(super) fn claim(
         let mode = seen.stamp.mode & 0o7777;
         baseline.files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
     }
-    let claim = host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
+    host.store.may_claim(&wanted).map_err(|error| claim_refused(&error))?;
     // A project that was taken over is known from now on, with or without managed files.
     baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
+    // First: a claim without it would look like one that is done, and nobody would claim again (P3).
     host.store.save_baseline(uid, &baseline).map_err(store)?;
+    let claim = host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
     tenant.records_changed();
     Ok(ClaimResponse { epoch: claim.epoch })
 }

@@ -220,6 +220,13 @@ impl Store {
         }
     }
 
+    /// Whether [`Self::claim`] would be admitted.
+    pub fn may_claim(&self, wanted: &ClaimWanted) -> Result<(), ClaimError> {
+        let claims = self.claims();
+        claims.refuse_doubt(&wanted.tenant.uid)?;
+        admit(&claims.held, wanted).map(drop)
+    }
+
     /// Whether [`Self::accept_claim`] would be admitted.
     pub fn may_accept(&self, wanted: &ClaimWanted) -> Result<(), ClaimError> {
         let claims = self.claims();
