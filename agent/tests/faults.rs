@@ -1,5 +1,7 @@
 //! What a seeded bug must not get away with on a real engine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::path::Path;

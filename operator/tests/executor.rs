@@ -385,7 +385,8 @@ async fn p16_damaged_records_wait_for_a_person(server: &ApiServer) -> Result<()>
 
 async fn p2_a_claim_is_taken_over_when_asked_for(server: &ApiServer) -> Result<()> {
     let host = Host::with_tag("v1");
-    host.change(|state| state.claim = Some(tenantry_api::names::TenantUid::parse("ff").unwrap()));
+    let other = tenantry_api::names::TenantUid::parse("ff")?;
+    host.change(|state| state.claim = Some(other));
     let scene = Scene::new(server, host).await?;
     scene.tenant("acme", "v1").await?;
     let status = scene.until_phase("acme", Phase::Refused).await?;

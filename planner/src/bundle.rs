@@ -260,9 +260,7 @@ fn check_collisions(files: &[BundleFile]) -> Result<(), BundleError> {
 
 /// The first path that another would hide, also on a file system that folds case or composes characters; with its
 /// place in the list and what is wrong.
-pub fn path_conflict<'a>(
-    paths: impl Iterator<Item = &'a RelativePath> + Clone,
-) -> Option<(usize, String)> {
+pub fn path_conflict<'a>(paths: impl Iterator<Item = &'a RelativePath> + Clone) -> Option<(usize, String)> {
     let mut seen: BTreeMap<String, &RelativePath> = BTreeMap::new();
     for (at, path) in paths.clone().enumerate() {
         if let Some(other) = seen.insert(folded(path.as_str()), path) {

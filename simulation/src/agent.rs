@@ -11,8 +11,8 @@ use tenantry_agent::store::ClaimWanted;
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::{Record, State, Step};
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, Observation, OperateRequest,
-    OperationState, OperationStatus, ReleaseRequest,
+    AcceptRequest, ApiError, ClaimRequest, ErrorCode, Observation, OperateRequest, OperationState,
+    OperationStatus, ReleaseRequest,
 };
 
 use crate::effects::Operation;
@@ -80,7 +80,7 @@ pub enum Response {
     /// Where references point.
     Resolved(tenantry_protocol::ResolveResponse),
     /// Claimed.
-    Claimed(ClaimResponse),
+    Claimed,
     /// Released.
     Released,
     /// How an operation stands.
@@ -270,8 +270,8 @@ pub async fn answer(shared: &Shared, request: Request) -> Result<Response, ApiEr
             Ok(Response::Seen(Arc::new(seen)))
         }
         Request::Resolve(references) => Ok(Response::Resolved(resolve(&mut shared.world(), references))),
-        Request::Claim(request) => claim(shared, *request).await.map(Response::Claimed),
-        Request::Accept(request) => accept(shared, *request).await.map(Response::Claimed),
+        Request::Claim(request) => claim(shared, *request).await.map(|()| Response::Claimed),
+        Request::Accept(request) => accept(shared, *request).await.map(|()| Response::Claimed),
         Request::Release(request) => release(shared, request).await.map(|()| Response::Released),
         Request::Operate(id, request) => operate(shared, id, request).await.map(Response::Status),
         Request::Operation(id, after, wait) => wait_for(shared, id, after, wait).await.map(Response::Status),
@@ -315,7 +315,7 @@ fn lock(world: &mut World, uid: &TenantUid) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn claim(shared: &Shared, request: ClaimRequest) -> Result<ClaimResponse, ApiError> {
+async fn claim(shared: &Shared, request: ClaimRequest) -> Result<(), ApiError> {
     let uid = request.tenant.uid.clone();
     {
         let mut world = shared.world();
@@ -327,7 +327,7 @@ async fn claim(shared: &Shared, request: ClaimRequest) -> Result<ClaimResponse, 
     result
 }
 
-async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<ClaimResponse, ApiError> {
+async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<(), ApiError> {
     let uid = &request.tenant.uid;
     let mut baseline = shared.world().host.store.baselines.get(uid).cloned().unwrap_or_default();
     for file in &request.manifest.files {
@@ -347,11 +347,12 @@ async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<ClaimRe
         operation: None,
         take_over: request.take_over,
     };
-    admit(shared, &wanted).await?;
+    let admitted = tenantry_agent::store::admit(&shared.world().host.store.held, &wanted);
+    admitted.map_err(|error| tenantry_agent::core::claim_refused(&error))?;
     baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
     tick(shared, 3).await;
     shared.world().host.store.baselines.insert(uid.clone(), baseline);
-    Ok(ClaimResponse { epoch: request.epoch })
+    admit(shared, &wanted).await
 }
 
 /// The shipped rule of claims over the made-up records.
@@ -370,7 +371,7 @@ async fn admit(shared: &Shared, wanted: &ClaimWanted) -> Result<(), ApiError> {
 }
 
 /// Takes the host's present state for the truth: what is on disk now is what was last written.
-async fn accept(shared: &Shared, request: AcceptRequest) -> Result<ClaimResponse, ApiError> {
+async fn accept(shared: &Shared, request: AcceptRequest) -> Result<(), ApiError> {
     let uid = request.tenant.uid.clone();
     {
         let mut world = shared.world();
@@ -382,7 +383,7 @@ async fn accept(shared: &Shared, request: AcceptRequest) -> Result<ClaimResponse
     result
 }
 
-async fn accept_locked(shared: &Shared, request: &AcceptRequest) -> Result<ClaimResponse, ApiError> {
+async fn accept_locked(shared: &Shared, request: &AcceptRequest) -> Result<(), ApiError> {
     let uid = &request.tenant.uid;
     let wanted = ClaimWanted {
         tenant: request.tenant.clone(),
@@ -405,8 +406,7 @@ async fn accept_locked(shared: &Shared, request: &AcceptRequest) -> Result<Claim
     tick(shared, 3).await;
     let baseline = tenantry_agent::store::Baseline { target_hash: Some("accepted".to_owned()), files, ..old };
     shared.world().host.store.baselines.insert(uid.clone(), baseline);
-    admit(shared, &wanted).await?;
-    Ok(ClaimResponse { epoch: request.epoch })
+    admit(shared, &wanted).await
 }
 
 async fn release(shared: &Shared, request: ReleaseRequest) -> Result<(), ApiError> {

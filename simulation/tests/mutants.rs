@@ -1,5 +1,7 @@
 //! That the promises' checks can fail: each seeded bug breaks the promise that it should, within a few hundred seeds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::process::Command;
 
 /// Runs seeds with a bug switched on, and gives the promises that broke.

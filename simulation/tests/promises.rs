@@ -1,5 +1,7 @@
 //! A part of what `cargo xtask simulate` runs, in every test run: each kind of run, and the figures it must reach.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use tenantry_simulation::{Kind, Report, run};
 
 /// Runs of one kind, by their seeds: every fourth is of it.

@@ -1,6 +1,7 @@
 //! An agent that runs as a container of the project that it upgrades: it is recreated last, by another container, and
 //! whichever agent then runs goes on with the operation.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -189,7 +190,7 @@ impl Inside {
         for id in logs.unwrap_or_default().lines() {
             let output = Command::new("docker").args(["logs", "--tail", "40", id]).output();
             let said = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
-            text += &format!("--- {id}\n{}", said.unwrap_or_default());
+            let _ = write!(text, "--- {id}\n{}", said.unwrap_or_default());
         }
         text
     }

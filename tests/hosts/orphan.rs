@@ -69,7 +69,7 @@ async fn p2_p3_a_compose_that_outlived_its_agent_is_gone_before_the_next_one_doe
         let checked = seen.is_ok_and(|seen| seen.contains(":v2 ") && !seen.ends_with(" 0"));
         checked && !children(&name).is_empty()
     };
-    until("compose waits for a service that it has recreated", Duration::from_secs(60), waits).await?;
+    until("compose waits for a service that it has recreated", Duration::from_mins(1), waits).await?;
     agent.kill()?;
     let left = children(&rig.project.name);
     ensure!(left.len() == 1, "compose outlives the agent that is killed: {left:?}");

@@ -86,7 +86,7 @@ async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreE
                 }
             }
             // Another finisher, or this one, was killed while it took the operation back.
-            None if running(&agents(&host, &pending).await) => return Ok(()),
+            None if running(agents(&host, &pending).await.as_deref()) => return Ok(()),
             None => None,
         };
         if take_over(config, id, &pending, failed).await? {
@@ -174,13 +174,13 @@ async fn wait(
             return Ok(Waited::TakenUp);
         }
         let agents = agents(host, pending).await;
-        if agents.is_none() || running(&agents) {
+        if agents.is_none() || running(agents.as_deref()) {
             seen = Instant::now();
         }
         let restarts = agents.iter().flatten().map(|one| one.container.restart_count).max().unwrap_or(0);
         let service = &pending.service;
         if seen.elapsed() > LOST || restarts >= RESTARTS {
-            return Ok(Waited::Lost(format!("the agent's service {service} {}", told(&agents))));
+            return Ok(Waited::Lost(format!("the agent's service {service} {}", told(agents.as_deref()))));
         }
         if began.elapsed() > patience {
             let seconds = patience.as_secs();
@@ -199,15 +199,15 @@ async fn agents(host: &Host, pending: &Pending) -> Option<Vec<ProjectContainer>>
     found.ok().map(|all| own(all, place.directory.as_str()))
 }
 
-fn running(agents: &Option<Vec<ProjectContainer>>) -> bool {
+fn running(agents: Option<&[ProjectContainer]>) -> bool {
     let runs = |one: &ProjectContainer| {
         matches!(one.container.state, ContainerState::Running | ContainerState::Restarting)
     };
-    agents.iter().flatten().any(runs)
+    agents.into_iter().flatten().any(runs)
 }
 
-fn told(agents: &Option<Vec<ProjectContainer>>) -> String {
-    match agents.iter().flatten().next() {
+fn told(agents: Option<&[ProjectContainer]>) -> String {
+    match agents.into_iter().flatten().next() {
         Some(one) => format!(
             "does not stay up: its container ended with code {} after {} restarts",
             one.container.exit_code, one.container.restart_count

@@ -56,7 +56,7 @@ pub fn own_id() -> Option<String> {
 
 fn id_in(mounts: &str, groups: &str) -> Option<String> {
     let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let hostname = mounts.lines().filter(|line| line.contains("/hostname /etc/hostname "));
+    let mut hostname = mounts.lines().filter(|line| line.contains("/hostname /etc/hostname "));
     let of_mount = |line: &str| {
         line.rsplit_once("/hostname /etc/hostname ")?.0.rsplit('/').next().filter(is_id).map(str::to_owned)
     };
@@ -65,7 +65,7 @@ fn id_in(mounts: &str, groups: &str) -> Option<String> {
         let name = last.strip_suffix(".scope").unwrap_or(last);
         name.rsplit('-').next().filter(is_id).map(str::to_owned)
     };
-    hostname.filter_map(of_mount).next().or_else(|| groups.lines().find_map(of_group))
+    hostname.find_map(of_mount).or_else(|| groups.lines().find_map(of_group))
 }
 
 impl Likeness {
@@ -185,8 +185,8 @@ impl Engine {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.create_container(Some(options), body).await };
         match self.call("make a container", MAKE_LIMIT, ask).await {
-            Ok(_) => {}
-            Err(EngineError::Refused { status: 409, .. }) => {}
+            // It was made before.
+            Ok(_) | Err(EngineError::Refused { status: 409, .. }) => {}
             Err(error) => return Err(error),
         }
         self.start_container(name).await

@@ -283,7 +283,8 @@ impl Folder {
     fn open_at(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         // The kernel asks to try again when the tree was renamed during the walk; that can't go on for long.
         for _ in 0..8 {
-            let how = if tenantry_faults::mutant("follow-symlinks") { ResolveFlags::empty() } else { BENEATH };
+            let how =
+                if tenantry_faults::mutant("follow-symlinks") { ResolveFlags::empty() } else { BENEATH };
             match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,

@@ -40,7 +40,7 @@ pub async fn hand_over(work: &Work, state: &State, step: Step) -> Result<Perform
                 None => seen(work, state, step, &service).await,
             };
         }
-        match ensure(work, step).await {
+        match Box::pin(ensure(work, step)).await {
             Err(EngineError::Down { .. } | EngineError::Slow { .. }) | Ok(()) => {}
             Err(error) => return Err(error.into()),
         }
@@ -77,7 +77,7 @@ async fn ensure(work: &Work, step: Step) -> Result<(), EngineError> {
     let command = command(work.host.config.file.to_string_lossy().into_owned(), &work.id);
     tracing::info!(tenant = %work.request.tenant.name, operation = %work.id, ?step, "making the container that recreates this agent");
     let name = format!("tenantry-finisher-{}-{}", work.id, named(step).to_ascii_lowercase());
-    engine.make_finisher(like, &name, work.id.as_str(), command).await
+    Box::pin(engine.make_finisher(like, &name, work.id.as_str(), command)).await
 }
 
 fn command(config: String, operation: &OperationId) -> Vec<String> {

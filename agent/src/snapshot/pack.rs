@@ -128,12 +128,11 @@ impl<'a> Packer<'a> {
             Some(file) => Some(file),
             None => self.source.open_file(&entry.path)?,
         };
-        match opened {
-            Some(file) => self.file(&file, &entry.path),
-            None => {
-                self.done.gone.push(entry.path);
-                Ok(())
-            }
+        if let Some(file) = opened {
+            self.file(&file, &entry.path)
+        } else {
+            self.done.gone.push(entry.path);
+            Ok(())
         }
     }
 

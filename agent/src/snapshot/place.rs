@@ -133,12 +133,12 @@ impl<'a> Place<'a> {
 
     /// What can only be done when every file is there; then makes everything durable.
     pub fn finish(&self, unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
-        self.each(unpacking, |entry| match &entry.kind {
+        Self::each(unpacking, |entry| match &entry.kind {
             Kind::Link { to } => self.link(entry, to),
             Kind::File { sha256: None, .. } => self.dress_again(entry),
             _ => Ok(()),
         })?;
-        self.each(unpacking, |entry| match entry.kind {
+        Self::each(unpacking, |entry| match entry.kind {
             Kind::Folder {} => self.dress_again(entry),
             _ => Ok(()),
         })?;
@@ -148,7 +148,6 @@ impl<'a> Place<'a> {
     }
 
     fn each(
-        &self,
         unpacking: &Unpacking<'_>,
         mut act: impl FnMut(&Entry) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {

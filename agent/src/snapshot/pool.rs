@@ -64,10 +64,10 @@ where
             Ok(())
         });
         let mut into = Feed { jobs, permits, next: 0 };
-        let fed = feed(&mut into);
+        let all_fed = feed(&mut into);
         drop(into);
         let taken = taking.join().unwrap_or(Err(SnapshotError::CalledOff));
-        taken.and(fed)
+        taken.and(all_fed)
     })
 }
 

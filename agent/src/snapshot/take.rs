@@ -63,7 +63,7 @@ pub(crate) fn take(taking: &Taking<'_>, watch: &dyn Watch) -> Result<Option<Arch
             Ok(move |job: Job| packer.pack(job))
         },
         |feed| submit(taking.source, &mut walk, feed, watch),
-        |packed| writer.write(packed),
+        |packed| writer.write(&packed),
     )?;
     writer.notes.sockets(&walk.sockets);
     writer.finish(taking.folder, archive, manifest).map(Some)
@@ -155,7 +155,7 @@ impl Writer<'_> {
         self.manifest.append(format!("{json}\n").as_bytes())
     }
 
-    fn write(&mut self, packed: Packed) -> Result<(), SnapshotError> {
+    fn write(&mut self, packed: &Packed) -> Result<(), SnapshotError> {
         for frame in &packed.frames {
             self.archive.append(&frame.packed)?;
             self.manifest.append(frame.lines.as_bytes())?;

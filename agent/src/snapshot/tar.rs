@@ -19,7 +19,7 @@ pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// How many zeros follow content of this length.
 pub(crate) fn padding(size: u64) -> usize {
     // Less than a block, so that it fits.
-    (size.wrapping_neg() % BLOCK as u64) as usize
+    usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or(0)
 }
 
 /// An entry's path in an archive: a folder's ends with a slash.

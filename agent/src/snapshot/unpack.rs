@@ -52,7 +52,7 @@ enum Part {
 }
 
 struct Piece {
-    of: Arc<(Entry, Option<File>)>,
+    of: Arc<Opened>,
     offset: u64,
     bytes: usize,
     sha256: Sha256,
@@ -126,6 +126,9 @@ impl Lines {
     }
 }
 
+/// An entry, and the file that it is unpacked to, where it is.
+type Opened = (Entry, Option<File>);
+
 /// Reads manifest and archive in step and hands frames out.
 struct Reader<'a> {
     unpacking: &'a Unpacking<'a>,
@@ -137,7 +140,7 @@ struct Reader<'a> {
     read: u64,
     entries: u64,
     bytes: u64,
-    long: Option<(Arc<(Entry, Option<File>)>, u64)>,
+    long: Option<(Arc<Opened>, u64)>,
 }
 
 impl<'a> Reader<'a> {

@@ -135,19 +135,17 @@ impl Operation {
         let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
         for previous in plan.references.clone() {
             let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
-            match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
-                Some(image) => self.put(&previous.reference, image).await?,
-                None => {
-                    let ours =
-                        state.planned_images().iter().find(|image| image.reference == previous.reference);
-                    let Some(ours) = ours else { continue };
-                    self.change("a reference that is taken away", |world| {
-                        if world.host.engine.tags.get(&previous.reference) == Some(&ours.image_id) {
-                            world.host.engine.tags.remove(&previous.reference);
-                        }
-                    })
-                    .await;
-                }
+            if let Some(image) = previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
+                self.put(&previous.reference, image).await?;
+            } else {
+                let ours = state.planned_images().iter().find(|image| image.reference == previous.reference);
+                let Some(ours) = ours else { continue };
+                self.change("a reference that is taken away", |world| {
+                    if world.host.engine.tags.get(&previous.reference) == Some(&ours.image_id) {
+                        world.host.engine.tags.remove(&previous.reference);
+                    }
+                })
+                .await;
             }
         }
         Ok(Performed::quietly())
