@@ -1,5 +1,7 @@
 //! Declared data: kept with the restore point, brought back where that is asked for, and never else.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

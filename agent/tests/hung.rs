@@ -95,7 +95,7 @@ mod tests {
         // Known and unchanged for as long as the event stream says so.
         let known = match sandbox.look(None).await {
             tenantry_protocol::ObserveResponse::Seen { hash, .. } => hash,
-            other => panic!("{other:?}"),
+            other @ tenantry_protocol::ObserveResponse::Same => panic!("{other:?}"),
         };
         gate.turn(Way::Hung);
         let deadline = Instant::now() + 2 * (LIMITS.idle + LIMITS.read);

@@ -1,5 +1,7 @@
 //! Going back: by itself when a release fails, and to a restore point because a person asks.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::collections::BTreeMap;

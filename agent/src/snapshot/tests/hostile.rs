@@ -282,7 +282,7 @@ fn p9_content_and_modes_are_what_the_manifest_says_or_nothing() {
     ] {
         let mut forged = top();
         (forged.entries, forged.bytes) = (2, 4);
-        let part = forged.frame(&raw, &[line.clone()]).part(directory.path());
+        let part = forged.frame(&raw, std::slice::from_ref(&line)).part(directory.path());
         let error = refused(directory.path(), &part);
         assert!(error.contains("can't be restored"), "{what}: {error}");
     }
