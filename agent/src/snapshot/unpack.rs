@@ -2,7 +2,7 @@
 //! it says. With a place to put it, what was found right is put there.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -94,7 +94,22 @@ impl Lines {
         let path = folder.path().join(&archive.manifest);
         let missing = || SnapshotError::damaged(&path, "it is missing");
         let (file, _) = folder.open_file(&archive.manifest)?.ok_or_else(missing)?;
-        Ok(Self { file: BufReader::new(file), hash: Hasher::new(), bytes: 0, line: Vec::new(), path })
+        let mut lines =
+            Self { file: BufReader::new(file), hash: Hasher::new(), bytes: 0, line: Vec::new(), path };
+        lines.is_whole(archive)?;
+        Ok(lines)
+    }
+
+    /// Nothing is done on the word of a manifest that is not the one that was kept.
+    fn is_whole(&mut self, archive: &Archive) -> Result<(), SnapshotError> {
+        let fail = |error| SnapshotError::io("read", &self.path, error);
+        let mut hash = Hasher::new();
+        std::io::copy(&mut (&mut self.file).take(archive.manifest_bytes + 1), &mut hash).map_err(fail)?;
+        self.file.rewind().map_err(fail)?;
+        if to_name(hash.finalize().as_slice()) == archive.manifest_sha256 {
+            return Ok(());
+        }
+        Err(self.damaged("it is not the manifest that was kept"))
     }
 
     fn damaged(&self, problem: impl Into<String>) -> SnapshotError {

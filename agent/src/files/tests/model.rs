@@ -52,6 +52,8 @@ impl Hook for Recorder {
         let done = match effect {
             Effect::MakeFolder if path.exists() => return Ok(()),
             Effect::Remove | Effect::RemoveFolder if path.symlink_metadata().is_err() => return Ok(()),
+            // The kernel removes no folder this way.
+            Effect::Remove if path.symlink_metadata().is_ok_and(|found| found.is_dir()) => return Ok(()),
             Effect::RemoveFolder
                 if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) =>
             {

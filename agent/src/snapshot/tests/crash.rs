@@ -134,7 +134,6 @@ fn contents(top: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-#[ignore = "the model of a disk can't lay out exchanged folders yet"]
 fn p9_a_power_cut_after_any_effect_of_a_restore_leaves_the_live_or_the_kept_data_whole() {
     let directory = plain();
     let data = directory.path().join("data");
