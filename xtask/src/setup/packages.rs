@@ -8,13 +8,14 @@ use super::Consent;
 use crate::shell;
 
 /// A program that must be there, and the packages that bring it.
-const NEEDED: [(&str, &[&str]); 6] = [
+const NEEDED: [(&str, &[&str]); 7] = [
     ("docker", &["docker.io", "iptables"]),
     ("docker-registry", &["docker-registry"]),
     ("kubectl", &["kubernetes-client"]),
     ("gcc", &["gcc", "libc6-dev"]),
     ("tar", &["tar"]),
     ("strace", &["strace"]),
+    ("zstd", &["zstd"]),
 ];
 
 /// Installs the packages of programs that are missing.
