@@ -114,9 +114,12 @@ impl Rig {
             "verify": {"timeoutMs": 20_000, "stableForMs": 500, "http": []},
             "onFailure": "Rollback", "overwrite": true,
         });
-        // No other test's on this engine: finishers are called by it.
-        let own = self.uid.rsplit('-').next().unwrap_or_default();
-        Ok((OperationId::parse(format!("{own}-{}", self.epoch))?, serde_json::from_value(body)?))
+        Ok((OperationId::parse(format!("{}-{}", self.own(), self.epoch))?, serde_json::from_value(body)?))
+    }
+
+    /// What no other test's operations on this engine are called: finishers have that name, too.
+    fn own(&self) -> &str {
+        self.uid.rsplit('-').next().unwrap_or_default()
     }
 }
 
@@ -127,7 +130,7 @@ impl Drop for Rig {
             output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
         };
         let label = format!("label=com.docker.compose.project={}", self.project.name);
-        let finishers = format!("name=tenantry-finisher-{}", self.project.name);
+        let finishers = format!("name=tenantry-finisher-{}", self.own());
         for filter in [label, finishers] {
             for id in docker(&["ps", "-aq", "--filter", &filter]).lines() {
                 docker(&["rm", "--force", "--volumes", id]);

@@ -32,9 +32,9 @@ async fn an_upgrade_is_told_in_few_writes_and_by_every_teller() -> Result<()> {
     let from = before.metadata.resource_version.context("a version")?;
     let parameters = WatchParams::default().fields("metadata.name=acme").timeout(120);
     let mut changes = world.tenants().watch(&parameters, &from).await?.boxed();
+    world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let mut watch = tenantry(&world, &["watch", "acme", "--until-ended", "--timeout", "90s"])?;
     let watch = watch.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
-    world.patch("acme", json!({"spec": {"imageTag": "v2"}})).await?;
     let mut writes = 0;
     loop {
         let change = tokio::time::timeout(Duration::from_secs(90), changes.next())

@@ -114,7 +114,7 @@ impl Image {
         let mut command = Command::new("docker");
         command.arg("import").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         for (name, value) in &self.variables {
-            command.arg("--change").arg(format!("ENV {name}={value}"));
+            command.arg("--change").arg(format!("ENV {name}=\"{value}\""));
         }
         command.args(["--change", "EXPOSE 8080", "--change", "ENTRYPOINT [\"/standin\"]"]);
         if self.healthcheck {
@@ -122,12 +122,12 @@ impl Image {
             command.args(["--change", check]);
         }
         let mut child = command.args(["-", reference]).spawn().context("docker could not be run")?;
-        child.stdin.take().context("no standard input")?.write_all(&archive)?;
+        let fed = child.stdin.take().context("no standard input")?.write_all(&archive);
         let output = child.wait_with_output()?;
         if !output.status.success() {
             bail!("docker import of {reference} failed: {}", String::from_utf8_lossy(&output.stderr));
         }
-        Ok(())
+        Ok(fed?)
     }
 
     /// Makes the image, pushes it, and removes the local copy: the next one who wants it must pull.
