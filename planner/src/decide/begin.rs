@@ -40,8 +40,9 @@ impl Pass<'_> {
         let (true, Ok(id)) = (fits, id) else {
             self.forget_unbegun("Never reached the agent; what is wanted has changed since.");
             // It may still arrive: the target is applied under a higher epoch, also where it seems to be reached.
+            let deployed = self.next.deployed.is_some();
             if let Some(upgrade) = &mut self.next.upgrade {
-                upgrade.unsettled = true;
+                upgrade.unsettled |= deployed;
             }
             return self.look(desired, observation);
         };

@@ -59,11 +59,10 @@ impl Pass<'_> {
 
     /// Nothing of this Tenant was ever seen to run, and no operation of ours changed the host.
     pub(super) fn is_first_contact(&self, observation: &Observation) -> bool {
-        let untouched = self
-            .next
-            .upgrade
-            .as_ref()
-            .is_none_or(|upgrade| matches!(upgrade.outcome, None | Some(Outcome::Aborted)));
+        // One that was aborted changed nothing, but may have been begun where an earlier one left its release running.
+        let untouched = self.next.upgrade.as_ref().is_none_or(|upgrade| {
+            matches!(upgrade.outcome, None | Some(Outcome::Aborted)) && !upgrade.unsettled
+        });
         let free = observation.claim == ClaimState::Free;
         // A host that a person has accepted is known.
         let accepted = !free && self.handled().accept_host.is_some();

@@ -3,7 +3,7 @@ use crate::decide::{Answer, Effect, Finalizer};
 use rstest::rstest;
 use serde_json::json;
 use tenantry_api::names::TenantUid;
-use tenantry_api::tenant_status::Phase;
+use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_protocol::{ClaimState, FileState, ForeignContainer, Observation};
 
 #[test]
@@ -95,6 +95,43 @@ fn p11_overwrite_does_not_cover_containers_made_from_another_path() {
     let decision = world.decide(Answer::Seen(&observation));
     assert_eq!((world.phase(), decision.effect), (Phase::AdoptionNeeded, None));
     assert!(world.message().contains("/home/old"));
+}
+
+#[rstest]
+#[case(Outcome::Held)]
+#[case(Outcome::RollbackFailed)]
+fn p16_what_a_failed_installation_left_is_not_taken_for_deployed_after_a_retry_that_changed_nothing(
+    #[case] left: Outcome,
+) {
+    let mut world = bundled("v1", "Auto");
+    let mut observation = nothing();
+    observation.files.push(file("docker-compose.yml", FileState::Missing));
+    world.decide(Answer::Seen(&observation));
+    let status = ended(&world, left);
+    world.decide(Answer::Followed(&status, Some(&running())));
+    world.subject.retry = Some("again".to_owned());
+    let decision = world.decide(Answer::Seen(&running()));
+    assert!(matches!(decision.effect, Some(Effect::Submit(_))), "{decision:?}");
+    // The registry is away. What was left runs and looks like the target, but was seen to fail.
+    let status = ended(&world, Outcome::Aborted);
+    let decision = world.decide(Answer::Followed(&status, Some(&running())));
+    assert_eq!((world.phase(), decision.effect), (Phase::Aborted, None));
+    assert_eq!(world.status.deployed, None);
+}
+
+#[test]
+fn what_never_arrived_does_not_make_a_strange_project_ours() {
+    let mut world = bundled("v1", "Auto");
+    let mut observation = Observation { claim: ClaimState::Ours, ..nothing() };
+    observation.files.push(file("docker-compose.yml", FileState::Missing));
+    world.decide(Answer::Seen(&observation));
+    // Before it is known to have arrived, a person has put something there, and wants another release.
+    world.subject.generation += 1;
+    world.desired = bundled("v2", "Auto").desired;
+    let mut observation = running();
+    observation.files.push(file("docker-compose.yml", FileState::Differs));
+    let decision = world.decide(Answer::Unknown(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::AdoptionNeeded, None));
 }
 
 #[test]
