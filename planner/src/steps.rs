@@ -17,7 +17,7 @@ mod status;
 use serde::{Deserialize, Serialize};
 use tenantry_protocol::OperationPhase;
 
-pub use plan::{DataPlan, Plan, PlannedImage, PreviousReference, RemovedService};
+pub use plan::{Checked, DataPlan, Plan, PlannedImage, PreviousReference, RemovedService};
 pub use record::{Did, Record};
 pub use state::{Next, State};
 

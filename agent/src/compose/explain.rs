@@ -146,7 +146,7 @@ fn start_meaning(line: &str) -> Option<Explained> {
         return failed("an image that a service needs is not on this host".to_owned());
     }
     if line.contains("is already in use by container") {
-        return failed("a container's name is in use by a container that is not of this project".to_owned());
+        return failed("a container's name is in use already, by a container that compose does not take for this service's".to_owned());
     }
     if line.contains("no space left on device") {
         return Some(Explained::new(FailureCategory::DiskFull, "no space left on the engine's disk"));

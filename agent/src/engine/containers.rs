@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
-    KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RestartContainerOptions,
-    StopContainerOptions,
+    KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RenameContainerOptions,
+    RestartContainerOptions, StopContainerOptions,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_planner::compare::{Container, ContainerState};
@@ -96,6 +96,13 @@ impl Engine {
         let options = KillContainerOptions { signal: signal.to_owned() };
         let ask = |docker: bollard::Docker| async move { docker.kill_container(id, Some(options)).await };
         self.read("signal a container", ask).await
+    }
+
+    /// Gives a container another name.
+    pub async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        let options = RenameContainerOptions { name: name.to_owned() };
+        let ask = |docker: bollard::Docker| async move { docker.rename_container(id, options).await };
+        self.read("rename a container", ask).await
     }
 
     /// Stops and removes a container by its id. Its volumes stay.

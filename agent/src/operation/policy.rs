@@ -4,6 +4,7 @@
 //! climbs out of the staged tree, where a symlink leads, and whose a volume, network or container name is already.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::conditions::bounded;
@@ -24,14 +25,25 @@ const SIDE_BY_SIDE: usize = 8;
 
 /// Refuses a staged release that the local policy does not allow.
 pub async fn check(work: &Work, compose: &Compose, staged: &Staged) -> Result<(), Wrong> {
-    let policy = &work.host.config.allow.compose;
-    refuse(&violations(&staged.model, work.directory(), policy))?;
+    refuse(&violations(&staged.model, work.directory(), &work.host.config.allow.compose))?;
     if climbs_unseen(staged)? {
         refuse(&climbers(work, compose, staged).await?)?;
     }
-    let (model, directory, policy) = (staged.model.clone(), work.directory().to_owned(), policy.clone());
-    refuse(&work.blocking(move || Ok(links(&model, &directory, &policy))).await?)?;
-    foreign(work, &staged.model).await
+    beyond(work, &staged.model).await
+}
+
+/// Refuses a model of what is on disk that the local policy does not allow: there every path leads where it says.
+pub async fn judge(work: &Work, model: &Arc<Model>) -> Result<(), Wrong> {
+    refuse(&violations(model, work.directory(), &work.host.config.allow.compose))?;
+    beyond(work, model).await
+}
+
+/// What the model alone does not tell.
+async fn beyond(work: &Work, model: &Arc<Model>) -> Result<(), Wrong> {
+    let (judged, directory) = (model.clone(), work.directory().to_owned());
+    let policy = work.host.config.allow.compose.clone();
+    refuse(&work.blocking(move || Ok(links(&judged, &directory, &policy))).await?)?;
+    foreign(work, model).await
 }
 
 fn refuse(found: &[Violation]) -> Result<(), Wrong> {

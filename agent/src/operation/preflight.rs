@@ -8,11 +8,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::RelativePath;
 use tenantry_planner::compare::of_service;
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::{Did, Plan, PlannedImage, PreviousReference};
+use tenantry_planner::steps::{Checked, Did, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
 
 use super::back;
 use super::changes::{Changes, planned as changes};
+use super::checked;
 use super::driver::{Performed, Wrong};
 use super::env_check;
 use super::hand_run;
@@ -36,7 +37,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let (containers, planned) = tokio::join!(containers(work), planned(work));
     let containers = containers?;
     let inside = super::inside::service(work, &containers).await?;
-    let (changes, discovered, path) = planned?;
+    let (changes, discovered, path, checked) = planned?;
     let (has_env, staged_at) = (discovered.env, path.clone());
     let resolving = resolve_staged(&compose, &work.request, discovered, path, work.log()?);
     // What is on disk is resolved already, unless the agent has just been started.
@@ -55,6 +56,10 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let models: Vec<&Model> = std::iter::once(&*staged.model).chain(old).collect();
     let data = super::data::plan(work, &models).await?;
     let previous_compose = previous.as_ref().map(|(found, _)| found.in_use(&compose, &work.request.place));
+    let previous_checked = match &previous {
+        Some((found, _)) => as_found(work, found).await?,
+        None => Checked::new(),
+    };
     let plan = Plan {
         report: PlanReport {
             hash: plan_hash(work, &changes),
@@ -75,6 +80,8 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         data,
         images,
         inside,
+        checked,
+        previous_checked,
     };
     work.set_staged(staged);
     Ok(Performed { message: Some(summary(&plan)), did: Did::Planned(Box::new(plan)) })
@@ -102,14 +109,14 @@ async fn containers(work: &Work) -> Result<Vec<ProjectContainer>, Wrong> {
     Ok(own(all, work.directory()))
 }
 
-async fn planned(work: &Work) -> Result<(Changes, Discovered, std::path::PathBuf), Wrong> {
+async fn planned(work: &Work) -> Result<(Changes, Discovered, std::path::PathBuf, Checked), Wrong> {
     let (request, id) = (work.request.clone(), work.id.clone());
     let (tenant, tree, host) = (work.tenant.clone(), work.tree()?, work.host.clone());
     work.blocking(move || {
         let changes = changes(&request, &id, &tree, &tenant, &host.store)?;
         space(&tree, &changes)?;
-        let (discovered, path) = stage(&request, &id, &tree, &changes)?;
-        Ok((changes, discovered, path))
+        let (discovered, path, checked) = stage(&request, &id, &tree, &changes)?;
+        Ok((changes, discovered, path, checked))
     })
     .await
 }
@@ -142,6 +149,12 @@ async fn previous(work: &Work, containers: &[ProjectContainer]) -> Option<(Disco
             None
         }
     }
+}
+
+/// What compose reads for what runs now.
+async fn as_found(work: &Work, found: &Discovered) -> Result<Checked, Wrong> {
+    let (tree, tenant, inputs) = (work.tree()?, work.tenant.clone(), found.inputs.clone());
+    work.blocking(move || checked::on_disk(&tree, &tenant, &inputs)).await
 }
 
 /// Checks of the staged model.

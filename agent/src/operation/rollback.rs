@@ -1,14 +1,16 @@
 //! Rollback: images, containers and verification of the previous release. Files are Write's own way back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::State;
-use tenantry_protocol::FailureCategory;
 
 use super::back::{present, terms};
+use super::checked;
 use super::driver::{Performed, Wrong};
+use super::names;
 use super::start::{put, record_starts, up};
 use super::verify::watch;
 use super::work::Work;
@@ -81,7 +83,7 @@ async fn remove(work: &Work, containers: &[&ProjectContainer], model: Option<&Mo
 
 /// Starts the previous release from its restored files.
 pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    let (discovered, model) = previous(work).await?;
+    let (discovered, model) = previous(work, state).await?;
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = work.containers().await?;
     // Services that only the failed release has.
@@ -91,8 +93,10 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
     };
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(work, &strange, None).await?;
+    names::remove_half_made(work, &model).await?;
     up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
     let containers = work.containers().await?;
+    names::put_right(work, &model, &containers).await;
     let made: Vec<&ProjectContainer> =
         containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
     record_starts(work, &model, &containers, &made).await?;
@@ -101,7 +105,7 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
 
 /// Watches the previous release, by its own terms.
 pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    let (_, model) = previous(work).await?;
+    let (_, model) = previous(work, state).await?;
     let terms = terms(work, state).await?;
     let mut expected = expectations(&model, &terms.jobs);
     let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
@@ -113,9 +117,7 @@ pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wr
     Ok(Performed::saying("the previous release runs again and was seen healthy"))
 }
 
-async fn previous(work: &Work) -> Result<(crate::compose::Discovered, std::sync::Arc<Model>), Wrong> {
-    work.on_disk().await?.ok_or_else(|| {
-        let message = "containers ran here before, but there are no compose files to start them from again";
-        Wrong::new(FailureCategory::ComposeInvalid, message)
-    })
+async fn previous(work: &Work, state: &State) -> Result<(crate::compose::Discovered, Arc<Model>), Wrong> {
+    let checked = state.plan().map(|plan| plan.previous_checked.clone()).unwrap_or_default();
+    checked::previous(work, &checked).await
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tenantry_api::names::RelativePath;
 use tenantry_planner::model::Model;
+use tenantry_planner::steps::Checked;
 use tenantry_protocol::{ComposeUse, OperateRequest};
 
 use super::changes::{Becomes, Changes};
 use super::driver::Wrong;
 use crate::compose::{Compose, Discovered, inputs};
-use crate::files::{FILE_LIMIT, Stage, Tree};
+use crate::files::{FILE_LIMIT, Stage, Tree, sha256};
 use crate::observe::{explained, no_compose_file, resolve};
 
 /// The release as compose will see it.
@@ -33,7 +34,7 @@ pub fn stage(
     id: &tenantry_api::names::OperationId,
     tree: &Tree,
     changes: &Changes,
-) -> Result<(Discovered, PathBuf), Wrong> {
+) -> Result<(Discovered, PathBuf, Checked), Wrong> {
     let read = |path: &RelativePath| match changes.content(path) {
         Becomes::Written(content) => Ok(Some(content.to_vec())),
         Becomes::Gone => Ok(None),
@@ -41,12 +42,15 @@ pub fn stage(
     };
     let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
     let stage = Stage::create(tree, id)?;
+    let mut checked = Checked::new();
     for path in &discovered.inputs {
-        if let Some(content) = read(path)? {
+        let content = read(path)?;
+        checked.insert(path.clone(), content.as_deref().map(sha256));
+        if let Some(content) = content {
             stage.write(path, &content)?;
         }
     }
-    Ok((discovered, stage.path().to_owned()))
+    Ok((discovered, stage.path().to_owned(), checked))
 }
 
 /// Has compose resolve the staged tree.

@@ -12,8 +12,10 @@ use tenantry_planner::steps::{PreviousReference, State};
 use tenantry_protocol::{FailureCategory, OperateRequest, Place};
 
 use super::back::chosen;
+use super::checked;
 use super::driver::{Performed, Wrong};
 use super::leaving;
+use super::names;
 use super::work::Work;
 use crate::compose::{Discovered, explain, keep_output};
 use crate::engine::{ProjectContainer, Reference};
@@ -49,13 +51,16 @@ pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong>
 
 /// Starts the release.
 pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    let (discovered, model) = work.release().await?;
+    let checked = state.plan().map(|plan| plan.checked.clone()).unwrap_or_default();
+    let (discovered, model) = checked::release(work, &checked).await?;
     let mut removed = leaving::remove(work, state, true).await?;
+    removed.extend(names::remove_half_made(work, &model).await?);
     up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
     removed.extend(leaving::remove(work, state, false).await?);
     let before: BTreeSet<&str> =
         state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
     let containers = work.containers().await?;
+    names::put_right(work, &model, &containers).await;
     let made: Vec<&ProjectContainer> =
         containers.iter().filter(|container| !before.contains(container.container.id.as_str())).collect();
     record_starts(work, &model, &containers, &made).await?;

@@ -1,7 +1,9 @@
 //! What Preflight decides, as far as later steps need it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use tenantry_api::names::RelativePath;
+use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_api::tenant::Consistency;
 use tenantry_protocol::{ComposeUse, PlanReport, RunImage};
 
@@ -43,7 +45,16 @@ pub struct Plan {
     /// The service that the agent itself runs as, where its container is one of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside: Option<String>,
+    /// What compose reads for the release, as it was checked.
+    #[serde(default, skip_serializing_if = "Checked::is_empty")]
+    pub checked: Checked,
+    /// What compose read for what ran before, as it was found.
+    #[serde(default, skip_serializing_if = "Checked::is_empty")]
+    pub previous_checked: Checked,
 }
+
+/// The files that compose reads, each with the hash of its content; `None` where there is none but one would count.
+pub type Checked = BTreeMap<RelativePath, Option<Sha256>>;
 
 /// A service that the release no longer has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

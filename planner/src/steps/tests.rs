@@ -104,6 +104,8 @@ impl Case {
             }),
             images: vec![],
             inside: self.inside.then(|| "agent".to_owned()),
+            checked: Checked::new(),
+            previous_checked: Checked::new(),
         }))
     }
 

@@ -203,6 +203,8 @@ impl Operation {
             data: self.data_plan(&world),
             images: self.chosen_images(&world),
             inside: None,
+            checked: BTreeMap::new(),
+            previous_checked: BTreeMap::new(),
         }
     }
 
