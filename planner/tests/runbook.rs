@@ -54,3 +54,11 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
         }
     }
 }
+
+#[test]
+fn every_word_of_the_agents_policy_is_in_its_table() {
+    let text = include_str!("../../docs/agent.md");
+    for feature in tenantry_planner::policy::Feature::ALL {
+        assert!(text.contains(&format!("\n| `{feature}` | ")), "docs/agent.md says nothing of {feature}");
+    }
+}

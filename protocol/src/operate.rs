@@ -140,6 +140,9 @@ pub struct OperationStatus {
     /// Whether data was restored, so that what was written since its restore point is lost (P9).
     #[serde(default)]
     pub data_restored: bool,
+    /// Why it can't go on at present, though it is tried again and again: a full disk, mostly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// In flight or ended.

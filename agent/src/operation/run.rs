@@ -12,9 +12,9 @@ use super::driver::{Effects, Log, drive};
 use super::work::Work;
 use crate::store::{Journal, StoreError, TenantLock};
 
-/// How often an operation whose journal can't be written is taken up again, and after which pause.
-const ATTEMPTS: u32 = 60;
-const PAUSE: Duration = Duration::from_secs(5);
+/// The first and the longest pause before an operation whose journal could not be written is taken up again.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What an operation needs besides its effects.
 pub struct Carried {
@@ -56,36 +56,54 @@ pub async fn carry_out(
     slot: OwnedSemaphorePermit,
 ) {
     let mut log = JournalLog(Some(journal));
-    for attempt in 1..=ATTEMPTS {
+    let mut pause = PAUSE;
+    loop {
         // The end is told last: whoever hears of it may ask for the next operation at once.
         let publish_unless_ended = |state: &State| {
             if state.outcome().is_none() {
                 publish(&work, state);
             }
         };
-        match drive(&*work, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
+        let error = match drive(&*work, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
             Ok(ended) => {
                 tidy(&work, &ended).await;
                 drop((work.unlock(), slot));
                 publish(&work, &ended);
                 return;
             }
-            Err(error) => {
-                tracing::error!(tenant = %work.request.tenant.name, operation = %work.id, %error, attempt, "the journal can't be written; the operation waits");
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-        match reopen(&work).await {
-            Ok((journal, read)) => {
-                log = JournalLog(Some(journal));
-                state = read;
-            }
-            Err(error) => {
-                tracing::error!(operation = %work.id, %error, "the journal can't be opened again");
+            Err(error) => error,
+        };
+        waits(&work, &error);
+        // A disk that is full by night may have room in the morning: this goes on for as long as it takes.
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match reopen(&work).await {
+                Ok((journal, read)) => {
+                    (log, state) = (JournalLog(Some(journal)), read);
+                    break;
+                }
+                Err(error @ StoreError::Damaged { .. }) => {
+                    waits(&work, &error);
+                    drop((work.unlock(), slot));
+                    return;
+                }
+                Err(error) => waits(&work, &error),
             }
         }
     }
-    tracing::error!(operation = %work.id, "given up until the agent is started again");
+}
+
+/// Tells watchers why an operation does not go on.
+fn waits(work: &Work, error: &StoreError) {
+    tracing::error!(tenant = %work.request.tenant.name, operation = %work.id, %error, "the operation waits: its journal can't be written");
+    let why = error.to_string();
+    work.status.send_if_modified(|status| {
+        let news = status.waits_for.as_ref() != Some(&why);
+        status.waits_for = Some(why);
+        status.seq += u64::from(news);
+        news
+    });
 }
 
 /// Goes on with an operation whose end nobody watches.

@@ -269,6 +269,7 @@ fn operate(
         compose: None,
         release: request.release.clone(),
         data_restored: matches!(request.action, Action::Rollback { data: true, .. }),
+        waits_for: None,
     };
     state.operations.insert(id.to_string(), status.clone());
     Ok(status)

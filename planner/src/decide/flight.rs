@@ -161,7 +161,12 @@ impl Pass<'_> {
             None => format!("Installing {}", upgrade.to),
         };
         let first = upgrade.from.is_none();
-        let doing = doing(phase, operation.progress.as_ref(), failure_so_far(operation), first);
+        let doing = match &operation.waits_for {
+            Some(problem) => {
+                format!("the agent waits and tries again: {}", problem.trim_end_matches('.'))
+            }
+            None => doing(phase, operation.progress.as_ref(), failure_so_far(operation), first),
+        };
         let waits = self.waiting(upgrade).map(|waits| format!(" {waits}")).unwrap_or_default();
         let message = format!("{what}: {doing}.{waits}");
         self.settle(Verdict::of(phase, message));

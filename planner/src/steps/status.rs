@@ -33,6 +33,7 @@ impl State {
             compose: plan.map(|plan| plan.compose.clone()),
             release: self.release.clone(),
             data_restored: self.data_restored,
+            waits_for: None,
         }
     }
 }

@@ -42,6 +42,16 @@ fn a_pull_is_told_in_images_and_bytes() {
 }
 
 #[test]
+fn p16_an_operation_that_can_not_go_on_says_what_it_waits_for() {
+    let mut world = under_way();
+    let mut status = operation(&world, 3, &[P::Preflight, P::Pull]);
+    status.waits_for = Some("/var/lib/agent/journal: No space left on device".to_owned());
+    world.decide(Answer::Followed(&status, None));
+    let told = "the agent waits and tries again: /var/lib/agent/journal: No space left on device.";
+    assert!(world.message().ends_with(told), "{}", world.message());
+}
+
+#[test]
 fn a_newer_spec_waits_and_status_says_which_is_which() {
     let mut world = under_way();
     world.want("v3");

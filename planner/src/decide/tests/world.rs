@@ -245,6 +245,7 @@ pub fn operation(world: &World, seq: u64, phases: &[OperationPhase]) -> Operatio
         compose: None,
         release: tenantry_protocol::ReleaseLabel::default(),
         data_restored: false,
+        waits_for: None,
     }
 }
 
