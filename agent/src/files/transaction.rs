@@ -342,8 +342,11 @@ impl<'a> Transactions<'a> {
         self.tree.make_own(TX)?.below(name)
     }
 
+    /// Goes on after a commit. Whoever made it may have ended before its record was durable: a power cut that took the
+    /// record back, but not all of the renames below, would leave half of each.
     fn roll_forward(&self, name: &str) -> Result<(), FilesError> {
         let folder = self.folder(name)?;
+        folder.sync()?;
         let plan = read_plan(&folder, COMMIT)?;
         self.apply(&folder, &plan)
     }

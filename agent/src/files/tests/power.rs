@@ -48,6 +48,77 @@ fn p6_a_power_cut_after_any_effect_leaves_the_set_wholly_old_or_wholly_new() {
     assert!(effects > 60, "only {effects} effects");
 }
 
+/// Lets effects happen and be recorded until the process is gone.
+struct Killed(Arc<Faulty>, Arc<Recorder>);
+
+impl Hook for Killed {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+        self.0.before(path, effect)?;
+        self.1.before(path, effect)
+    }
+}
+
+#[test]
+fn p6_a_power_cut_in_a_recovery_takes_back_nothing_that_the_recovery_relied_on() {
+    let (old, new) = (snapshot(sample().path()), upgraded());
+    let (mut kills, mut recoveries) = (0, 0);
+    for kill in 0.. {
+        let directory = sample();
+        let start = Disk::of(directory.path());
+        let recorder = Arc::new(Recorder::default());
+        let faulty = Faulty::new(kill, Fault::Crash);
+        let ended =
+            run(directory.path(), Calls::with(Arc::new(Killed(faulty, recorder.clone()))), &upgrade());
+        kills += 1;
+        let before = recorder.len();
+        let tree = Tree::open(directory.path(), Calls::with(recorder.clone())).unwrap();
+        let files = Transactions::new(&tree);
+        if files.state(&operation()).unwrap() == TransactionState::Committed {
+            files.recover(&operation()).unwrap();
+            recoveries += 1;
+            for effects in before..=recorder.len() {
+                for seed in 0..SEEDS {
+                    let mut disk = start.clone();
+                    disk.replay(&recorder, effects);
+                    let left = disk.after_power_cut(chances(seed));
+                    let tree = Tree::open(left.path(), Calls::default()).unwrap();
+                    let state = Transactions::new(&tree).recover(&operation()).unwrap();
+                    let wanted = if state == TransactionState::Done { &new } else { &old };
+                    let at = format!("killed at {kill}, power cut at {effects}, seed {seed}, {state:?}");
+                    assert_eq!(&snapshot(left.path()), wanted, "{at}");
+                }
+            }
+        }
+        if ended.is_ok() {
+            break;
+        }
+    }
+    assert!(kills > 60 && recoveries > 5, "{kills} kills, {recoveries} recoveries");
+}
+
+#[test]
+fn p6_a_power_cut_after_a_success_is_tidied_up_by_whoever_finishes() {
+    let (old, new) = (snapshot(sample().path()), upgraded());
+    let directory = sample();
+    let mut disk = Disk::of(directory.path());
+    let recorder = Arc::new(Recorder::default());
+    run(directory.path(), Calls::with(recorder.clone()), &upgrade()).unwrap();
+    disk.replay(&recorder, recorder.len());
+    let mut taken_back = 0;
+    for seed in 0..100 {
+        let left = disk.after_power_cut(chances(seed));
+        let tree = Tree::open(left.path(), Calls::default()).unwrap();
+        let files = Transactions::new(&tree);
+        taken_back += usize::from(files.state(&operation()).unwrap() == TransactionState::Committed);
+        files.finish(&operation()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(files.state(&operation()).unwrap(), TransactionState::None, "seed {seed}");
+        assert_eq!(snapshot(left.path()), new, "seed {seed}");
+        files.restore(&operation()).unwrap();
+        assert_eq!(snapshot(left.path()), old, "seed {seed}");
+    }
+    assert!(taken_back > 10, "the last record was taken back only {taken_back} times");
+}
+
 #[test]
 fn p6_once_committed_it_is_new_whatever_is_lost() {
     let new = upgraded();
