@@ -34,6 +34,9 @@ pub struct Journal<T> {
     head: Head,
     sum: String,
     length: usize,
+    /// Whether a line that was cut short follows. It stays until there is something to write: whoever only reads must
+    /// not cut off what another is writing just now.
+    cut_short: bool,
     broken: bool,
     records: PhantomData<fn(&T)>,
 }
@@ -92,6 +95,7 @@ impl Store {
             head: head.clone(),
             sum: String::new(),
             length: 0,
+            cut_short: false,
             broken: false,
             records: PhantomData,
         };
@@ -100,7 +104,8 @@ impl Store {
         Ok(journal)
     }
 
-    /// Opens an operation's journal and reads all its records; `None` where there is no such operation.
+    /// Opens an operation's journal and reads all its records; `None` where there is no such operation. Changes nothing:
+    /// also while another writes to it.
     pub fn open_journal<T: Serialize + DeserializeOwned>(
         &self,
         uid: &TenantUid,
@@ -115,12 +120,11 @@ impl Store {
         }
         let records = decoded(&journals, operation, &read.lines)?;
         let file = journals.open_own(operation.as_str())?;
-        if read.dropped {
-            file.truncate(read.length as u64)?;
-            file.sync()?;
-        }
-        let Read { head, sum, length, .. } = read;
-        Ok(Some((Journal { file, head, sum, length, broken: false, records: PhantomData }, records)))
+        let Read { head, sum, length, dropped: cut_short, .. } = read;
+        Ok(Some((
+            Journal { file, head, sum, length, cut_short, broken: false, records: PhantomData },
+            records,
+        )))
     }
 
     /// What was asked, while it is kept.
@@ -201,6 +205,11 @@ impl<T> Journal<T> {
             return Err(StoreError::TooLarge { path: path(), size, limit: LIMIT });
         }
         self.broken = true;
+        if self.cut_short {
+            self.file.truncate(self.length as u64)?;
+            self.file.sync()?;
+            self.cut_short = false;
+        }
         tenantry_faults::point_named(|| point_name(&json, "before"));
         self.file.append(line.as_bytes())?;
         tenantry_faults::point_named(|| point_name(&json, "unsynced"));

@@ -183,6 +183,29 @@ fn another_uid_takes_over_only_what_was_given_back() {
 }
 
 #[test]
+fn p3_whoever_only_reads_a_journal_does_not_cut_off_what_another_is_writing() {
+    let directory = scratch();
+    let store = opened(directory.path());
+    let (owner, operation) = (uid("a1"), id("op-1"));
+    let mut journal = store.begin::<Record>(&owner, &operation, b"asked").unwrap();
+    journal.append(&Record::Begun { step: 1 }).unwrap();
+    let path = directory.path().join("tenants/a1/journal/op-1");
+    let whole = std::fs::read(&path).unwrap();
+    journal.append(&Record::Done { step: 1, note: "it took long".to_owned() }).unwrap();
+    let both = std::fs::read(&path).unwrap();
+    // As it is seen in the middle of the second write.
+    let half = &both[..usize::midpoint(whole.len(), both.len())];
+    std::fs::write(&path, half).unwrap();
+    let (mut journal, records) = store.open_journal::<Record>(&owner, &operation).unwrap().unwrap();
+    assert_eq!(records, [Record::Begun { step: 1 }]);
+    assert_eq!(std::fs::read(&path).unwrap(), half);
+    // Whoever goes on, because the writer is gone, does so after what is whole.
+    journal.append(&Record::Begun { step: 2 }).unwrap();
+    let (_, records) = store.open_journal::<Record>(&owner, &operation).unwrap().unwrap();
+    assert_eq!(records, [Record::Begun { step: 1 }, Record::Begun { step: 2 }]);
+}
+
+#[test]
 fn a_second_agent_and_a_second_mutator_are_kept_out() {
     let directory = scratch();
     let store = opened(directory.path());
