@@ -6,6 +6,8 @@ mod host;
 mod operations;
 #[cfg(test)]
 mod power;
+#[cfg(test)]
+mod taken_up;
 mod tenant;
 
 use std::collections::HashMap;
@@ -158,6 +160,11 @@ impl Core {
         let uid = request.tenant.uid;
         blocking(move || {
             let _lock = host.store.lock(&uid).map_err(|error| store_refused(&error))?;
+            // One that waits to be taken up again would go on in a place that is another's by then (P2). From records
+            // that are damaged nothing is taken up.
+            if let (Ok(None), Ok(Some(open))) = (damage(&host, &uid), operations::in_journal(&host, &uid)) {
+                return Err(operations::busy_with(&open));
+            }
             host.store.release(&uid).map_err(|error| store_refused(&error))
         })
         .await??;

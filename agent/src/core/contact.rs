@@ -10,6 +10,7 @@ use tenantry_protocol::{
 };
 
 use super::host::{Host, claim_refused, fault, refused, store_refused};
+use super::operations::in_journal;
 use super::tenant::Tenant;
 use crate::files::{Found, Transactions, Tree};
 use crate::store::{Baseline, ClaimWanted, StoreError, Written};
@@ -86,13 +87,7 @@ fn idle(host: &Host, uid: &TenantUid, owner: &str) -> Result<(), ApiError> {
         );
         return Err(refused(ErrorCode::RecordsDamaged, "", message));
     }
-    let Some(operation) = host.store.operations(uid).map_err(store)?.pop() else { return Ok(()) };
-    let Some((_, records)) = host.store.open_journal::<Record>(uid, &operation).map_err(store)? else {
-        return Ok(());
-    };
-    if records.is_empty() || State::fold(&records).outcome().is_some() {
-        return Ok(());
-    }
+    let Some(operation) = in_journal(host, uid).map_err(store)? else { return Ok(()) };
     let message = format!("operation {operation} of Tenant {owner} is in flight; it is never cut short");
     Err(refused(ErrorCode::Busy, "", message))
 }

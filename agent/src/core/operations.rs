@@ -22,8 +22,12 @@ pub(super) fn not_busy(tenant: &Tenant, unless: Option<&OperationId>) -> Result<
     if running.status.borrow().state != OperationState::Running {
         return Ok(());
     }
-    let message = format!("operation {} of this tenant is in flight; it is never cut short", running.id);
-    Err(refused(ErrorCode::Busy, "", message))
+    Err(busy_with(&running.id))
+}
+
+pub(super) fn busy_with(id: &OperationId) -> ApiError {
+    let message = format!("operation {id} of this tenant is in flight; it is never cut short");
+    refused(ErrorCode::Busy, "", message)
 }
 
 impl Core {
@@ -207,6 +211,9 @@ fn take_on(
         operation: Some(id.clone()),
         take_over: false,
     };
+    if let Some(open) = in_journal(host, uid).map_err(store)?.filter(|open| open != id) {
+        return Err(busy_with(&open));
+    }
     host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
     let begun = match host.store.begin(uid, id, text) {
         // The agent was killed between the journal's head and its first record.
@@ -248,7 +255,7 @@ fn in_flight(host: &Host) -> (Vec<InFlight>, Vec<TenantUid>) {
     take_up_each(host, tenants)
 }
 
-/// A tenant whose records are damaged is left alone, loudly; one that is busy is given back.
+/// A tenant whose records are damaged is left alone, loudly; one that is busy, or whose disk fails, is given back.
 fn take_up_each(host: &Host, tenants: Vec<TenantUid>) -> (Vec<InFlight>, Vec<TenantUid>) {
     let (mut found, mut busy) = (Vec::new(), Vec::new());
     for uid in tenants {
@@ -259,19 +266,28 @@ fn take_up_each(host: &Host, tenants: Vec<TenantUid>) -> (Vec<InFlight>, Vec<Ten
                 tracing::warn!(tenant = %uid, "another holds the tenant's lock; its operation waits");
                 busy.push(uid);
             }
+            Err(error @ (StoreError::Files(_) | StoreError::Broken { .. })) => {
+                tracing::error!(tenant = %uid, %error, "the disk fails; its operation waits");
+                busy.push(uid);
+            }
             Err(error) => tracing::error!(tenant = %uid, %error, "an operation can't be taken up again"),
         }
     }
     (found, busy)
 }
 
-/// Why nobody can go on with the operation that a tenant's journals say is in flight.
-pub(super) fn stranded(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
+/// The operation that began and has not ended, by a tenant's journals. It may be one that nobody drives right now, for
+/// the disk failed or another holds the tenant's lock: it will be.
+pub(super) fn in_journal(host: &Host, uid: &TenantUid) -> Result<Option<OperationId>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    if records.is_empty() || State::fold(&records).outcome().is_some() {
-        return Ok(None);
-    }
+    let open = !records.is_empty() && State::fold(&records).outcome().is_none();
+    Ok(open.then_some(id))
+}
+
+/// Why nobody can go on with the operation that a tenant's journals say is in flight.
+pub(super) fn stranded(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
+    let Some(id) = in_journal(host, uid)? else { return Ok(None) };
     match asked(host, uid, &id) {
         Ok(_) => Ok(None),
         Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
