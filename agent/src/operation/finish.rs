@@ -61,8 +61,9 @@ fn baseline(
     let mut files = BTreeMap::new();
     for file in &request.manifest.files {
         if let Found::File(seen) = tree.inspect(&file.path, &tenant.hashes)? {
-            let mode = seen.stamp.mode & 0o7777;
-            files.insert(file.path.clone(), Written { sha256: seen.sha256, mode });
+            // What a person has edited in the meantime stays known as we wrote it, so that the edit shows as one.
+            let (sha256, mode) = (file.sha256.clone(), seen.stamp.mode & 0o7777);
+            files.insert(file.path.clone(), Written { sha256, mode });
         }
     }
     // What was left because a person had edited it stays known as ours, as we last wrote it.
@@ -122,4 +123,41 @@ pub async fn hold(work: &Work) -> Result<Performed, Wrong> {
     })
     .await?;
     Ok(Performed::quietly())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::files::{Calls, sha256};
+
+    #[test]
+    fn p16_an_edit_by_hand_in_mid_operation_does_not_become_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = |path: &str, content: &str| {
+            let sha256 = sha256(content.as_bytes());
+            json!({"path": path, "sha256": sha256, "size": content.len(), "mode": 0o644, "sensitive": false})
+        };
+        let request: OperateRequest = serde_json::from_value(json!({
+            "tenant": {"uid": "0b0b0b0b-0000-4000-8000-0000000000cc", "namespace": "default", "name": "acme"},
+            "place": {"project": "acme", "directory": folder.path()},
+            "epoch": 1, "targetHash": "sha256:1", "approach": "Release",
+            "manifest": {
+                "files": [ours("a.conf", "ours\n"), ours("b.conf", "ours\n"), ours("gone.conf", "ours\n")],
+                "protect": [], "jobs": [], "onChange": [], "env": {"ownership": "adopted", "patch": []},
+            },
+            "contents": [], "pinned": [], "onFailure": "Rollback", "overwrite": false,
+            "verify": {"timeoutMs": 20_000, "stableForMs": 200, "http": []},
+        }))
+        .unwrap();
+        std::fs::write(folder.path().join("a.conf"), "ours\n").unwrap();
+        std::fs::write(folder.path().join("b.conf"), "by hand\n").unwrap();
+        let tree = Tree::open(folder.path(), Calls::default()).unwrap();
+        let known = baseline(&request, &tree, &Tenant::default(), Baseline::default(), &[]).unwrap();
+        let known: BTreeMap<_, _> =
+            known.files.iter().map(|(path, file)| (path.as_str(), &file.sha256)).collect();
+        let ours = sha256(b"ours\n");
+        assert_eq!(known, BTreeMap::from([("a.conf", &ours), ("b.conf", &ours)]));
+    }
 }
