@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -12,6 +13,7 @@ struct Asked {
     crash: Option<(String, u64)>,
     hits: Mutex<HashMap<String, u64>>,
     points: Option<Mutex<File>>,
+    times: Option<Mutex<File>>,
     effects: Option<Mutex<File>>,
     mutant: Option<String>,
 }
@@ -22,6 +24,7 @@ fn asked() -> &'static Asked {
         crash: std::env::var("TENANTRY_CRASH_AT").ok().map(|text| parse(&text)),
         hits: Mutex::default(),
         points: log("TENANTRY_CRASH_LOG"),
+        times: log("TENANTRY_POINT_TIMES"),
         effects: log("TENANTRY_EFFECTS_LOG"),
         mutant: std::env::var("TENANTRY_MUTANT").ok(),
     })
@@ -48,14 +51,25 @@ fn tell(log: &Mutex<File>, line: &str) {
     let _ = file.write_all(format!("{line}\n").as_bytes());
 }
 
+impl Asked {
+    /// Whether anything is to be done at points at all.
+    const fn at_points(&self) -> bool {
+        self.crash.is_some() || self.points.is_some() || self.times.is_some()
+    }
+}
+
 /// A place where a test can have the process killed.
 pub fn point(name: &str) {
     let asked = asked();
-    if asked.crash.is_none() && asked.points.is_none() {
+    if !asked.at_points() {
         return;
     }
     if let Some(points) = &asked.points {
         tell(points, name);
+    }
+    if let Some(times) = &asked.times {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+        tell(times, &format!("{} {name}", now.as_micros()));
     }
     if let Some((wanted, count)) = &asked.crash
         && wanted == name
@@ -72,8 +86,7 @@ pub fn point(name: &str) {
 
 /// The same where the name must be put together first.
 pub fn point_named(name: impl FnOnce() -> String) {
-    let asked = asked();
-    if asked.crash.is_some() || asked.points.is_some() {
+    if asked().at_points() {
         point(&name());
     }
 }

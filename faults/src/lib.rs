@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `TENANTRY_CRASH_AT` | `name` or `name#3`: the process kills itself at that point, the first or third time it gets there |
 //! | `TENANTRY_CRASH_LOG` | a file that gets a line for every point that is reached |
+//! | `TENANTRY_POINT_TIMES` | a file that gets a line for every point, too, with the time in microseconds before the name |
 //! | `TENANTRY_MUTANT` | a seeded bug that is switched on |
 //! | `TENANTRY_EFFECTS_LOG` | a file that gets a line for every effect on a disk |
 //!

@@ -26,8 +26,6 @@ pub struct Agent {
     /// Held open: its end would end the agent.
     stdin: Option<ChildStdin>,
     client: Arc<dyn Client>,
-    /// How long it took from its start until it listened.
-    pub ready_after: Duration,
 }
 
 /// What became of an agent that was started.
@@ -54,7 +52,6 @@ impl Agent {
 
     /// The same with a program that runs it.
     pub fn start_under(wrapper: &[&str], folder: &Path, environment: &[(&str, String)]) -> Result<Started> {
-        let begun = Instant::now();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("agent.log"))?;
         let program = tenantry_tests::program("tenantry-agent")?;
         let mut command = match wrapper {
@@ -93,12 +90,12 @@ impl Agent {
         let trust =
             Trust::read(&pki.join("ca.crt"), &pki.join("operator-main.crt"), &pki.join("operator-main.key"))?;
         let client = HttpsAgents::new(trust).at(&Identity::parse("n5")?, address)?;
-        Ok(Started::Ready(Self { child, stdin, client, ready_after: begun.elapsed() }))
+        Ok(Started::Ready(Self { child, stdin, client }))
     }
 
     /// Starts an agent that must come up.
-    pub fn start_well(folder: &Path) -> Result<Self> {
-        match Self::start(folder, &[])? {
+    pub fn start_well(folder: &Path, environment: &[(&str, String)]) -> Result<Self> {
+        match Self::start(folder, environment)? {
             Started::Ready(agent) => Ok(agent),
             Started::Died(status) => bail!("the agent ended at its start: {status}"),
         }

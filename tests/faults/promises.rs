@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use tenantry_api::names::OperationId;
 use tenantry_tests::docker::{Project, fingerprint};
 
+use crate::data::{Data, Fate, Progress};
 use crate::sandbox::Sandbox;
+use crate::trip::{Trip, Way};
 use crate::workload::Release;
 
 /// A file as it is: content, mode, user and group.
@@ -22,7 +24,7 @@ type Files = BTreeMap<String, Facts>;
 pub struct Before {
     files: Files,
     protected: BTreeMap<PathBuf, String>,
-    data: BTreeMap<PathBuf, Vec<u8>>,
+    data: Data,
     foreign: String,
     running: BTreeMap<String, String>,
 }
@@ -33,18 +35,18 @@ impl Before {
         Ok(Self {
             files: files(sandbox)?,
             protected: fingerprint(&sandbox.project.directory.join("mkdocs"))?,
-            data: data(sandbox)?,
+            data: Data::of(&sandbox.parts())?,
             foreign: running(&sandbox.foreign)?.into_values().collect(),
             running: running(&sandbox.project)?,
         })
     }
 
     /// While the agent is dead in the middle of an operation.
-    pub fn check_while_dead(&self, sandbox: &Sandbox, id: &OperationId, wanted: &Release) -> Result<()> {
+    pub fn check_while_dead(&self, sandbox: &Sandbox, trip: &Trip) -> Result<()> {
         self.check_untouched(sandbox)?;
         check_private(&sandbox.state())?;
         let now = files(sandbox)?;
-        let new = expected(sandbox, wanted, &self.files);
+        let new = expected(sandbox, &trip.wanted, &self.files);
         for path in now.keys().chain(self.files.keys()).chain(new.keys()) {
             let (now, old, new) = (now.get(path), self.files.get(path), new.get(path));
             ensure!(
@@ -53,27 +55,33 @@ impl Before {
                 told(now)
             );
         }
-        let done = done(sandbox, id);
-        let is_done = |step: &str| done.iter().any(|name| name == step);
+        let journal = Journal::of(sandbox, &trip.id);
         let transactions = sandbox.project.directory.join(".tenantry/tx");
         let mark = |name: &str| transactions.join(name).exists();
-        let committed = ["COMMIT", "DONE"].iter().any(|record| mark(&format!("{id}.new/{record}")));
+        let committed = ["COMMIT", "DONE"].iter().any(|record| mark(&format!("{}.new/{record}", trip.id)));
         ensure!(
-            now == self.files || committed || is_done("Write"),
+            now == self.files || committed || journal.is_done("Write"),
             "P6: files changed before the commit record"
         );
-        if !is_done("Pull") {
+        let local = if trip.way == Way::Back { "Preflight" } else { "Pull" };
+        if !journal.is_done(local) {
             ensure!(
                 running(&sandbox.project)? == self.running,
                 "P8: something that ran was touched before every image was local"
             );
         }
-        Ok(())
+        Data::of(&sandbox.parts())?.check_while_dead(&self.data, &trip.fate, journal.progress())
+    }
+
+    /// The data as it was.
+    pub fn into_data(self) -> Data {
+        self.data
     }
 
     /// When the operation has ended as `wanted` says, or wholly as before.
-    pub fn check_ended(&self, sandbox: &Sandbox, wanted: Option<&Release>) -> Result<()> {
+    pub fn check_ended(&self, sandbox: &Sandbox, wanted: Option<&Release>, fate: &Fate) -> Result<()> {
         self.check_untouched(sandbox)?;
+        Data::of(&sandbox.parts())?.check_ended(&self.data, fate)?;
         check_private(&sandbox.state())?;
         sandbox.assert_canary_unseen()?;
         let now = files(sandbox)?;
@@ -87,7 +95,7 @@ impl Before {
                 told(want.get(path))
             );
         }
-        for left in ["stage", "tx"] {
+        for left in ["stage", "tx", "data"] {
             let left = names(&sandbox.project.directory.join(".tenantry").join(left))?;
             ensure!(left.is_empty(), "left over in .tenantry: {left:?}");
         }
@@ -103,7 +111,7 @@ impl Before {
         check_containers(sandbox, release)
     }
 
-    /// P1, P9 and P11: what is the tenant's own, or another's.
+    /// P1 and P11: what is the tenant's own, or another's.
     fn check_untouched(&self, sandbox: &Sandbox) -> Result<()> {
         let protected = fingerprint(&sandbox.project.directory.join("mkdocs"))?;
         ensure!(
@@ -116,13 +124,6 @@ impl Before {
             foreign == self.foreign,
             "P11: another project's container was touched: {foreign}, before {}",
             self.foreign
-        );
-        let data = data(sandbox)?;
-        ensure!(
-            data == self.data,
-            "P9: declared data changed: {:?}, before {:?}",
-            data.keys(),
-            self.data.keys()
         );
         Ok(())
     }
@@ -210,37 +211,6 @@ fn expected(sandbox: &Sandbox, release: &Release, before: &Files) -> Files {
     all
 }
 
-/// What is in the declared folder and volume.
-fn data(sandbox: &Sandbox) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let mut all = BTreeMap::new();
-    collect(&sandbox.project.directory.join("uploads"), &mut all)?;
-    if let Some(volume) = volume(sandbox)? {
-        collect(&volume, &mut all)?;
-    }
-    Ok(all)
-}
-
-/// Where the declared volume's data is.
-pub fn volume(sandbox: &Sandbox) -> Result<Option<PathBuf>> {
-    if sandbox.workload != crate::workload::Workload::Volumes {
-        return Ok(None);
-    }
-    let name = format!("{}_data", sandbox.project.name);
-    Ok(Some(PathBuf::from(docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &name])?)))
-}
-
-fn collect(folder: &Path, all: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), all)?;
-        } else {
-            all.insert(entry.path(), std::fs::read(entry.path())?);
-        }
-    }
-    Ok(())
-}
-
 /// Containers by name: id, and since when they run.
 fn running(project: &Project) -> Result<BTreeMap<String, String>> {
     let ids: Vec<String> = project.containers()?.into_values().collect();
@@ -255,16 +225,45 @@ fn running(project: &Project) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// The steps that the journal says are done.
-fn done(sandbox: &Sandbox, id: &OperationId) -> Vec<String> {
-    let path = sandbox.records().join("journal").join(id.as_str());
-    let Ok(text) = std::fs::read_to_string(&path) else { return Vec::new() };
-    let whole = text.lines().filter_map(|line| line.splitn(3, ' ').nth(2));
-    let records = whole.filter_map(|json| serde_json::from_str::<Value>(json).ok());
-    records
-        .filter(|record| record["record"] == "done")
-        .filter_map(|record| record["step"].as_str().map(str::to_owned))
-        .collect()
+/// What the journal of a dead agent says.
+#[derive(Default)]
+struct Journal {
+    begun: Vec<String>,
+    done: Vec<String>,
+    failed: Vec<String>,
+}
+
+impl Journal {
+    fn of(sandbox: &Sandbox, id: &OperationId) -> Self {
+        let path = sandbox.records().join("journal").join(id.as_str());
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let whole = text.lines().filter_map(|line| line.splitn(3, ' ').nth(2));
+        let mut journal = Self::default();
+        for record in whole.filter_map(|json| serde_json::from_str::<Value>(json).ok()) {
+            let step = |name: &str| record[name].as_str().map(str::to_owned);
+            match record["record"].as_str() {
+                Some("begun") => journal.begun.extend(step("step")),
+                Some("done") => journal.done.extend(step("step")),
+                Some("failed") => journal.failed.extend(step("step")),
+                _ => {}
+            }
+            journal.begun.extend(step("then"));
+        }
+        journal
+    }
+
+    fn is_done(&self, step: &str) -> bool {
+        self.done.iter().any(|name| name == step)
+    }
+
+    fn progress(&self) -> Progress {
+        let begun = |step: &str| self.begun.iter().any(|name| name == step);
+        Progress {
+            failed: !self.failed.is_empty(),
+            stopped: self.is_done("StopForData"),
+            restoring: begun("RestoreData") || begun("RestoreChosen"),
+        }
+    }
 }
 
 fn names(folder: &Path) -> Result<Vec<String>> {

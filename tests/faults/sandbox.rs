@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tenantry_api::names::OperationId;
+use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::{OperateRequest, OperationState};
+use tenantry_protocol::{Action, EnvManifest, OperateRequest, OperationState};
 use tenantry_tests::docker::Project;
 use test_images::Image;
 
 use crate::agent::{Agent, Seen};
+use crate::data::{self, Data, SPOILED};
+use crate::promises::docker;
 use crate::workload::{CANARY, Release, Workload};
 
 /// The tag of a release that dies as soon as it runs.
@@ -28,6 +31,9 @@ pub struct Sandbox {
     pub repository: String,
     /// Whether the release with a file more is there.
     pub even: bool,
+    /// The restore point from before that release, with the data that is in it.
+    pub point: Option<(OperationId, Data)>,
+    volume: Option<PathBuf>,
     uid: String,
     epoch: u64,
     folder: tempfile::TempDir,
@@ -49,6 +55,8 @@ impl Sandbox {
             foreign: Project::new(&srv, &format!("{name}-foreign"))?,
             repository,
             even: false,
+            point: None,
+            volume: None,
             uid: format!(
                 "{:08x}-{number:04x}-4000-8000-{:012x}",
                 std::process::id(),
@@ -61,6 +69,7 @@ impl Sandbox {
         sandbox.furnish()?;
         sandbox.configure(&srv)?;
         sandbox.install().await?;
+        sandbox.fill_volume()?;
         Ok(sandbox)
     }
 
@@ -69,7 +78,11 @@ impl Sandbox {
         for tag in ["v1", "v2"] {
             Image::version(tag).publish(&standin, &format!("{}:{tag}", self.repository))?;
         }
-        let bad = Image::version(BAD).with("CRASH_AFTER", "50ms");
+        let mut bad = Image::version(BAD).with("CRASH_AFTER", "50ms");
+        if self.workload.has_data() {
+            let all = SPOILED.map(|path| format!("/data/{path}:/uploads/{path}"));
+            bad = bad.with("SPOILS", &all.join(":"));
+        }
         bad.publish(&standin, &format!("{}:{BAD}", self.repository))?;
         Image::version("foreign").build(&standin, &format!("{}:foreign", self.repository))
     }
@@ -81,9 +94,11 @@ impl Sandbox {
             ("mkdocs/docs/index.md", "# theirs\n"),
             ("mkdocs/mkdocs.yml", "site: theirs\n"),
             ("uploads/a/one", "1"),
-            ("uploads/two", "2"),
         ] {
             project.write(path, content)?;
+        }
+        if self.workload.has_data() {
+            data::fill(&project.directory.join("uploads"), 1)?;
         }
         symlink("../mkdocs.yml", project.directory.join("mkdocs/docs/link"))?;
         chown(project.directory.join("mkdocs/docs/index.md"), Some(1000), Some(1000))?;
@@ -127,7 +142,7 @@ impl Sandbox {
     }
 
     async fn install(&mut self) -> Result<()> {
-        let mut agent = Agent::start_well(self.folder())?;
+        let mut agent = Agent::start_well(self.folder(), &[])?;
         let (id, request) = self.request("v1", false, true)?;
         match agent.run(&id, &request).await? {
             Seen::Ended(status) => match status.state {
@@ -136,6 +151,22 @@ impl Sandbox {
             },
             Seen::Died(status) => bail!("the agent died during the first installation: {status}"),
         }
+    }
+
+    fn fill_volume(&mut self) -> Result<()> {
+        if self.workload.has_data() {
+            let name = format!("{}_data", self.project.name);
+            let at = PathBuf::from(docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &name])?);
+            data::fill(&at, 2)?;
+            self.volume = Some(at);
+        }
+        Ok(())
+    }
+
+    /// Where data is that belongs to the restore point, or would if it were declared.
+    pub fn parts(&self) -> Vec<(&'static str, PathBuf)> {
+        let uploads = ("uploads", self.project.directory.join("uploads"));
+        std::iter::once(uploads).chain(self.volume.clone().map(|at| ("volume", at))).collect()
     }
 
     /// The folder that the agent's configuration, records and log are in.
@@ -192,6 +223,19 @@ impl Sandbox {
         });
         let id = OperationId::parse(format!("op-{}", self.epoch))?;
         Ok((id, serde_json::from_value(body).context("a request")?))
+    }
+
+    /// A person goes back to what ran before the release with a file more.
+    pub fn back(&mut self) -> Result<(OperationId, OperateRequest)> {
+        let (to, _) = self.point.as_ref().context("there is no restore point to go back to")?;
+        let action = Action::Rollback { to: to.clone(), data: self.workload.has_data() };
+        let (id, mut request) = self.request("v1", false, false)?;
+        request.action = action;
+        request.approach = Approach::Release;
+        request.manifest.files.clear();
+        request.manifest.env = EnvManifest::Adopted { patch: Vec::new() };
+        request.contents.clear();
+        Ok((id, request))
     }
 
     fn env(&self, release: &Release) -> Value {

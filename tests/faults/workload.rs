@@ -64,6 +64,11 @@ impl Workload {
         }
     }
 
+    /// Whether data belongs to the restore point.
+    pub fn has_data(self) -> bool {
+        self == Self::Volumes
+    }
+
     /// What else belongs to the restore point.
     pub fn snapshot(self) -> Value {
         match self {
@@ -121,6 +126,9 @@ impl Workload {
     pub fn compose(self, repository: &str, even: bool) -> String {
         let volumes = if self == Self::Volumes { ", \"data:/data\", \"./uploads:/uploads\"" } else { "" };
         let declared = if self == Self::Volumes { "volumes:\n  data:\n" } else { "" };
+        // The release that fails is seen to fail by the one service that has spoiled the data before it ended.
+        let (restart, worker) =
+            if self == Self::Volumes { ("\"no\"", "{CRASH_AFTER: \"\"}") } else { ("unless-stopped", "{}") };
         // A definition that changes, too, and not only the image.
         let round = if self == Self::ImageOnly {
             "same"
@@ -133,7 +141,7 @@ impl Workload {
             r#"services:
   web:
     image: {repository}:${{IMAGE_TAG:?}}
-    restart: unless-stopped
+    restart: {restart}
     stop_grace_period: 1s
     environment: {{STANDIN_CONFIG: /etc/web.conf, ROUND: {round}}}
     ports: ["127.0.0.1:${{PORT:?}}:8080"]
@@ -142,6 +150,7 @@ impl Workload {
   worker:
     image: {repository}:${{IMAGE_TAG:?}}
     stop_grace_period: 1s
+    environment: {worker}
     volumes: ["./mkdocs:/mkdocs:ro"]
 {declared}"#
         )

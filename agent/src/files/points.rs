@@ -35,6 +35,9 @@ pub(super) fn name(path: &Path, effect: Effect<'_>, when: &str) -> String {
 /// The kind of a file: by the folder of ours that it is in, and by its own name where that is one of ours.
 fn class(path: &Path) -> String {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    if let Some(data) = data(&parts) {
+        return data;
+    }
     let Some(at) = parts.iter().rposition(|part| FOLDERS.contains(part)) else {
         return match path.file_name().and_then(|name| name.to_str()) {
             Some(".env") => "env".to_owned(),
@@ -54,6 +57,22 @@ fn class(path: &Path) -> String {
         [] => format!("{kind}-all"),
         [_] => kind,
         [_, below @ ..] => format!("{kind}-{}", leaf(below)),
+    }
+}
+
+/// Data that is unpacked beside the live: in our own folder, or in the one that a volume is in.
+fn data(parts: &[&str]) -> Option<String> {
+    let stage = |at: usize| match parts.get(at - 1) {
+        Some(&"data") => at > 1 && parts[at - 2] == ".tenantry",
+        _ => parts[at].starts_with(".tenantry-"),
+    };
+    let at = (1..parts.len()).find(|at| stage(*at))?;
+    match &parts[at + 1..] {
+        // Such a name is also that of a single file that waits beside the one that it is to replace.
+        [] => (parts[at - 1] == "data").then(|| "unpacked".to_owned()),
+        ["new" | "old"] => Some("unpacked-data".to_owned()),
+        [known @ ("ready" | "moved")] => Some(format!("unpacked-{known}")),
+        _ => Some("unpacked-content".to_owned()),
     }
 }
 
@@ -85,6 +104,7 @@ fn leaf(below: &[&str]) -> &'static str {
     ];
     match below {
         [only] => OURS.iter().find(|name| *name == only).copied().unwrap_or("content"),
+        ["data", ..] => "archive",
         _ => "content",
     }
 }
@@ -111,6 +131,25 @@ mod tests {
             of("/srv/acme/.tenantry/restore/op-17/files/a/b", Effect::Create),
             "files.create.restore-content.before"
         );
+        assert_eq!(
+            of("/srv/acme/.tenantry/restore/op-17/data/0.tar.zst", Effect::Append(b"x")),
+            "files.append.restore-archive.before"
+        );
+        let uploads = Path::new("/srv/acme/uploads");
+        assert_eq!(
+            of("/srv/acme/.tenantry/data/op-17-0/new", Effect::Exchange(uploads)),
+            "files.exchange.managed.before"
+        );
+        assert_eq!(of("/srv/acme/.tenantry/data/op-17-0", Effect::SyncFolder), "files.fsync.unpacked.before");
+        assert_eq!(
+            of("/srv/acme/.tenantry/data/op-17-0/new/a/b", Effect::SetTime),
+            "files.utimens.unpacked-content.before"
+        );
+        assert_eq!(
+            of("/volumes/acme_db/.tenantry-op-17-1/ready", Effect::SyncFile),
+            "files.fsync.unpacked-ready.before"
+        );
+        assert_eq!(of("/srv/acme/.tenantry-op-17-0", Effect::Create), "files.create.beside.before");
         assert_eq!(of("/srv/acme/.env", Effect::Remove), "files.remove.env.before");
         assert_eq!(of("/srv/acme/conf.d/a.conf", Effect::SetMode(0o644)), "files.chmod.managed.before");
         assert_eq!(

@@ -27,17 +27,18 @@ struct Told {
 }
 
 impl Told {
-    fn read(reloads: u32) -> Result<Self, String> {
-        let source = Source::load()?;
-        let (settings, files) = (Settings::parse(&source)?, files::read(&source)?);
-        Ok(Self { settings, config: source.config, files, reloads })
+    fn of(source: &Source, reloads: u32) -> Result<Self, String> {
+        let (settings, files) = (Settings::parse(source)?, files::read(source)?);
+        Ok(Self { settings, config: source.config.clone(), files, reloads })
     }
 }
 
 /// Runs until it is told to end; returns the exit code.
 pub fn run() -> Result<u8, String> {
     let start = Instant::now();
-    let told = Told::read(0)?;
+    let source = Source::load()?;
+    let told = Told::of(&source, 0)?;
+    files::spoil(&source, &told.settings.version)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| format!("signals cannot be received: {error}"))?;
     let settings = told.settings.clone();
@@ -80,7 +81,7 @@ fn exit(words: &str, code: u8) -> ! {
 /// Reads everything again; what cannot be read or understood changes nothing.
 fn reload(told: &RwLock<Told>) {
     let mut told = told.write().unwrap_or_else(PoisonError::into_inner);
-    match Told::read(told.reloads + 1) {
+    match Source::load().and_then(|source| Told::of(&source, told.reloads + 1)) {
         Ok(new) => *told = new,
         Err(message) => eprintln!("standin: reload refused: {message}"),
     }

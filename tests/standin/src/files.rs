@@ -1,5 +1,5 @@
 //! Mounted files that are only shown: read at the start and on SIGHUP, served as they were then. A test sees in them
-//! whether a container has read a file as it is now.
+//! whether a container has read a file as it is now. And files that a release spoils: overwritten at the start.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,15 @@ pub fn read(source: &Source) -> Result<Files, String> {
             .map_err(|error| format!("STANDIN_FILES names {path}, which cannot be read: {error}"))?;
     }
     Ok(files)
+}
+
+/// Overwrites the files that `SPOILS` names, separated by `:`, with the version.
+pub fn spoil(source: &Source, version: &str) -> Result<(), String> {
+    for path in source.get("SPOILS").unwrap_or_default().split(':').filter(|path| !path.is_empty()) {
+        fs::write(path, format!("spoiled by {version}\n"))
+            .map_err(|error| format!("SPOILS names {path}, which cannot be written: {error}"))?;
+    }
+    Ok(())
 }
 
 fn add(path: &Path, files: &mut Files) -> std::io::Result<()> {
@@ -53,5 +62,18 @@ mod tests {
             .map(|(path, text)| (path.to_string_lossy().into_owned(), text.as_bytes().to_vec()));
         assert_eq!(files.unwrap(), Files::from(expected));
         assert!(missing.unwrap_err().contains("/does/not/exist"));
+    }
+
+    #[test]
+    fn what_a_release_spoils_is_overwritten() {
+        let path = std::env::temp_dir().join(format!("standin-spoils-{}", std::process::id()));
+        fs::write(&path, "precious").unwrap();
+        let spoiled = spoil(&Source::of(&[("SPOILS", &path.display().to_string())]), "v9");
+        let text = fs::read_to_string(&path);
+        fs::remove_file(&path).unwrap();
+        assert_eq!((spoiled, text.unwrap()), (Ok(()), "spoiled by v9\n".to_owned()));
+        assert!(
+            spoil(&Source::of(&[("SPOILS", "/does/not/exist")]), "v9").unwrap_err().contains("/does/not")
+        );
     }
 }

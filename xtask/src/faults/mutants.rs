@@ -63,6 +63,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "start-with-dependencies" "P11" "services that are not named are recreated, too": "tenantry-agent" ["--test", "faults"], "p11_compose_is_told_to_touch_what_is_named_and_nothing_else";
     "log-for-everybody" "P12" "what compose says can be read by anybody on the host": "tenantry-agent" LIB, "compose::log::tests::p12_p15_the_log_is_for_its_owner_only_and_bounded";
     "any-operator" "P13" "any certificate of the authority may ask": "tenantry-agent" ["--test", "tls"], "p13_every_other_certificate_is_refused_before_anything_is_asked";
+    "check-once" "P13" "what was changed after it was checked is started all the same": "tenantry-agent" ["--test", "changed_meanwhile"], "p13_what_was_changed_after_it_was_checked_is_checked_again_before_it_is_started";
     "any-registry" "P13" "images come from anywhere": "tenantry-agent" LIB, "config::tests::only_listed_directories_and_registries_are_allowed";
     "any-size" "P15" "a body may be of any size": "tenantry-agent" ["--test", "tls"], "a_body_that_is_too_large_is_refused_whether_declared_or_not";
     "trust-the-last-look" "P16" "a file is told as it was last seen": "tenantry-agent" LIB, "files::tests::inspect::an_edit_that_keeps_size_and_mtime_is_noticed";
