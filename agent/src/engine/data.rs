@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions, StopContainerOptions};
 
+use super::helpers::MADE;
 use super::{Engine, EngineError, gone_is_fine};
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -28,6 +29,8 @@ pub struct Volume {
     pub mountpoint: String,
     /// The project that it was made for.
     pub project: Option<String>,
+    /// Whether we have made it ourselves, so that it holds nothing.
+    pub made_by_us: bool,
 }
 
 /// A container, and what it mounts.
@@ -174,12 +177,13 @@ impl Engine {
     }
 }
 
-fn understood(seen: bollard::models::Volume) -> Volume {
+pub(super) fn understood(seen: bollard::models::Volume) -> Volume {
     Volume {
         name: seen.name,
         driver: seen.driver,
         has_options: !seen.options.is_empty(),
         mountpoint: seen.mountpoint,
         project: seen.labels.get(PROJECT).cloned(),
+        made_by_us: seen.labels.contains_key(MADE),
     }
 }

@@ -7,11 +7,13 @@ mod containers;
 mod credentials;
 mod data;
 mod events;
+mod helpers;
 mod images;
 mod memory;
 mod names;
 mod own;
 mod points;
+mod program;
 mod reference;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +27,10 @@ use crate::limits::Limits;
 pub use containers::ProjectContainer;
 pub use data::{DataMount, DataUser, Volume};
 pub use events::{Events, Generation};
+pub use helpers::{Heard, Helper, HelperState, SHELF_AT, VOLUME_AT};
 pub use images::{Image, PullProgress};
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
+pub use program::Program;
 pub use reference::Reference;
 
 /// How long a client waits for the head of any answer; each call has its own, shorter limit.

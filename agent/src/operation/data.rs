@@ -1,28 +1,29 @@
-//! Declared data: what of it is kept, whose containers rest meanwhile, and how it comes back.
+//! Declared data: what of it is kept, and how it comes back.
 //!
-//! A volume belongs to this project when compose's labels say so, and is kept only where no container that was made
-//! from another directory mounts it (P11). It must be a plain one: driver `local`, no options.
+//! A volume belongs to this project when compose's labels say so. It must be a plain one: driver `local`, no options.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenantry_api::names::{OperationId, VolumeName};
 use tenantry_api::tenant::{Consistency, RollbackData};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{DataPlan, State, Step};
+use tenantry_planner::steps::{DataPlan, Step};
 use tenantry_protocol::{Action, FailureCategory, Progress};
 
 use super::changes::protect;
 use super::driver::{Performed, Wrong};
+use super::users::users;
+use super::volumes::{self, Reach, Sight};
 use super::work::Work;
 use crate::core::lock;
-use crate::engine::{DataMount, DataUser, Volume, own_id};
 use crate::snapshot::{Estimate, Part, Shelf, SnapshotError, Watch, What};
 
 /// Space that stays free besides what is kept, in bytes.
 const SPARE: u64 = 64 << 20;
+/// How often data is brought back again because somebody started what uses it meanwhile.
+const RESTORES: u32 = 3;
 /// How often watchers are told of progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
@@ -36,8 +37,20 @@ impl From<SnapshotError> for Wrong {
 #[derive(Clone, Debug)]
 struct Declared {
     what: What,
-    /// Where a volume's data is.
-    mountpoint: Option<PathBuf>,
+    /// How a volume's data is reached.
+    reach: Option<Reach>,
+}
+
+/// How much there is of each part.
+#[derive(Default)]
+struct Room {
+    parts: Vec<Estimate>,
+}
+
+impl Room {
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|estimate| estimate.bytes).sum()
+    }
 }
 
 impl Declared {
@@ -57,6 +70,7 @@ fn named(what: &What) -> String {
 /// Checks what is declared and says what is done about it; `None` where nothing is. Nothing is changed. `models` are
 /// those of the release and of what ran before.
 pub async fn plan(work: &Work, models: &[&Model]) -> Result<Option<DataPlan>, Wrong> {
+    volumes::clear(work).await?;
     let asked = &work.request.snapshot;
     let mut consistency = asked.consistency;
     let mut coming = 0;
@@ -78,14 +92,14 @@ pub async fn plan(work: &Work, models: &[&Model]) -> Result<Option<DataPlan>, Wr
     if declared.is_empty() {
         return Ok(None);
     }
-    let estimate = room(work, &declared, coming).await?;
+    let room = room(work, &declared, coming).await?;
     let what: Vec<What> = declared.iter().map(|one| one.what.clone()).collect();
     let users = users(work, &what, true).await?;
     Ok(Some(DataPlan {
         consistency,
         parts: declared.iter().map(Declared::named).collect(),
         containers: users.into_iter().map(|user| user.id).collect(),
-        bytes: estimate.bytes,
+        bytes: room.bytes(),
     }))
 }
 
@@ -125,20 +139,17 @@ fn known(key: &VolumeName, models: &[&Model]) -> Result<(), Wrong> {
 
 /// What is to be kept and may be there. A volume that was not made yet is not.
 async fn declared(work: &Work) -> Result<Vec<Declared>, Wrong> {
-    let mut all = Vec::new();
+    let (mut sight, mut all) = (Sight::default(), Vec::new());
     if let Action::Rollback { .. } = work.request.action {
         for part in chosen(work).await? {
-            let mountpoint = match &part.what {
-                What::Path(_) => None,
-                What::Volume { key, name } => Some(volume(work, key, name).await?),
-            };
-            all.push(Declared { what: part.what, mountpoint });
+            let reach = reach(work, &mut sight, &part.what).await?;
+            all.push(Declared { what: part.what, reach });
         }
         return Ok(all);
     }
     let asked = &work.request.snapshot;
     for path in &asked.paths {
-        all.push(Declared { what: What::Path(path.clone()), mountpoint: None });
+        all.push(Declared { what: What::Path(path.clone()), reach: None });
     }
     for key in &asked.volumes {
         let project = work.request.place.project.as_str();
@@ -151,199 +162,79 @@ async fn declared(work: &Work) -> Result<Vec<Declared>, Wrong> {
             );
             return Err(Wrong::new(FailureCategory::SnapshotFailed, message));
         }
-        let mountpoint = Some(visible(key, &volume)?);
+        let reach = Some(sight.of(work, key, &volume).await?);
         let what = What::Volume { key: key.clone(), name: volume.name };
-        all.push(Declared { what, mountpoint });
+        all.push(Declared { what, reach });
     }
     Ok(all)
 }
 
-/// Where the data of a volume is. Refused where we can't see it.
-fn visible(key: &VolumeName, volume: &Volume) -> Result<PathBuf, Wrong> {
-    let refuse = |problem: String| {
-        Err(Wrong::new(FailureCategory::SnapshotFailed, format!("volume {key} can't be kept: {problem}")))
-    };
-    if volume.driver != "local" {
-        return refuse(format!("its driver is {}; only plain local volumes are kept", volume.driver));
+/// How much there is; refused where there is no room for it.
+async fn room(work: &Work, declared: &[Declared], coming: u64) -> Result<Room, Wrong> {
+    let mut room = Room::default();
+    for (n, one) in declared.iter().enumerate() {
+        let estimate = match (&one.what, &one.reach) {
+            (What::Volume { key, name }, Some(Reach::Helped)) => {
+                Box::pin(volumes::estimate(work, n, key, name)).await?
+            }
+            _ => seen(work, one).await?.unwrap_or_default(),
+        };
+        room.parts.push(estimate);
     }
-    if volume.has_options {
-        return refuse("its driver was given options; only plain local volumes are kept".to_owned());
+    let needed = room.parts.iter().map(Estimate::space).sum::<u64>() + SPARE + coming;
+    let free = work.tree()?.free_bytes()?;
+    if free >= needed {
+        return Ok(room);
     }
-    let at = PathBuf::from(&volume.mountpoint);
-    // In a container the same path is another folder, or none.
-    if own_id().is_some() || !at.is_dir() {
-        return refuse(format!(
-            "this agent does not see {}, where the engine has its data: run the agent on the host itself",
-            volume.mountpoint
-        ));
-    }
-    Ok(at)
+    let message = format!(
+        "{} MiB are free on the disk of the tenant's directory, {} MiB are needed to keep its data",
+        free >> 20,
+        needed >> 20
+    );
+    Err(Wrong::new(FailureCategory::DiskFull, message))
 }
 
-/// How much there is; refused where there is no room for it.
-async fn room(work: &Work, declared: &[Declared], coming: u64) -> Result<Estimate, Wrong> {
-    let (tree, declared) = (work.tree()?, declared.to_vec());
+/// How much there is of what we see ourselves.
+async fn seen(work: &Work, one: &Declared) -> Result<Option<Estimate>, Wrong> {
+    let (tree, one) = (work.tree()?, one.clone());
     work.blocking(move || {
-        let (mut all, mut needed) = (Estimate::default(), SPARE + coming);
-        for one in &declared {
-            let estimate = match (&one.what, &one.mountpoint) {
-                (What::Path(path), _) => Shelf::estimate(&tree, path)?,
-                (What::Volume { .. }, Some(at)) => Shelf::estimate_volume(at)?,
-                (What::Volume { .. }, None) => None,
-            };
-            let estimate = estimate.unwrap_or_default();
-            needed += estimate.space();
-            all.bytes += estimate.bytes;
-            all.entries += estimate.entries;
-        }
-        let free = tree.free_bytes()?;
-        if free < needed {
-            let message = format!(
-                "{} MiB are free on the disk of the tenant's directory, {} MiB are needed to keep its data",
-                free >> 20,
-                needed >> 20
-            );
-            return Err(Wrong::new(FailureCategory::DiskFull, message));
-        }
-        Ok(all)
+        Ok(match (&one.what, &one.reach) {
+            (What::Path(path), _) => Shelf::estimate(&tree, path)?,
+            (What::Volume { .. }, Some(Reach::Seen(at))) => Shelf::estimate_volume(at)?,
+            (What::Volume { .. }, _) => None,
+        })
     })
     .await
 }
 
-/// The running containers of this project that mount such data, those first that others depend on. Refused where a
-/// volume is used from elsewhere, too.
-async fn users(work: &Work, what: &[What], writing: bool) -> Result<Vec<DataUser>, Wrong> {
-    let all = work.host.engine.data_users().await?;
-    let (project, directory) = (work.request.place.project.as_str(), work.directory());
-    let own = own_id();
-    let ours = |user: &DataUser| {
-        user.project == project && user.directory.trim_end_matches('/') == directory.trim_end_matches('/')
-    };
-    let mut users = Vec::new();
-    for user in all {
-        let mounts = |mount: &&DataMount| what.iter().any(|what| touches(directory, what, mount));
-        let Some(mount) = user.mounts.iter().find(mounts) else { continue };
-        if !ours(&user) && mount.volume.is_some() {
-            let message = format!(
-                "volume {} is used by container {} too, which is not of project {project} in {directory}: what is \
-                 somebody else's is neither kept nor brought back",
-                mount.volume.as_deref().unwrap_or_default(),
-                user.name
-            );
-            return Err(Wrong::new(FailureCategory::SnapshotFailed, message));
-        }
-        let writes = user.mounts.iter().filter(mounts).any(|mount| mount.writes);
-        if ours(&user) && user.running && (writes || !writing) && own.as_ref() != Some(&user.id) {
-            users.push(user);
-        }
-    }
-    let model = work.on_disk().await.ok().flatten();
-    Ok(in_order(users, model.as_ref().map(|(_, model)| &**model)))
-}
-
-/// Whether a mount reaches such data.
-fn touches(directory: &str, what: &What, mount: &DataMount) -> bool {
-    match what {
-        What::Volume { name, .. } => mount.volume.as_ref() == Some(name),
-        What::Path(path) => {
-            let path = Path::new(directory).join(path.as_str());
-            let source = Path::new(&mount.source);
-            mount.volume.is_none() && (source.starts_with(&path) || path.starts_with(source))
-        }
-    }
-}
-
-/// Those first that others depend on.
-fn in_order(mut users: Vec<DataUser>, model: Option<&Model>) -> Vec<DataUser> {
-    users.sort_by(|a, b| a.name.cmp(&b.name));
-    let Some(model) = model else { return users };
-    let needs: BTreeMap<&str, BTreeSet<&str>> = model
-        .services
-        .iter()
-        .map(|(name, service)| (name.as_str(), service.depends_on.keys().map(String::as_str).collect()))
-        .collect();
-    let mut ordered: Vec<DataUser> = Vec::new();
-    while !users.is_empty() {
-        let waits = |user: &DataUser| {
-            let needed = needs.get(user.service.as_str());
-            needed.is_some_and(|needed| users.iter().any(|other| needed.contains(other.service.as_str())))
-        };
-        // Compose lets no circle pass; should there be one, the first is as good as any.
-        let next = users.iter().position(|user| !waits(user)).unwrap_or(0);
-        ordered.push(users.remove(next));
-    }
-    ordered
-}
-
-/// Stops or pauses the containers that write to the data.
-pub async fn quiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    let Some(plan) = state.plan().and_then(|plan| plan.data.as_ref()) else {
-        return Ok(Performed::quietly());
-    };
-    for id in plan.containers.iter().rev() {
-        match plan.consistency {
-            Consistency::Stop => work.host.engine.stop(id).await?,
-            Consistency::Pause => work.host.engine.pause(id).await?,
-            Consistency::Live => {}
-        }
-    }
-    Ok(Performed::quietly())
-}
-
-/// Lets paused containers go on.
-pub async fn unquiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    for id in resting(state) {
-        work.host.engine.unpause(id).await?;
-    }
-    Ok(Performed::quietly())
-}
-
-/// Starts the very containers again that were stopped or paused.
-pub async fn revive(work: &Work, state: &State) -> Result<Performed, Wrong> {
-    let engine = &work.host.engine;
-    let mut gone = 0;
-    for id in resting(state) {
-        match engine.rest(id).await? {
-            None => gone += 1,
-            Some(rest) if rest.paused => engine.unpause(id).await?,
-            Some(rest) if rest.running => {}
-            Some(_) => engine.start_container(id).await?,
-        }
-    }
-    if gone > 0 {
-        let message =
-            format!("{gone} containers that were stopped for their data are gone: start the project by hand");
-        return Err(Wrong::new(FailureCategory::StartFailed, message));
-    }
-    Ok(Performed::saying("the same containers were started again"))
-}
-
-fn resting(state: &State) -> &[String] {
-    state
-        .plan()
-        .and_then(|plan| plan.data.as_ref())
-        .map(|data| data.containers.as_slice())
-        .unwrap_or_default()
-}
-
 /// Keeps everything that is declared, each part read back and compared.
 pub async fn keep(work: &Work) -> Result<Vec<Part>, Wrong> {
+    volumes::clear(work).await?;
     let declared = declared(work).await?;
-    let estimate = room(work, &declared, 0).await?;
-    let (tree, uid, id) = (work.tree()?, work.request.tenant.uid.clone(), work.id.clone());
+    let room = room(work, &declared, 0).await?;
     // Everything is read once and then read back.
-    let follow = Follow::new(work, estimate.bytes * 2);
+    let follow = Arc::new(Follow::new(work, room.bytes() * 2));
+    let mut parts = Vec::new();
+    for (n, (one, estimate)) in declared.into_iter().zip(room.parts).enumerate() {
+        parts.extend(match one.reach {
+            Some(Reach::Helped) => Box::pin(volumes::keep(work, n, &one.what, estimate, &*follow)).await?,
+            _ => keep_seen(work, n, one, follow.clone()).await?,
+        });
+    }
+    Ok(parts)
+}
+
+async fn keep_seen(work: &Work, n: usize, one: Declared, follow: Arc<Follow>) -> Result<Option<Part>, Wrong> {
+    let (tree, uid, id) = (work.tree()?, work.request.tenant.uid.clone(), work.id.clone());
     work.blocking(move || {
         let shelf = Shelf::open(&tree, &uid, &id)?;
-        let mut parts = Vec::new();
-        for (n, one) in declared.iter().enumerate() {
-            parts.push(match (&one.what, &one.mountpoint) {
-                (What::Volume { .. }, Some(at)) => shelf.keep_volume(n, one.what.clone(), at, &follow)?,
-                (What::Volume { .. }, None) => continue,
-                (What::Path(path), _) => shelf.keep(n, path, &follow)?,
-            });
-        }
-        Ok(parts)
+        Ok(match (&one.what, &one.reach) {
+            (What::Path(path), _) => Some(shelf.keep(n, path, &*follow)?),
+            (What::Volume { .. }, Some(Reach::Seen(at))) => {
+                Some(shelf.keep_volume(n, one.what.clone(), at, &*follow)?)
+            }
+            (What::Volume { .. }, _) => None,
+        })
     })
     .await
 }
@@ -362,68 +253,92 @@ async fn parts_of(work: &Work, step: Step) -> Result<(OperationId, Vec<Part>), W
 
 /// Stops the containers that use the data which a later step brings back.
 pub async fn stop_for_data(work: &Work, step: Step) -> Result<Performed, Wrong> {
-    stop_for(work, &parts_of(work, step).await?.1).await
+    volumes::clear(work).await?;
+    stop_for(work, &parts_of(work, step).await?.1).await?;
+    Ok(Performed::quietly())
 }
 
 /// Brings the data of a step back.
 pub async fn restore_data(work: &Work, step: Step) -> Result<Performed, Wrong> {
+    volumes::clear(work).await?;
     let (point, parts) = parts_of(work, step).await?;
-    restore(work, &point, parts).await
+    restore(work, &point, &parts).await
 }
 
-/// Stops whatever of this project mounts such data, so that it can be replaced.
-async fn stop_for(work: &Work, parts: &[Part]) -> Result<Performed, Wrong> {
+/// Stops whatever of this project mounts such data, so that it can be replaced; whether there was any.
+async fn stop_for(work: &Work, parts: &[Part]) -> Result<bool, Wrong> {
     let what: Vec<What> = parts.iter().map(|part| part.what.clone()).collect();
-    for user in users(work, &what, false).await?.iter().rev() {
+    let users = users(work, &what, false).await?;
+    for user in users.iter().rev() {
         work.host.engine.stop(&user.id).await?;
     }
-    Ok(Performed::quietly())
+    Ok(!users.is_empty())
 }
 
 /// Brings all parts of a restore point back, each wholly or not at all.
-async fn restore(work: &Work, point: &OperationId, parts: Vec<Part>) -> Result<Performed, Wrong> {
-    let what: Vec<What> = parts.iter().map(|part| part.what.clone()).collect();
-    if let Some(user) = users(work, &what, false).await?.first() {
-        let message = format!("container {} runs and uses the data that is to be brought back", user.name);
-        return Err(Wrong::new(FailureCategory::RestorePointUnusable, message));
+async fn restore(work: &Work, point: &OperationId, parts: &[Part]) -> Result<Performed, Wrong> {
+    for _ in 0..RESTORES {
+        // A person, or the engine after a reboot, may have started them again.
+        stop_for(work, parts).await?;
+        let helped = put_back(work, point, parts).await?;
+        // Who was started meanwhile has mounted what is no longer the data, or has written to what a helper brought back.
+        let disturbed = stop_for(work, parts).await?;
+        if !(disturbed && helped) {
+            let told = parts.iter().map(|part| named(&part.what)).collect::<Vec<_>>().join(", ");
+            return Ok(Performed::saying(format!("brought back as they were then: {told}")));
+        }
     }
-    let mut at = Vec::new();
-    for part in &parts {
-        at.push(match &part.what {
-            What::Path(_) => None,
-            What::Volume { key, name } => Some(volume(work, key, name).await?),
-        });
+    let message =
+        "containers that use the data were started each time that it was brought back: leave them stopped";
+    Err(Wrong::new(FailureCategory::RestorePointUnusable, message))
+}
+
+/// Does so once; whether a helper had a part in it.
+async fn put_back(work: &Work, point: &OperationId, parts: &[Part]) -> Result<bool, Wrong> {
+    let (mut sight, mut reached) = (Sight::default(), Vec::new());
+    for part in parts {
+        reached.push(reach(work, &mut sight, &part.what).await?);
     }
+    let helped = reached.contains(&Some(Reach::Helped));
     let bytes = parts.iter().filter_map(|part| part.archive.as_ref()).map(|archive| archive.bytes).sum();
-    let told = parts.iter().map(|part| named(&part.what)).collect::<Vec<_>>().join(", ");
+    let follow = Arc::new(Follow::new(work, bytes));
+    for (n, (part, reach)) in parts.iter().zip(reached).enumerate() {
+        match reach {
+            Some(Reach::Helped) => Box::pin(volumes::restore(work, point, n, part, &*follow)).await?,
+            Some(Reach::Seen(at)) => {
+                restore_seen(work, point, n, part.clone(), Some(at), follow.clone()).await?;
+            }
+            None => restore_seen(work, point, n, part.clone(), None, follow.clone()).await?,
+        }
+    }
+    Ok(helped)
+}
+
+async fn restore_seen(
+    work: &Work,
+    point: &OperationId,
+    n: usize,
+    part: Part,
+    at: Option<PathBuf>,
+    follow: Arc<Follow>,
+) -> Result<(), Wrong> {
     let (tree, uid, point) = (work.tree()?, work.request.tenant.uid.clone(), point.clone());
-    let follow = Follow::new(work, bytes);
     work.blocking(move || {
         let shelf = Shelf::open(&tree, &uid, &point)?;
-        for (n, (part, at)) in parts.iter().zip(&at).enumerate() {
-            match at {
-                Some(at) => shelf.restore_volume(n, part, at, &follow)?,
-                None => shelf.restore(n, part, &follow)?,
-            }
+        match at {
+            Some(at) => shelf.restore_volume(n, &part, &at, &*follow)?,
+            None => shelf.restore(n, &part, &*follow)?,
         }
         Ok(())
     })
-    .await?;
-    Ok(Performed::saying(format!("brought back as they were then: {told}")))
+    .await
 }
 
-/// Where a volume's data is now; refused where it is no longer this project's.
-async fn volume(work: &Work, key: &VolumeName, name: &str) -> Result<PathBuf, Wrong> {
-    let refuse = |problem: &str| {
-        let message = format!("volume {key} ({name}) can't be brought back: {problem}");
-        Err(Wrong::new(FailureCategory::RestorePointUnusable, message))
-    };
-    match work.host.engine.volume(name).await? {
-        None => refuse("it is gone; create it with docker compose, and go back again"),
-        Some(volume) if volume.project.as_deref() != Some(work.request.place.project.as_str()) => {
-            refuse("it is no longer this project's")
-        }
-        Some(volume) => visible(key, &volume),
+/// How what a restore point holds is reached; a path is where it is.
+async fn reach(work: &Work, sight: &mut Sight, what: &What) -> Result<Option<Reach>, Wrong> {
+    match what {
+        What::Path(_) => Ok(None),
+        What::Volume { key, name } => volumes::now(work, sight, key, name).await.map(Some),
     }
 }
 

@@ -60,7 +60,7 @@ fn kept(path: &Path, mounts: &[Mounted]) -> bool {
 }
 
 /// The mount through which a path is seen: the one that is nearest above it.
-fn covering<'a>(path: &str, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
+pub(super) fn covering<'a>(path: &str, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
     let above = |mount: &&Mounted| Path::new(path).starts_with(&mount.at);
     mounts.iter().filter(above).max_by_key(|mount| mount.at.len())
 }

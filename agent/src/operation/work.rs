@@ -50,7 +50,7 @@ impl Effects for Work {
         match step {
             Step::Preflight => Box::pin(super::preflight::preflight(self)).await,
             Step::Pull => super::pull::pull(self, state).await,
-            Step::Snapshot => super::point::snapshot(self, state).await,
+            Step::Snapshot => Box::pin(super::point::snapshot(self, state)).await,
             Step::Write => super::write::write(self).await,
             Step::Point => super::start::point(self, state).await,
             Step::Start => Box::pin(super::start::start(self, state)).await,
@@ -65,11 +65,11 @@ impl Effects for Work {
             Step::VerifyPrevious | Step::VerifyRevived => super::rollback::verify_previous(self, state).await,
             Step::Discard => super::finish::discard(self).await,
             Step::Hold => super::finish::hold(self).await,
-            Step::Quiesce => super::data::quiesce(self, state).await,
-            Step::Unquiesce => super::data::unquiesce(self, state).await,
-            Step::Revive => super::data::revive(self, state).await,
-            Step::StopForChosen | Step::StopForData => super::data::stop_for_data(self, step).await,
-            Step::RestoreChosen | Step::RestoreData => super::data::restore_data(self, step).await,
+            Step::Quiesce => super::users::quiesce(self, state).await,
+            Step::Unquiesce => super::users::unquiesce(self, state).await,
+            Step::Revive => super::users::revive(self, state).await,
+            Step::StopForChosen | Step::StopForData => Box::pin(super::data::stop_for_data(self, step)).await,
+            Step::RestoreChosen | Step::RestoreData => Box::pin(super::data::restore_data(self, step)).await,
         }
     }
 }

@@ -4,20 +4,26 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::Text;
 use super::error::SnapshotError;
 use super::roll::Roll;
-use super::shelf::{TOP, keep};
+use super::shelf::{PROOF, PROOF_LIMIT, TOP, keep};
 use super::source::Source;
 use super::swap::Swap;
 use super::take::estimate;
 use super::unpack::Unpacking;
 use super::{Archive, Estimate, Watch, threads};
+use crate::core::lock;
 use crate::files::{Calls, Folder};
 use tenantry_protocol::FailureCategory;
+
+/// How often a helper tells how far it is.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// What a helper is to do.
 #[derive(Debug, clap::Subcommand)]
@@ -75,12 +81,23 @@ pub struct ShelfArguments {
     /// Whose data it is
     #[arg(long)]
     of: String,
+    /// What the folder must hold to be the one that is meant
+    #[arg(long)]
+    proof: Option<String>,
+    /// Tell how far the work is, a line each time
+    #[arg(long)]
+    tell: bool,
 }
 
-/// What a helper says.
+/// What a helper says, as one line of JSON. All but the last line are of progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Said {
+    /// How far it is.
+    Progress {
+        /// Bytes that were read or written so far.
+        bytes: u64,
+    },
     /// How much there is.
     Estimated(Estimate),
     /// What was kept.
@@ -102,8 +119,12 @@ pub fn run(job: Job) -> ExitCode {
     let code = if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let said =
         done.unwrap_or_else(|error| Said::Failed { category: error.category(), message: error.to_string() });
-    let told = serde_json::to_string(&said).map(|json| writeln!(std::io::stdout().lock(), "{json}"));
-    if matches!(told, Ok(Ok(()))) { code } else { ExitCode::FAILURE }
+    if say(&said) { code } else { ExitCode::FAILURE }
+}
+
+fn say(said: &Said) -> bool {
+    let told = serde_json::to_string(said).map(|json| writeln!(std::io::stdout().lock(), "{json}"));
+    matches!(told, Ok(Ok(())))
 }
 
 fn done(job: Job) -> Result<Said, SnapshotError> {
@@ -111,8 +132,9 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
     match job {
         Job::Estimate { from } => Ok(Said::Estimated(estimate(&Source::whole(&from)?)?.unwrap_or_default())),
         Job::Keep { from, shelf } => {
-            let folder = Folder::open(&shelf.shelf, Calls::default())?;
-            let kept = keep(&Source::whole(&from)?, top, &shelf.of, &folder, &shelf.name, &Quiet)?;
+            let folder = shelf.open()?;
+            let teller = Teller::new(shelf.tell);
+            let kept = keep(&Source::whole(&from)?, top, &shelf.of, &folder, &shelf.name, &teller)?;
             let kept = kept.ok_or_else(|| SnapshotError::refused(from, "there is nothing"))?;
             Ok(Said::Kept(Box::new(kept)))
         }
@@ -126,7 +148,7 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
                 of: &shelf.of,
                 threads: threads(),
             };
-            Roll { top: &to, stage: &stage }.restore(&unpacking, &Quiet)?;
+            Roll { top: &to, stage: &stage }.restore(&unpacking, &Teller::new(shelf.tell))?;
             Ok(Said::Restored)
         }
         Job::Exchange { to, archive, shelf } => {
@@ -145,8 +167,24 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
                 of: &shelf.of,
                 threads: threads(),
             };
-            swap.restore(&unpacking, &Quiet)?;
+            swap.restore(&unpacking, &Teller::new(shelf.tell))?;
             Ok(Said::Restored)
+        }
+    }
+}
+
+impl ShelfArguments {
+    /// The folder, proven to be the one that is meant: an engine may see another one at the same path.
+    fn open(&self) -> Result<Folder, SnapshotError> {
+        let folder = Folder::open(&self.shelf, Calls::default())?;
+        let Some(proof) = &self.proof else { return Ok(folder) };
+        match folder.read(PROOF, PROOF_LIMIT)? {
+            Some((found, _)) if found == proof.as_bytes() => Ok(folder),
+            _ => {
+                let problem = "what the engine has mounted here is not the restore point that the agent sees: the \
+                               tenant's directory must be the same one for both";
+                Err(SnapshotError::refused(&self.shelf, problem))
+            }
         }
     }
 }
@@ -155,14 +193,29 @@ fn opened(shelf: &ShelfArguments, archive: &str) -> Result<(Folder, Archive), Sn
     let archive = serde_json::from_str(archive).map_err(|error| {
         SnapshotError::damaged(&shelf.shelf, format!("its record does not decode: {error}"))
     })?;
-    Ok((Folder::open(&shelf.shelf, Calls::default())?, archive))
+    Ok((shelf.open()?, archive))
 }
 
-/// Nobody follows a helper.
-struct Quiet;
+/// Tells whoever follows how far the work is; nobody, unless that was asked for.
+struct Teller(Option<Mutex<(u64, Instant)>>);
 
-impl Watch for Quiet {
-    fn progress(&self, _bytes: u64) {}
+impl Teller {
+    fn new(tell: bool) -> Self {
+        Self(tell.then(|| Mutex::new((0, Instant::now()))))
+    }
+}
+
+impl Watch for Teller {
+    fn progress(&self, more: u64) {
+        let Some(so_far) = &self.0 else { return };
+        let mut so_far = lock(so_far);
+        so_far.0 += more;
+        if so_far.1.elapsed() >= TELL_EVERY {
+            so_far.1 = Instant::now();
+            // The line is lost on whoever is gone; what came of it all is said at the end.
+            say(&Said::Progress { bytes: so_far.0 });
+        }
+    }
 
     fn called_off(&self) -> bool {
         false

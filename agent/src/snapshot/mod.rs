@@ -32,6 +32,8 @@ use tenantry_api::names::{RelativePath, Sha256, VolumeName};
 pub use error::SnapshotError;
 pub use shelf::Shelf;
 
+pub(crate) use tar::{END as TAR_END, padding as tar_padding};
+
 use entry::TreePath;
 
 /// How many paths are named in notes.
@@ -160,6 +162,16 @@ impl Named {
 /// How many threads a machine's processors are worth. Each costs some 8 MiB.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
+}
+
+/// What stands before the content of one plain file in a `tar`, without owner and time.
+pub(crate) fn head_of_file(name: &str, mode: u32, size: u64) -> Vec<u8> {
+    let kind = entry::Kind::File { size, sha256: None };
+    let entry =
+        entry::Entry { path: TreePath::top(), kind, mode, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
+    let mut head = Vec::new();
+    tar::write_head(&mut head, &entry::Text(name.as_bytes().to_vec()), &entry);
+    head
 }
 
 fn archive_name(name: &str) -> String {

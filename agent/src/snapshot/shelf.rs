@@ -9,14 +9,18 @@ use super::error::SnapshotError;
 use super::source::{OURS, Source};
 use super::swap::Swap;
 use super::take::{Taking, estimate, take};
-use super::unpack::{Unpacking, unpack};
+use super::unpack::{Unpacking, is_there, unpack};
 use super::{Archive, Estimate, Part, Watch, What, threads};
-use crate::files::{Calls, Folder, Tree};
+use crate::files::{Calls, Folder, Tree, sha256};
 
 /// What stands before each path in a volume's archive.
 pub(crate) const TOP: &str = ".";
 /// Where data is unpacked, in our own folder.
 const DATA: &str = "data";
+/// By what is in this file a helper knows the shelf for the one that is meant.
+pub(crate) const PROOF: &str = "proof";
+/// It is a hash.
+pub(crate) const PROOF_LIMIT: u64 = 64;
 
 /// Where the data of a restore point is kept.
 pub struct Shelf<'a> {
@@ -51,7 +55,8 @@ impl<'a> Shelf<'a> {
         self.folder.path()
     }
 
-    fn of(&self, what: &What) -> String {
+    /// Whose data a part is, as its manifest says it.
+    pub fn of(&self, what: &What) -> String {
         let what = match what {
             What::Path(path) => format!("path {path}"),
             What::Volume { name, .. } => format!("volume {name}"),
@@ -100,6 +105,29 @@ impl<'a> Shelf<'a> {
         let prefix = Text(TOP.as_bytes().to_vec());
         let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), watch)?;
         Ok(Part { what, archive })
+    }
+
+    /// Puts something on the shelf that no other folder holds, and says what it is.
+    pub fn prove(&self) -> Result<String, SnapshotError> {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let proof =
+            sha256(format!("{now} {} {}", std::process::id(), self.path().display()).as_bytes()).to_string();
+        self.unprove()?;
+        self.folder.create(PROOF)?.append(proof.as_bytes())?;
+        Ok(proof)
+    }
+
+    /// Takes it away again.
+    pub fn unprove(&self) -> Result<(), SnapshotError> {
+        self.folder.remove(PROOF)?;
+        Ok(())
+    }
+
+    /// A part that a helper has kept and read back: that it came to this very shelf.
+    pub fn arrived(&self, what: What, archive: Archive) -> Result<Part, SnapshotError> {
+        let (prefix, of) = (prefix(&what), self.of(&what));
+        is_there(&self.unpacking(&archive, &prefix, &of))?;
+        Ok(Part { what, archive: Some(archive) })
     }
 
     /// Reads a part once more and compares all of it.
@@ -156,7 +184,8 @@ impl<'a> Shelf<'a> {
         Ok(Some(Swap { parent, name: path.file_name().to_owned(), beside, stage }))
     }
 
-    fn beside_name(&self, n: usize) -> String {
+    /// The name of the folder that is used while the n-th part is brought back.
+    pub fn beside_name(&self, n: usize) -> String {
         format!("{}{}-{n}", String::from_utf8_lossy(OURS), self.point)
     }
 

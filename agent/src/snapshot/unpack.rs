@@ -80,6 +80,12 @@ pub(crate) fn unpack(
     )
 }
 
+/// Whether archive and manifest are where they should be: the one by its length, the other by its hash. What is in the
+/// archive is compared by [`unpack`].
+pub(crate) fn is_there(unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
+    Reader::open(unpacking, None).map(|_| ())
+}
+
 /// The lines of a manifest, each with a bound on its length.
 pub(crate) struct Lines {
     file: BufReader<File>,
