@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
         }
         let desired = match self.facts.desired {
             Ok(desired) => desired,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.refuse(&self.with_what_waits(refusal)),
         };
         match self.facts.answer {
             Answer::NotAsked => self.settle(Verdict::pending(&self.facts.subject.host)),

@@ -82,6 +82,20 @@ impl Pass<'_> {
         true
     }
 
+    /// Going back is composed with what the spec says of paths and probes: a person who asks for it while there is no
+    /// such thing is told.
+    pub(super) fn with_what_waits(&self, refusal: &Refusal) -> Refusal {
+        let mut refusal = refusal.clone();
+        let asks = asked(self.facts.subject.rollback_to.as_deref(), self.handled().rollback_to.as_deref());
+        if asks.is_some() {
+            refusal.message.push_str(
+                " What tenantry.dev/rollback-to asks for is done once this is put right; until then the README of a \
+                 restore point on the host says how to go back by hand.",
+            );
+        }
+        refusal
+    }
+
     /// A point from before the first release that the agent was told the name of: status knows what ran then.
     fn labelled(&self, point: &RestorePointBrief) -> RestorePointBrief {
         let mut point = point.clone();

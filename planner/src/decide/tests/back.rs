@@ -1,5 +1,6 @@
 use super::world::*;
 use crate::decide::{Answer, Effect, Submission};
+use crate::target::{Refusal, RefusalReason};
 use jiff::Timestamp;
 use rstest::rstest;
 use tenantry_api::names::OperationId;
@@ -190,6 +191,22 @@ fn where_nothing_can_be_gone_back_to_that_is_said() {
     world.decide(Answer::Seen(&running()));
     assert_eq!(world.reason(), "RestorePointMissing");
     assert!(world.message().contains("has none for this Tenant"), "{}", world.message());
+}
+
+#[test]
+fn a_person_who_asks_to_go_back_from_a_spec_that_cannot_be_read_is_told_what_comes_first() {
+    let mut world = World::deployed("v1");
+    world.desired = Err(Refusal::new(RefusalReason::RenderFailed, "TemplateBundle b: no value 'domain'."));
+    world.decide(Answer::NotAsked);
+    assert!(world.message().ends_with("'domain'."), "{}", world.message());
+    world.subject.rollback_to = Some("op-2".to_owned());
+    world.decide(Answer::NotAsked);
+    assert_eq!(world.reason(), "RenderFailed");
+    assert!(
+        world.message().contains("rollback-to asks for is done once this is put right"),
+        "{}",
+        world.message()
+    );
 }
 
 #[test]
