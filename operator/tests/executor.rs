@@ -171,6 +171,9 @@ async fn the_executor_on_a_real_api_server() -> Result<()> {
     the_older_of_two_wins(&server).await.context("the older of two wins")?;
     a_deleted_tenant_releases_its_claim(&server).await.context("a deleted Tenant releases its claim")?;
     p9_a_person_goes_back_and_the_wanted_target_stays_away(&server).await.context("a person goes back")?;
+    p9_a_person_goes_back_though_the_bundle_is_gone(&server)
+        .await
+        .context("a person goes back without a bundle")?;
     p16_damaged_records_wait_for_a_person(&server).await.context("damaged records wait for a person")?;
     p2_a_claim_is_taken_over_when_asked_for(&server).await.context("a claim is taken over")?;
     a_bundle_is_installed_and_followed(&server).await.context("a bundle is installed and followed")?;
@@ -447,5 +450,35 @@ async fn a_bundle_is_installed_and_followed(server: &ApiServer) -> Result<()> {
         (status.files, status.digest),
         (Some(1), second.deployed.context("deployed")?.bundle_revision)
     );
+    Ok(())
+}
+
+async fn p9_a_person_goes_back_though_the_bundle_is_gone(server: &ApiServer) -> Result<()> {
+    let scene = Scene::new(server, Host::with_tag("v1")).await?;
+    for tag in ["v1", "v2"] {
+        scene.tenant("acme", tag).await?;
+        scene.until_deployed("acme", tag).await?;
+    }
+    scene.until("acme", "a restore point", |status| status.restore_points.len() == 1).await?;
+    scene.tenant_with("acme", json!({"imageTag": "v3", "bundle": "gone"})).await?;
+    let refused = |status: &TenantStatus| {
+        let ready = tenantry_api::conditions::find(&status.conditions, "Ready");
+        ready.is_some_and(|ready| ready.reason == "BundleMissing")
+    };
+    scene.until("acme", "refused", refused).await?;
+    scene.annotate("rollback-to", ",now").await?;
+    let went_back =
+        |status: &TenantStatus| status.deployed.as_ref().is_some_and(|deployed| deployed.image_tag == "v1");
+    let status = scene.until("acme", "going back", went_back).await?;
+    assert_eq!(
+        status.blocked_target.context("blocked")?.image_tag,
+        "v2",
+        "what was left does not come back by itself"
+    );
+    scene.until("acme", "refused again", refused).await?;
+    // As it was before the bundle went: that is what was left.
+    scene.tenant_with("acme", json!({"imageTag": "v2", "bundle": null})).await?;
+    scene.until_phase("acme", Phase::RolledBack).await?;
+    assert_eq!(scene.host.change(|state| state.requests.len()), 2);
     Ok(())
 }

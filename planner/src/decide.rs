@@ -129,6 +129,8 @@ pub struct Facts<'a> {
     pub subject: &'a Subject,
     /// What should be on its host, or why that can't be said.
     pub desired: Result<&'a Desired, &'a Refusal>,
+    /// What a person goes back with who asks for that while there is nothing that should be on the host.
+    pub back: Option<&'a Desired>,
     /// What the agent said.
     pub answer: Answer<'a>,
     /// What its registry said, where [`Effect::Resolve`] asked.
@@ -293,7 +295,12 @@ impl<'a> Pass<'a> {
         }
         let desired = match self.facts.desired {
             Ok(desired) => desired,
-            Err(refusal) => return self.refuse(&self.with_what_waits(refusal)),
+            Err(refusal) => {
+                if !self.only_goes_back() {
+                    self.refuse(refusal);
+                }
+                return;
+            }
         };
         match self.facts.answer {
             Answer::NotAsked => self.settle(Verdict::pending(&self.facts.subject.host)),

@@ -415,6 +415,12 @@ impl Desired {
         Self::assemble(intent, None, manifest)
     }
 
+    /// What a person goes back with where the spec can be read but not rendered: everything that is restored is on
+    /// the host already.
+    pub fn to_go_back(intent: Intent) -> Self {
+        Self::without_bundle(Intent { env: EnvManifest::Adopted { patch: Vec::new() }, ..intent })
+    }
+
     /// A target with what its bundle was rendered to.
     pub fn with_bundle(intent: Intent, bundle: &Bundle, files: Vec<FileManifest>) -> Result<Self, Refusal> {
         let BundleIdentity { name, digest } = &bundle.identity;

@@ -352,6 +352,7 @@ impl Operator {
         decide(&Facts {
             subject: &turn.subject,
             desired: turn.desired(),
+            back: None,
             answer: asked.as_answer(),
             resolved,
             status: &turn.tenant.status,

@@ -151,7 +151,7 @@ impl Tenants {
     }
 
     async fn submit(self: &Arc<Self>, turn: &Turn, submission: &Submission, requeue: Duration) -> Ending {
-        let Ok(desired) = &turn.wanted.desired else { return Ending::Done(requeue) };
+        let Some(desired) = turn.wanted.asking() else { return Ending::Done(requeue) };
         let agent = match turn.wanted.route.as_ref().map(|route| route.agent.clone()) {
             Some(Ok(agent)) => agent,
             Some(Err(error)) => return Ending::Decide(error.into()),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use tenantry_api::Tenant;
+use tenantry_api::annotations::ROLLBACK_TO;
 use tenantry_api::names::OperationId;
 use tenantry_planner::bundle::Bundle;
 use tenantry_planner::decide::{Answer, Unreached};
@@ -25,8 +26,17 @@ use crate::key::Key;
 /// What is wanted, and the agent that can bring it about.
 pub(super) struct Wanted {
     pub desired: Result<Arc<Desired>, Refusal>,
+    /// What a person goes back with who asks for that while the spec can be read but not rendered.
+    pub back: Option<Arc<Desired>>,
     pub contents: Option<Arc<Vec<FileContent>>>,
     pub route: Option<Route>,
+}
+
+impl Wanted {
+    /// What the agent is asked with.
+    pub fn asking(&self) -> Option<&Arc<Desired>> {
+        self.desired.as_ref().ok().or(self.back.as_ref())
+    }
 }
 
 /// What the agent said.
@@ -71,20 +81,21 @@ impl Tenants {
         let key = Key::of(tenant);
         let route = self.hosts.route(&key.beside(&tenant.spec.host));
         let prepared = self.prepare(&key, tenant).await;
-        let desired = match &route {
-            None => Err(Refusal::new(
-                RefusalReason::HostMissing,
-                format!(
+        let back = prepared.back.filter(|_| goes_back(tenant));
+        let (desired, back) = match &route {
+            None => {
+                let message = format!(
                     "spec.host: there is no ComposeHost {} in namespace {}.",
                     tenant.spec.host, key.namespace
-                ),
-            )),
+                );
+                (Err(Refusal::new(RefusalReason::HostMissing, message)), None)
+            }
             Some(route) => match self.duplicate(tenant, route) {
-                Some(refusal) => Err(refusal),
-                None => prepared.desired,
+                Some(refusal) => (Err(refusal), None),
+                None => (prepared.desired, back),
             },
         };
-        Wanted { desired, contents: prepared.contents, route }
+        Wanted { desired, back, contents: prepared.contents, route }
     }
 
     async fn prepare(&self, key: &Key, tenant: &Tenant) -> Prepared {
@@ -100,11 +111,14 @@ impl Tenants {
         {
             return known;
         }
-        let (desired, contents) = match build(tenant, bundle).await {
-            Ok((desired, contents)) => (Ok(Arc::new(desired)), Some(Arc::new(contents))),
-            Err(refusal) => (Err(refusal), None),
+        let (desired, back, contents) = match build(tenant, bundle).await {
+            Ok((desired, contents)) => (Ok(Arc::new(desired)), None, Some(Arc::new(contents))),
+            Err(refusal) => {
+                let back = intent(tenant).ok().map(|intent| Arc::new(Desired::to_go_back(intent)));
+                (Err(refusal), back, None)
+            }
         };
-        let prepared = Prepared { of, desired, contents };
+        let prepared = Prepared { of, desired, back, contents };
         self.with_memory(key, |memory| memory.prepared = Some(prepared.clone()));
         prepared
     }
@@ -178,12 +192,12 @@ impl Tenants {
         match in_flight {
             Some(id) => self.ask_about(turn, &agent, &id).await,
             None if turn.subject.deleted_at.is_some() || turn.subject.suspend => Asked::NotAsked,
-            None => match &turn.wanted.desired {
-                Ok(desired) => match self.observe(turn, &agent, desired).await {
+            None => match turn.wanted.asking() {
+                Some(desired) => match self.observe(turn, &agent, desired).await {
                     Ok(observation) => Asked::Seen(observation),
                     Err(error) => error.into(),
                 },
-                Err(_) => Asked::NotAsked,
+                None => Asked::NotAsked,
             },
         }
     }
@@ -215,13 +229,13 @@ impl Tenants {
             Err(AgentError::Refused(error))
                 if matches!(error.code, ErrorCode::NotFound | ErrorCode::RecordsDamaged) =>
             {
-                match &turn.wanted.desired {
-                    Ok(desired) => match self.observe(turn, agent, desired).await {
+                match turn.wanted.asking() {
+                    Some(desired) => match self.observe(turn, agent, desired).await {
                         Ok(observation) => Asked::Unknown(observation),
                         Err(error) => error.into(),
                     },
-                    Err(_) if error.code == ErrorCode::RecordsDamaged => Asked::Refused(error),
-                    Err(_) => Asked::NotBegun(error),
+                    None if error.code == ErrorCode::RecordsDamaged => Asked::Refused(error),
+                    None => Asked::NotBegun(error),
                 }
             }
             Err(error) => error.into(),
@@ -293,13 +307,28 @@ impl Tenants {
     }
 }
 
+/// Whether a person asks to go back, or has asked for what the agent may not have heard of yet.
+fn goes_back(tenant: &Tenant) -> bool {
+    let status = tenant.status.as_ref();
+    let handled = status.and_then(|status| status.handled.as_ref()?.rollback_to.as_ref());
+    let asked = tenant.annotations().get(ROLLBACK_TO).filter(|value| !value.is_empty());
+    let in_flight = status
+        .and_then(|status| status.upgrade.as_ref())
+        .is_some_and(|upgrade| upgrade.outcome.is_none() && upgrade.rollback_to.is_some());
+    in_flight || asked.is_some() && asked != handled
+}
+
+fn intent(tenant: &Tenant) -> Result<Intent, Refusal> {
+    let key = Key::of(tenant);
+    Intent::parse(&tenant.uid().unwrap_or_default(), &key.namespace, &key.name, &tenant.spec)
+}
+
 /// Parses and renders. Rendering runs on a thread of its own, for templates take their time.
 async fn build(
     tenant: &Tenant,
     bundle: Option<Result<Arc<Bundle>, Refusal>>,
 ) -> Result<(Desired, Vec<FileContent>), Refusal> {
-    let key = Key::of(tenant);
-    let intent = Intent::parse(&tenant.uid().unwrap_or_default(), &key.namespace, &key.name, &tenant.spec)?;
+    let intent = intent(tenant)?;
     let Some(bundle) = bundle else {
         return Ok((Desired::without_bundle(intent), Vec::new()));
     };

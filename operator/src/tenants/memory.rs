@@ -38,6 +38,8 @@ pub struct Prepared {
     pub of: (String, i64, Option<String>),
     /// The target, or why there is none.
     pub desired: Result<Arc<Desired>, Refusal>,
+    /// What a person could go back with all the same.
+    pub back: Option<Arc<Desired>>,
     /// Contents of its files; dropped once they are on the host, and rendered again when needed.
     pub contents: Option<Arc<Vec<FileContent>>>,
 }

@@ -190,6 +190,7 @@ fn decided(turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> De
     decide(&Facts {
         subject: &turn.subject,
         desired: turn.wanted.desired.as_deref(),
+        back: turn.wanted.back.as_deref(),
         answer: asked.as_answer(),
         resolved,
         status: turn.tenant.status.as_ref().unwrap_or(&empty),

@@ -33,7 +33,7 @@ impl Pass<'_> {
         if self.next.resolved.as_ref().is_some_and(|resolved| resolved.base_hash != desired.base_hash) {
             self.next.resolved = None;
         }
-        self.asked_to_reconcile(desired, observation) || self.asked_to_go_back(desired, observation)
+        self.asked_to_reconcile(desired, observation) || self.asked_to_go_back(observation)
     }
 
     fn asked_to_reconcile(&mut self, desired: &Desired, observation: &Observation) -> bool {

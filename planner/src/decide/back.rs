@@ -12,8 +12,8 @@ use tenantry_protocol::{Observation, ReleaseLabel, RestorePointBrief};
 use super::asks::asked;
 use super::begin::planning;
 use super::verdict::Verdict;
-use super::{Effect, Pass, Submission, listed};
-use crate::target::{Desired, Refusal, RefusalReason, Rollback};
+use super::{Answer, Effect, Pass, Submission, listed};
+use crate::target::{Refusal, RefusalReason, Rollback};
 
 /// How many restore points status lists.
 const POINT_LIMIT: usize = 20;
@@ -50,7 +50,7 @@ impl Pass<'_> {
     }
 
     /// Begins to go back where that is asked for. True when the pass ends here.
-    pub(super) fn asked_to_go_back(&mut self, desired: &Desired, observation: &Observation) -> bool {
+    pub(super) fn asked_to_go_back(&mut self, observation: &Observation) -> bool {
         let handled = self.handled().rollback_to;
         let Some(value) = asked(self.facts.subject.rollback_to.as_deref(), handled.as_deref()) else {
             return false;
@@ -76,24 +76,48 @@ impl Pass<'_> {
         let epoch = self.next_epoch(observation);
         let Some((id, stored_epoch)) = self.named(epoch) else { return true };
         let data = wish.data;
-        self.go_back(desired, found, data, &id, stored_epoch);
+        self.go_back(found, data, &id, stored_epoch);
         self.next.handled.get_or_insert_with(Handled::default).rollback_to = Some(value);
         self.effect = Some(Effect::Submit(submission(id, epoch, found, data, false)));
         true
     }
 
-    /// Going back is composed with what the spec says of paths and probes: a person who asks for it while there is no
-    /// such thing is told.
-    pub(super) fn with_what_waits(&self, refusal: &Refusal) -> Refusal {
-        let mut refusal = refusal.clone();
-        let asks = asked(self.facts.subject.rollback_to.as_deref(), self.handled().rollback_to.as_deref());
-        if asks.is_some() {
-            refusal.message.push_str(
-                " What tenantry.dev/rollback-to asks for is done once this is put right; until then the README of a \
-                 restore point on the host says how to go back by hand.",
-            );
+    /// What is wanted can't be said, but a person may go back all the same. True when the pass ends here.
+    pub(super) fn only_goes_back(&mut self) -> bool {
+        let Some(back) = self.facts.back else { return false };
+        match self.facts.answer {
+            Answer::NotAsked | Answer::Followed(_, None) => false,
+            Answer::Unreached(why, text) => {
+                self.unreached(why, text);
+                true
+            }
+            Answer::Refused(error) | Answer::NotBegun(error) => {
+                self.agent_refused(error);
+                true
+            }
+            Answer::Seen(observation)
+            | Answer::Unknown(observation)
+            | Answer::Followed(_, Some(observation)) => {
+                if self.claimed_by_other(observation)
+                    || self.damaged(back, observation)
+                    || self.strange_operation(observation)
+                {
+                    return true;
+                }
+                self.record_points(observation);
+                self.asked_to_go_back(observation)
+            }
         }
-        refusal
+    }
+
+    /// What is not to come back by itself: what is wanted, or, where that can't be said, what runs.
+    fn given_up(&self) -> Option<GivenUp> {
+        if let Ok(desired) = self.facts.desired {
+            let target_hash = desired.target_hash(self.next.resolved.as_ref());
+            return Some(GivenUp { target_hash, image_tag: desired.intent.image_tag.to_string() });
+        }
+        let deployed = self.next.deployed.as_ref()?;
+        Some(GivenUp { target_hash: deployed.target_hash.clone(), image_tag: deployed.image_tag.clone() })
     }
 
     /// A point from before the first release that the agent was told the name of: status knows what ran then.
@@ -134,23 +158,12 @@ impl Pass<'_> {
         Refusal::new(RefusalReason::RestorePointMissing, message)
     }
 
-    fn go_back(
-        &mut self,
-        desired: &Desired,
-        to: &RestorePointBrief,
-        data: bool,
-        id: &OperationId,
-        epoch: i64,
-    ) {
+    fn go_back(&mut self, to: &RestorePointBrief, data: bool, id: &OperationId, epoch: i64) {
         let unsettled = self.left_otherwise();
         let held = self.next.upgrade.as_ref().filter(|last| last.outcome == Some(Outcome::Held));
         let from = match held {
             Some(held) => Some(held.to.clone()),
             None => self.next.deployed.as_ref().map(|deployed| deployed.image_tag.clone()),
-        };
-        let gives_up = GivenUp {
-            target_hash: desired.target_hash(self.next.resolved.as_ref()),
-            image_tag: desired.intent.image_tag.to_string(),
         };
         let label = &to.release;
         let now = Time(whole_seconds(self.facts.now));
@@ -163,7 +176,7 @@ impl Pass<'_> {
             bundle_revision: label.bundle_revision.as_deref().map(|revision| bounded(revision, 128)),
             files_hash: Some(bounded(&label.files_hash, 128)),
             rollback_to: Some(to.id.to_string()),
-            gives_up: Some(gives_up),
+            gives_up: self.given_up(),
             unsettled,
             accepted: false,
             data_restored: false,
@@ -181,7 +194,7 @@ impl Pass<'_> {
     }
 
     /// Submits a rollback that the agent never got, under the same id where that still fits; else asks anew.
-    pub(super) fn resubmit_rollback(&mut self, desired: &Desired, observation: &Observation) {
+    pub(super) fn resubmit_rollback(&mut self, observation: &Observation) {
         let Some(upgrade) = self.in_flight() else { return };
         let (epoch, id) = (u64::try_from(upgrade.epoch).unwrap_or(0), OperationId::parse(&upgrade.id));
         let to = upgrade.rollback_to.as_deref();
@@ -195,7 +208,7 @@ impl Pass<'_> {
             return;
         }
         self.ask_again_to_go_back("Never reached the agent; it is asked anew.");
-        self.look(desired, observation);
+        self.rest();
     }
 
     /// What a person asked for was not begun: it still stands.

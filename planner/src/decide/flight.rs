@@ -47,9 +47,10 @@ impl Pass<'_> {
         }
         let by_person = self.in_flight().is_some_and(|upgrade| upgrade.rollback_to.is_some());
         let (named, asked) = (self.next.upgrade.clone(), self.handled().rollback_to);
+        let can_go_back = self.facts.desired.is_ok() || self.facts.back.is_some();
         match self.facts.desired {
-            Ok(desired) if !self.facts.subject.suspend && by_person => {
-                self.resubmit_rollback(desired, observation);
+            _ if can_go_back && !self.facts.subject.suspend && by_person => {
+                self.resubmit_rollback(observation);
             }
             Ok(desired) if !self.facts.subject.suspend => self.resubmit(desired, observation),
             Ok(_) | Err(_) => {

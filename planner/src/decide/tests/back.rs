@@ -194,19 +194,30 @@ fn where_nothing_can_be_gone_back_to_that_is_said() {
 }
 
 #[test]
-fn a_person_who_asks_to_go_back_from_a_spec_that_cannot_be_read_is_told_what_comes_first() {
-    let mut world = World::deployed("v1");
+fn a_person_can_go_back_though_what_is_wanted_cannot_be_rendered() {
+    let mut world = World::deployed("v2");
+    let deployed = world.status.deployed.as_ref().unwrap().target_hash.clone();
+    world.back = world.desired.clone().ok();
     world.desired = Err(Refusal::new(RefusalReason::RenderFailed, "TemplateBundle b: no value 'domain'."));
-    world.decide(Answer::NotAsked);
-    assert!(world.message().ends_with("'domain'."), "{}", world.message());
     world.subject.rollback_to = Some("op-2".to_owned());
-    world.decide(Answer::NotAsked);
-    assert_eq!(world.reason(), "RenderFailed");
-    assert!(
-        world.message().contains("rollback-to asks for is done once this is put right"),
-        "{}",
-        world.message()
+    let first = submitted(world.decide(Answer::Seen(&kept())).effect);
+    assert_eq!(first.rollback.as_ref().unwrap().to.as_str(), "op-2");
+    let upgrade = world.status.upgrade.clone().unwrap();
+    assert_eq!(
+        upgrade.gives_up.unwrap().target_hash,
+        deployed,
+        "what runs now is not to come back by itself"
     );
+    // It never arrived.
+    let again = submitted(world.decide(Answer::Unknown(&kept())).effect);
+    assert_eq!((again.id, again.rollback, again.again), (first.id, first.rollback, true));
+    let status = ended(&world, Outcome::Succeeded);
+    world.decide(Answer::Followed(&status, None));
+    assert_eq!(world.phase(), Phase::RolledBack);
+    assert_eq!(world.status.blocked_target.as_ref().unwrap().target_hash, deployed);
+    world.back = None;
+    world.decide(Answer::NotAsked);
+    assert_eq!((world.phase(), world.reason()), (Phase::Refused, "RenderFailed"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub const START: i64 = 1_800_000_000;
 pub struct World {
     pub subject: Subject,
     pub desired: Result<Desired, Refusal>,
+    pub back: Option<Desired>,
     pub status: TenantStatus,
     pub now: i64,
     pub resolved: Option<ResolveResponse>,
@@ -55,7 +56,7 @@ impl World {
             ..Subject::default()
         };
         let desired = Ok(desired(spec));
-        Self { subject, desired, status: TenantStatus::default(), now: START, resolved: None }
+        Self { subject, desired, back: None, status: TenantStatus::default(), now: START, resolved: None }
     }
 
     /// One that runs `tag` and is at it.
@@ -94,6 +95,7 @@ impl World {
         decide(&Facts {
             subject: &self.subject,
             desired: self.desired.as_ref(),
+            back: self.back.as_ref(),
             answer,
             resolved: self.resolved.as_ref(),
             status: &self.status,
