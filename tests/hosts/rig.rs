@@ -27,6 +27,8 @@ pub struct Rig {
     pub repository: String,
     /// Folded into the agent's configuration.
     pub config: Value,
+    /// The name of an agent's container beside the project, where there is one.
+    pub agent: String,
     uid: String,
     epoch: u64,
     folder: tempfile::TempDir,
@@ -41,6 +43,7 @@ impl Rig {
             project: Project::new(&folder.path().join("srv"), &name)?,
             repository: format!("{}/hosts/{name}", tenantry_tests::required("TENANTRY_TEST_REGISTRY")?),
             config: json!({}),
+            agent: format!("{name}-agent"),
             uid: format!("{:08x}-0000-4000-8000-{:012x}", std::process::id(), fastrand::u64(..1 << 48)),
             epoch: 0,
             folder,
@@ -67,6 +70,11 @@ impl Rig {
     /// A path of the rig's own.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The tenant's UID.
+    pub fn uid(&self) -> &str {
+        &self.uid
     }
 
     /// The repository with the images that are kept for this tenant.
@@ -130,8 +138,11 @@ impl Drop for Rig {
             output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
         };
         let label = format!("label=com.docker.compose.project={}", self.project.name);
+        // The agent first, for it would begin with helpers anew.
+        docker(&["rm", "--force", &self.agent]);
+        let helpers = format!("label=tenantry.dev/helper={}", self.uid);
         let finishers = format!("name=tenantry-finisher-{}", self.own());
-        for filter in [label, finishers] {
+        for filter in [helpers, label, finishers] {
             for id in docker(&["ps", "-aq", "--filter", &filter]).lines() {
                 docker(&["rm", "--force", "--volumes", id]);
             }
