@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +173,65 @@ async fn p9_who_goes_back_with_data_and_fails_gets_their_own_data_back() {
     assert_outcome(&status, Outcome::RolledBack);
     assert_eq!(failure(&status).category, FailureCategory::ProbeFailed);
     assert_eq!((tenant.version_of("worker"), data(&tenant)), ("v2".into(), told("new")));
+    cleared(&tenant);
+}
+
+/// What a person runs who reads the restore point's README; Tenantry itself is left out.
+fn by_the_readme(tenant: &Sandbox, point: &str) {
+    let readme = tenant.read(&format!(".tenantry/restore/{point}/README"));
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    for wanted in ["rm -rf --", "find \"$(docker volume inspect", "docker compose stop", "docker compose up"]
+    {
+        assert!(commands.iter().any(|command| command.contains(wanted)), "{wanted}: {readme}");
+    }
+    for command in commands.iter().filter(|one| !one.starts_with("tenantry ")) {
+        let output = std::process::Command::new("sh").args(["-ec", command]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Content, modes, owners, links and attributes of a folder, as `tar` sees them.
+fn picture(folder: &Path) -> Vec<u8> {
+    let output = std::process::Command::new("tar")
+        .args(["--sort=name", "--numeric-owner", "--xattrs", "--format=posix"])
+        .args(["--pax-option=delete=atime,delete=ctime,exthdr.name=x", "-cf", "-", "-C"])
+        .args([folder, Path::new(".")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_what_the_readme_says_brings_declared_data_back_with_nothing_but_a_shell() {
+    let mut tenant = running("datareadme", "Stop").await;
+    let (uploads, volume) = (tenant.directory().join("uploads"), volume(&tenant));
+    for folder in [&uploads, &volume] {
+        let at = |name: &str| folder.join(name);
+        std::fs::create_dir_all(at("o'brien & sons/$HOME")).unwrap();
+        std::fs::write(at("o'brien & sons/-rf"), "x".repeat(70_000)).unwrap();
+        std::fs::hard_link(at("o'brien & sons/-rf"), at(".hidden")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("dangling")).unwrap();
+        std::os::unix::fs::chown(at("o'brien & sons"), Some(70), Some(71)).unwrap();
+        std::fs::set_permissions(at("o'brien & sons"), std::fs::Permissions::from_mode(0o2750)).unwrap();
+        std::fs::set_permissions(at(".hidden"), std::fs::Permissions::from_mode(0o4700)).unwrap();
+        rustix::fs::setxattr(at(".hidden"), "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    let before = (picture(&uploads), picture(&volume));
+    tenant.publish("v2", &[]);
+    tenant.tag("v2");
+    assert_outcome(&tenant.run("two", "ImageOnly").await, Outcome::Succeeded);
+    assert!((picture(&uploads), picture(&volume)) == before, "an upgrade leaves the data alone");
+    for folder in [&uploads, &volume] {
+        std::fs::remove_dir_all(folder.join("o'brien & sons")).unwrap();
+        std::fs::write(folder.join("o'brien & sons"), "a file now").unwrap();
+        std::fs::write(folder.join(".more"), "more").unwrap();
+    }
+    by_the_readme(&tenant, "two");
+    assert_eq!(data(&tenant), told("old"));
+    assert!(picture(&uploads) == before.0, "the folder is as it was");
+    assert!(picture(&volume) == before.1, "the volume is as it was");
+    assert_eq!(tenant.version_of("worker"), "v1", "and its images and containers");
     cleared(&tenant);
 }
 

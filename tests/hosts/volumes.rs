@@ -341,6 +341,16 @@ async fn p8_p9_an_agent_in_a_container_keeps_a_volume_that_it_does_not_see_and_b
     ensure!(outcome(&status) == Some(Outcome::Succeeded), "{status:#?}\n{}", beside.story());
     ensure!(status.data_restored, "{status:#?}");
     same(&before, &picture(&beside.volume())?)?;
+
+    // And one who has nothing but a shell on the host.
+    spoil(&beside.volume())?;
+    let readme = beside.rig.project.read(&format!(".tenantry/restore/{second}/README"))?;
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("    "));
+    for command in commands.filter(|command| !command.starts_with("tenantry ")) {
+        let output = std::process::Command::new("sh").args(["-ec", command]).output()?;
+        ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    same(&before, &picture(&beside.volume())?)?;
     same(&false_before, &picture(&false_one)?)?;
     beside.assert_nothing_is_left()
 }

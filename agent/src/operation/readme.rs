@@ -9,6 +9,9 @@ use super::point::Point;
 use crate::files::{RestorePoint, Was};
 use crate::snapshot::{Part, What};
 
+/// Those that belong to data; without being asked to, `tar` leaves them out.
+const ATTRIBUTES: &str = "--xattrs --xattrs-include='*'";
+
 /// The text. Lines that begin with four spaces are commands.
 pub fn readme(directory: &Path, tenant: &TenantRef, point: &Point, kept: &RestorePoint) -> String {
     let at = directory.join(".tenantry/restore").join(point.operation.as_str());
@@ -69,9 +72,9 @@ fn absent(directory: &str, kept: &RestorePoint) -> Vec<String> {
 /// A path or volume is emptied and unpacked again. The entries of a path's archive begin with the path itself.
 fn data(directory: &str, at: &str, part: &Part) -> String {
     let unpacked = |place: &str| {
-        part.archive
-            .as_ref()
-            .map(|archive| format!(" && tar -C {place} --zstd -xpf {at}/data/{}", quoted(&archive.archive)))
+        part.archive.as_ref().map(|archive| {
+            format!(" && tar -C {place} --zstd {ATTRIBUTES} -xpf {at}/data/{}", quoted(&archive.archive))
+        })
     };
     match &part.what {
         What::Path(path) => {
