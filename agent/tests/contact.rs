@@ -123,3 +123,37 @@ async fn a_host_without_an_engine_says_so_and_serves_on() {
     assert_outcome(&status, Outcome::Aborted);
     assert_eq!(failure(&status).category, FailureCategory::EngineFault);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p11_images_that_were_kept_for_a_former_owner_go_once_the_new_one_has_its_own() {
+    let mut tenant = Sandbox::usual("former").await;
+    tenant.publish("v1", &[]);
+    tenant.publish("v2", &[]);
+    tenant.tag("v1");
+    tenant.extra = serde_json::json!({"overwrite": true});
+    assert_outcome(&tenant.run("one", "ImageOnly").await, Outcome::Succeeded);
+    assert!(!tenant.kept().is_empty());
+
+    let mut body = tenant.request("ImageOnly");
+    body.tenant.uid = tenantry_api::names::TenantUid::parse(format!("{:x}-b", std::process::id())).unwrap();
+    let claim = serde_json::json!({
+        "tenant": body.tenant, "place": body.place, "manifest": body.manifest, "epoch": 1, "takeOver": true
+    });
+    let operator = tenantry_api::names::Identity::parse("main").unwrap();
+    tenant.core().claim(&operator, serde_json::from_value(claim).unwrap()).await.unwrap();
+    assert!(!tenant.kept().is_empty(), "nothing is let go before the new owner has its own");
+    body.epoch = 2;
+    body.manifest.env = serde_json::from_value(
+        serde_json::json!({"ownership": "adopted", "patch": [{"name": "IMAGE_TAG", "value": "v2"}]}),
+    )
+    .unwrap();
+    let new = format!("tenantry.local/keep/{}", body.tenant.uid);
+    tenant.submit("two", body).await.unwrap();
+    assert_outcome(&tenant.ended("two").await, Outcome::Succeeded);
+    assert_eq!(tenant.kept(), Vec::<String>::new());
+    let kept = support::docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", &new]);
+    for name in kept.lines() {
+        support::docker(&["rmi", name]);
+    }
+    assert!(!kept.is_empty());
+}

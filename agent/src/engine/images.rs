@@ -129,13 +129,18 @@ impl Engine {
 
     /// Every tag of a local repository.
     pub async fn tags_of(&self, repository: &str) -> Result<Vec<String>, EngineError> {
-        let filters = HashMap::from([("reference".to_owned(), vec![repository.to_owned()])]);
+        let prefix = format!("{repository}:");
+        let names = self.names_like(repository).await?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned)).collect())
+    }
+
+    /// Every name, with its tag, of local repositories that are called so; `*` stands for anything but a slash.
+    pub async fn names_like(&self, repositories: &str) -> Result<Vec<String>, EngineError> {
+        let filters = HashMap::from([("reference".to_owned(), vec![repositories.to_owned()])]);
         let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.list_images(Some(options)).await };
         let images = self.read("list images", ask).await?;
-        let prefix = format!("{repository}:");
-        let tags = images.into_iter().flat_map(|image| image.repo_tags);
-        Ok(tags.filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned)).collect())
+        Ok(images.into_iter().flat_map(|image| image.repo_tags).collect())
     }
 }
 

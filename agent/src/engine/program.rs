@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use bollard::query_parameters::{ImportImageOptions, ListImagesOptions};
+use bollard::query_parameters::ImportImageOptions;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256 as Hasher};
 
@@ -218,14 +218,8 @@ impl Engine {
 
     /// One that a container of another agent still uses stays until the next time.
     async fn release_others(&self, program: &Program) -> Result<(), EngineError> {
-        let filters =
-            std::collections::HashMap::from([("reference".to_owned(), vec![REPOSITORY.to_owned()])]);
-        let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
-        let ask = |docker: bollard::Docker| async move { docker.list_images(Some(options)).await };
-        let images = self.read("list images", ask).await?;
-        for name in
-            images.into_iter().flat_map(|image| image.repo_tags).filter(|name| *name != program.image())
-        {
+        let names = self.names_like(REPOSITORY).await?;
+        for name in names.into_iter().filter(|name| *name != program.image()) {
             if let Err(error) = self.untag(&name).await {
                 tracing::info!(name, %error, "the image of another version's helpers is left");
             }

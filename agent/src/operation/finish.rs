@@ -40,6 +40,10 @@ pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
         })
         .await?;
     let released = keep::release_all_but(&work.host.engine, &work.request.tenant.uid, &kept).await;
+    let released = match released {
+        Ok(()) => keep::release_former(work).await,
+        wrong => wrong,
+    };
     if let Err(wrong) = released {
         tracing::warn!(tenant = %work.request.tenant.name, problem = %wrong.message, "images of older releases are still kept");
     }

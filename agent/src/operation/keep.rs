@@ -6,12 +6,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::{OperationId, TenantUid};
 
 use super::driver::Wrong;
+use super::work::Work;
 use crate::engine::Engine;
 
 const SIDE_BY_SIDE: usize = 4;
+const REPOSITORIES: &str = "tenantry.local/keep/";
 
 fn repository(uid: &TenantUid) -> String {
-    format!("tenantry.local/keep/{}", uid.as_str().to_ascii_lowercase().trim_end_matches('-'))
+    format!("{REPOSITORIES}{}", uid.as_str().to_ascii_lowercase().trim_end_matches('-'))
 }
 
 /// A tag for one image of an operation: the same image, the same tag.
@@ -44,6 +46,27 @@ pub async fn release_all_but(engine: &Engine, uid: &TenantUid, kept: &[Operation
 /// Lets go of the images of one operation.
 pub async fn release_of(engine: &Engine, uid: &TenantUid, operation: &OperationId) -> Result<(), Wrong> {
     release(engine, uid, |of| of == operation.as_str()).await
+}
+
+/// Lets go of the images of Tenants that had this project before: what they could go back to is pruned by now.
+pub async fn release_former(work: &Work) -> Result<(), Wrong> {
+    let (uid, place) = (&work.request.tenant.uid, &work.request.place);
+    let former = work.host.store.all_claims().into_iter().filter(|claim| {
+        claim.released
+            && claim.uid != *uid
+            && (&claim.project, &claim.directory) == (&place.project, &place.directory)
+    });
+    let former: Vec<String> = former.map(|claim| format!("{}:", repository(&claim.uid))).collect();
+    if former.is_empty() {
+        return Ok(());
+    }
+    let engine = &work.host.engine;
+    for name in engine.names_like(&format!("{REPOSITORIES}*")).await? {
+        if former.iter().any(|repository| name.starts_with(repository)) {
+            engine.untag(&name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn release(engine: &Engine, uid: &TenantUid, gone: impl Fn(&str) -> bool) -> Result<(), Wrong> {
