@@ -8,6 +8,7 @@
 //! | `TENANTRY_FAULTS` | `all` points, or so many, evenly spread, and more double crashes |
 //! | `TENANTRY_FAULTS_AT` | one crash alone: `Up files.rename.env.before#1`, or two points with ` then ` between them |
 //! | `TENANTRY_FAULTS_MINUTES` | no crash is begun later than that |
+//! | `TENANTRY_FAULTS_MORE` | what the last run recovered from is not tried again |
 
 mod agent;
 mod data;
@@ -21,38 +22,28 @@ mod times;
 mod trip;
 mod workload;
 
-use std::sync::Arc;
-
 use anyhow::{Result, ensure};
 use matrix::{Todo, crash_at_each};
 use plan::{Asked, Found, must_have, wanted};
 use report::Rows;
 use workload::Workload;
 
-/// How many hosts of a workload are crashed side by side where many points are asked for.
-const SIDE_BY_SIDE: usize = 2;
 /// Points that a workload has at least.
 const POINTS: usize = 60;
 
 async fn crashes(workload: Workload) -> Result<()> {
     let asked = Asked::of_environment()?;
     let found = if asked.alone() { Found::default() } else { Found::of(workload).await? };
-    let crashes = wanted(&found, workload, &asked);
+    let rows = Rows::new(workload, &found.names(), asked.more)?;
+    let crashes = wanted(&found, workload, &asked, &rows.recovered());
     if !asked.alone() {
         println!("{}: {} points, {} crashes", workload.name(), found.names().len(), crashes.len());
         ensure!(found.names().len() >= POINTS, "{} has only {:?}", workload.name(), found.names());
         must_have(workload, &found)?;
     }
-    let many = asked.many() && !asked.alone();
-    let hosts = if many { SIDE_BY_SIDE } else { 1 };
-    let rows = Arc::new(Rows::new(workload, found.names().into_iter())?);
-    let known = found.names().into_iter().map(str::to_owned).collect();
-    let todo = Arc::new(Todo::new(crashes, known, many, asked.until));
-    let running: Vec<_> =
-        (0..hosts).map(|_| tokio::spawn(crash_at_each(workload, todo.clone(), rows.clone()))).collect();
-    for done in running {
-        done.await??;
-    }
+    let known = found.names().into_iter().map(str::to_owned).chain(rows.recovered()).collect();
+    let mut todo = Todo::new(crashes, known, asked.many() && !asked.alone(), asked.until);
+    crash_at_each(workload, &mut todo, &rows).await?;
     if todo.left() > 0 {
         println!("{}: {} crashes were not begun in time", workload.name(), todo.left());
     }

@@ -1,7 +1,6 @@
 //! Kills an agent at each of its points, starts it again, and checks what it made of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -187,11 +186,11 @@ async fn until(sandbox: &Sandbox, trip: &Trip, point: &Point) -> Result<Option<O
     Ok(None)
 }
 
-/// Crashes that are still to be tried, shared by the hosts of a workload.
+/// Crashes that are still to be tried.
 pub struct Todo {
-    queues: Mutex<BTreeMap<Way, Vec<Crash>>>,
-    fresh: Mutex<Vec<Crash>>,
-    known: Mutex<BTreeSet<String>>,
+    queues: BTreeMap<Way, Vec<Crash>>,
+    fresh: Vec<Crash>,
+    known: BTreeSet<String>,
     /// Whether points that only a recovery comes by are tried as second crashes.
     explores: bool,
     until: Option<Instant>,
@@ -204,13 +203,12 @@ impl Todo {
         for crash in wanted.into_iter().rev() {
             queues.entry(crash.way).or_default().push(crash);
         }
-        let (queues, fresh, known) = (Mutex::new(queues), Mutex::default(), Mutex::new(known));
-        Self { queues, fresh, known, explores, until }
+        Self { queues, fresh: Vec::new(), known, explores, until }
     }
 
     /// How many are left.
     pub fn left(&self) -> usize {
-        lock(&self.queues).values().map(Vec::len).sum::<usize>() + lock(&self.fresh).len()
+        self.queues.values().map(Vec::len).sum::<usize>() + self.fresh.len()
     }
 
     /// Whether nothing more is to be begun.
@@ -219,44 +217,42 @@ impl Todo {
     }
 
     /// The next one that can be tried from where a sandbox is; the fullest queue first, those that stay here last.
-    fn next(&self, sandbox: &Sandbox) -> Option<Crash> {
-        let mut queues = lock(&self.queues);
+    fn next(&mut self, sandbox: &Sandbox) -> Option<Crash> {
         let open = Way::ALL.into_iter().filter(|way| way.is_open(sandbox));
-        let length = |way: &Way| queues.get(way).map_or(0, Vec::len);
+        let length = |way: &Way| self.queues.get(way).map_or(0, Vec::len);
         let way = open.filter(|way| length(way) > 0).max_by_key(|way| (*way != Way::Failing, length(way)))?;
-        queues.get_mut(&way)?.pop()
+        self.queues.get_mut(&way)?.pop()
     }
 
     /// What is left once nothing else is: each in a sandbox of its own.
-    fn next_fresh(&self) -> Option<Crash> {
-        let waits = lock(&self.queues).values().any(|queue| !queue.is_empty());
-        if waits { None } else { lock(&self.fresh).pop() }
+    fn next_fresh(&mut self) -> Option<Crash> {
+        let waits = self.queues.values().any(|queue| !queue.is_empty());
+        if waits { None } else { self.fresh.pop() }
     }
 
     /// A point that was not come by is tried in a sandbox of its own; one that nobody knew, after this crash.
-    fn learn(&self, crash: &Crash, row: &Row, log: &str) {
+    fn learn(&mut self, crash: &Crash, row: &Row, log: &str) {
         if !self.explores {
             return;
         }
         if row.points.is_empty() && !crash.fresh {
-            lock(&self.fresh).push(Crash { fresh: true, ..crash.clone() });
+            self.fresh.push(Crash { fresh: true, ..crash.clone() });
         }
         if row.points.len() != 1 {
             return;
         }
-        let mut known = lock(&self.known);
         for name in log.lines() {
-            if known.insert(name.to_owned()) {
+            if self.known.insert(name.to_owned()) {
                 let points = vec![crash.points[0].clone(), Point { name: name.to_owned(), hit: 1 }];
                 let both = Crash { points, ..crash.clone() };
-                lock(&self.queues).entry(crash.way).or_default().push(both);
+                self.queues.entry(crash.way).or_default().push(both);
             }
         }
     }
 }
 
 /// Tries what is to be tried, in a sandbox that is made anew after something did not hold.
-pub async fn crash_at_each(workload: Workload, todo: Arc<Todo>, rows: Arc<Rows>) -> Result<()> {
+pub async fn crash_at_each(workload: Workload, todo: &mut Todo, rows: &Rows) -> Result<()> {
     let mut sandbox = made(workload).await?;
     let mut number = 0;
     while !todo.is_over() {
@@ -328,8 +324,4 @@ fn broken(workload: Workload, wanted: &Crash, sandbox: &Sandbox, error: &anyhow:
         broken: Some(format!("{error:#}")),
         missed: Vec::new(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

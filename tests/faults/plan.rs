@@ -1,6 +1,6 @@
 //! Which crashes are tried: what points there are, and which of them are wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,6 +33,8 @@ pub struct Asked {
     at: Option<Crash>,
     /// When no further crash is begun.
     pub until: Option<Instant>,
+    /// Whether what was recovered from before is left out.
+    pub more: bool,
 }
 
 impl Asked {
@@ -47,7 +49,7 @@ impl Asked {
         let at = read("TENANTRY_FAULTS_AT").map(|text| parsed(&text)).transpose()?;
         let minutes = read("TENANTRY_FAULTS_MINUTES").map(|text| text.parse::<u64>()).transpose()?;
         let until = minutes.map(|minutes| Instant::now() + Duration::from_mins(minutes));
-        Ok(Self { many, at, until })
+        Ok(Self { many, at, until, more: read("TENANTRY_FAULTS_MORE").is_some() })
     }
 
     /// Whether many points are to be tried.
@@ -128,13 +130,18 @@ pub fn must_have(workload: Workload, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// What is to be tried, in an order that is evenly spread wherever it is cut off.
-pub fn wanted(found: &Found, workload: Workload, asked: &Asked) -> Vec<Crash> {
+/// What is to be tried, in an order that is evenly spread wherever it is cut off; without names that are had already.
+pub fn wanted(found: &Found, workload: Workload, asked: &Asked, had: &BTreeSet<String>) -> Vec<Crash> {
     if let Some(one) = &asked.at {
         return vec![one.clone()];
     }
     let mut each = found.each();
-    let doubles = doubles(found, workload, if asked.many() { DOUBLES.0 } else { DOUBLES.1 });
+    let doubles = match asked.many {
+        Some(_) if asked.more => Vec::new(),
+        Some(_) => doubles(found, workload, DOUBLES.0),
+        None => doubles(found, workload, DOUBLES.1),
+    };
+    each.retain(|(_, point)| !had.contains(&point.name));
     spread(&mut each, workload);
     let Some(count) = asked.many else { return some(&each).chain(doubles).collect() };
     doubles.into_iter().chain(each.iter().take(count).map(|(way, point)| Crash::at(*way, point))).collect()
@@ -143,7 +150,7 @@ pub fn wanted(found: &Found, workload: Workload, asked: &Asked) -> Vec<Crash> {
 /// Every prefix of the new order takes from all of the old; each workload begins elsewhere.
 fn spread<T>(all: &mut Vec<T>, workload: Workload) {
     let offset = Workload::ALL.iter().position(|one| *one == workload).unwrap_or_default();
-    let length = all.len();
+    let length = all.len().max(1);
     let mut numbered: Vec<(u32, T)> = Vec::with_capacity(length);
     for (at, one) in all.drain(..).enumerate() {
         let at = (at + offset * length / Workload::ALL.len()) % length;
@@ -192,7 +199,7 @@ fn every_beginning_of_the_order_takes_from_everywhere() {
     for workload in Workload::ALL {
         let mut all: Vec<usize> = (0..300).collect();
         spread(&mut all, workload);
-        let tenths: std::collections::BTreeSet<usize> = all.iter().take(40).map(|at| at / 30).collect();
+        let tenths: BTreeSet<usize> = all.iter().take(40).map(|at| at / 30).collect();
         assert_eq!(tenths.len(), 10, "{all:?}");
         all.sort_unstable();
         assert_eq!(all, (0..300).collect::<Vec<_>>());

@@ -1,10 +1,12 @@
 //! What was tried, a line of JSON for each crash as soon as it is known: a run that is ended early has its results.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::matrix::Row;
 use crate::workload::Workload;
@@ -12,25 +14,39 @@ use crate::workload::Workload;
 /// The rows of one workload: `target/faults/WORKLOAD.jsonl`, and the names of its points in `WORKLOAD.points`.
 pub struct Rows {
     workload: Workload,
-    file: Mutex<std::fs::File>,
+    path: PathBuf,
     broken: Mutex<Vec<String>>,
 }
 
 impl Rows {
-    /// None yet.
-    pub fn new<'a>(workload: Workload, points: impl Iterator<Item = &'a str>) -> Result<Self> {
+    /// None yet, or those of the last run.
+    pub fn new(workload: Workload, points: &[&str], more: bool) -> Result<Self> {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("faults");
         std::fs::create_dir_all(&folder)?;
-        let names: String = points.map(|name| format!("{name}\n")).collect();
+        let names: String = points.iter().map(|name| format!("{name}\n")).collect();
         std::fs::write(folder.join(format!("{}.points", workload.name())), names)?;
-        let file = std::fs::File::create(folder.join(format!("{}.jsonl", workload.name())))?;
-        Ok(Self { workload, file: Mutex::new(file), broken: Mutex::default() })
+        let path = folder.join(format!("{}.jsonl", workload.name()));
+        if !more {
+            std::fs::write(&path, "")?;
+        }
+        Ok(Self { workload, path, broken: Mutex::default() })
+    }
+
+    /// Names of points that were recovered from.
+    pub fn recovered(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let good = rows.filter(|row| row["broken"].is_null());
+        let points = |row: Value| row["points"].as_array().cloned().unwrap_or_default();
+        let name = |point: Value| Some(point.as_str()?.split('#').next()?.to_owned());
+        good.flat_map(points).filter_map(name).collect()
     }
 
     /// Adds a row, and tells of it.
     pub fn put(&self, row: Row) -> Result<()> {
         let line = serde_json::to_string(&row)?;
-        writeln!(self.file.lock().unwrap_or_else(PoisonError::into_inner), "{line}")?;
+        let mut file = std::fs::File::options().create(true).append(true).open(&self.path)?;
+        file.write_all(format!("{line}\n").as_bytes())?;
         let at = row.points.join(" then ");
         let what = format!("{:>12} {:?} {at}", row.workload, row.way);
         for missed in &row.missed {

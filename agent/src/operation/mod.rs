@@ -26,6 +26,7 @@ mod rollback;
 mod run;
 mod staged;
 mod start;
+mod taken;
 mod users;
 mod verify;
 mod volumes;

@@ -16,6 +16,7 @@ use super::checked;
 use super::driver::{Performed, Wrong};
 use super::leaving;
 use super::names;
+use super::taken;
 use super::work::Work;
 use crate::compose::{Discovered, explain, keep_output};
 use crate::engine::{ProjectContainer, Reference};
@@ -92,10 +93,12 @@ pub async fn up(
             "the compose files select no service: check profiles",
         ));
     }
-    let names = model.services.keys().map(tenantry_api::names::ServiceName::as_str);
-    let names: Vec<&str> = names.filter(|name| Some(*name) != inside).collect();
+    let all: Vec<&str> = model.services.keys().map(tenantry_api::names::ServiceName::as_str).collect();
+    let taken = taken::over(work).await?;
+    let ours = |name: &&str| Some(*name) != inside && !taken.has(name);
+    let names: Vec<&str> = all.iter().copied().filter(ours).collect();
     if names.is_empty() {
-        return Ok(());
+        return taken.none_of(&all);
     }
     let directory = Path::new(work.directory());
     let arguments = up_arguments(&work.request.place, discovered, &[], &names);
@@ -104,7 +107,7 @@ pub async fn up(
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
     keep_output(work.log()?, format!("up, operation {}", work.id), output.stderr).await;
-    if success { Ok(()) } else { Err(explained.into()) }
+    if success { taken.none_of(&all) } else { Err(explained.into()) }
 }
 
 /// The one recipe.

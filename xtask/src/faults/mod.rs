@@ -12,8 +12,8 @@ use test_images::Registry;
 use crate::setup::{self, Consent, Parts};
 use crate::shell;
 
-/// Workloads that are tried at the same time, each on two hosts.
-const AT_ONCE: &str = "2";
+/// Workloads that are tried at the same time: all, so that each has its share of the time that there is.
+const AT_ONCE: &str = "5";
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -23,9 +23,12 @@ pub struct Options {
     /// So many points of each workload, evenly spread, instead of all
     #[arg(long)]
     points: Option<usize>,
-    /// No crash of a workload is begun after so many minutes; the table says what was not tried
+    /// No crash is begun after so many minutes; the table says what was not tried
     #[arg(long)]
     minutes: Option<u64>,
+    /// Goes on where the last run ended: points that were recovered from then are not tried again
+    #[arg(long)]
+    more: bool,
     /// One crash of one workload, as a failing run names it
     #[arg(long, requires = "filter")]
     at: Option<String>,
@@ -56,7 +59,7 @@ fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process:
 
 fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
     let folder = shell::target().join("faults");
-    if folder.exists() {
+    if folder.exists() && !options.more {
         std::fs::remove_dir_all(&folder)?;
     }
     let parts = own_copies(parts)?;
@@ -69,6 +72,9 @@ fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
         command.env("TENANTRY_FAULTS", options.points.map_or_else(|| "all".to_owned(), |n| n.to_string()));
         if let Some(minutes) = options.minutes {
             command.env("TENANTRY_FAULTS_MINUTES", minutes.to_string());
+        }
+        if options.more {
+            command.env("TENANTRY_FAULTS_MORE", "1");
         }
         if let Some(at) = &options.at {
             command.env("TENANTRY_FAULTS_AT", at);
