@@ -35,7 +35,7 @@ async fn crashes(workload: Workload) -> Result<()> {
     let asked = Asked::of_environment()?;
     let found = if asked.alone() { Found::default() } else { Found::of(workload).await? };
     let rows = Rows::new(workload, &found.names(), asked.more)?;
-    let crashes = wanted(&found, workload, &asked, &rows.recovered());
+    let crashes = wanted(&found, workload, &asked, &rows);
     if !asked.alone() {
         println!("{}: {} points, {} crashes", workload.name(), found.names().len(), crashes.len());
         ensure!(found.names().len() >= POINTS, "{} has only {:?}", workload.name(), found.names());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::matrix::{Crash, Point, record};
+use crate::report::Rows;
 use crate::sandbox::Sandbox;
 use crate::trip::Way;
 use crate::workload::Workload;
@@ -131,17 +132,15 @@ pub fn must_have(workload: Workload, found: &Found) -> Result<()> {
 }
 
 /// What is to be tried, in an order that is evenly spread wherever it is cut off; without names that are had already.
-pub fn wanted(found: &Found, workload: Workload, asked: &Asked, had: &BTreeSet<String>) -> Vec<Crash> {
+pub fn wanted(found: &Found, workload: Workload, asked: &Asked, had: &Rows) -> Vec<Crash> {
     if let Some(one) = &asked.at {
         return vec![one.clone()];
     }
     let mut each = found.each();
-    let doubles = match asked.many {
-        Some(_) if asked.more => Vec::new(),
-        Some(_) => doubles(found, workload, DOUBLES.0),
-        None => doubles(found, workload, DOUBLES.1),
-    };
-    each.retain(|(_, point)| !had.contains(&point.name));
+    let mut doubles = doubles(found, workload, if asked.many() { DOUBLES.0 } else { DOUBLES.1 });
+    doubles.drain(..had.doubles().min(doubles.len()));
+    let recovered = had.recovered();
+    each.retain(|(_, point)| !recovered.contains(&point.name));
     spread(&mut each, workload);
     let Some(count) = asked.many else { return some(&each).chain(doubles).collect() };
     doubles.into_iter().chain(each.iter().take(count).map(|(way, point)| Crash::at(*way, point))).collect()

@@ -26,20 +26,30 @@ impl Rows {
         let names: String = points.iter().map(|name| format!("{name}\n")).collect();
         std::fs::write(folder.join(format!("{}.points", workload.name())), names)?;
         let path = folder.join(format!("{}.jsonl", workload.name()));
-        if !more {
-            std::fs::write(&path, "")?;
-        }
+        // What broke is tried again.
+        let known = std::fs::read_to_string(&path).unwrap_or_default();
+        let good = known.split_inclusive('\n').filter(|line| more && line.contains("\"broken\":null"));
+        std::fs::write(&path, good.collect::<String>())?;
         Ok(Self { workload, path, broken: Mutex::default() })
     }
 
     /// Names of points that were recovered from.
     pub fn recovered(&self) -> BTreeSet<String> {
+        let name = |point: Value| Some(point.as_str()?.split('#').next()?.to_owned());
+        self.good().into_iter().flatten().filter_map(name).collect()
+    }
+
+    /// How many double crashes were recovered from.
+    pub fn doubles(&self) -> usize {
+        self.good().iter().filter(|points| points.len() > 1).count()
+    }
+
+    /// The points of every crash that was recovered from.
+    fn good(&self) -> Vec<Vec<Value>> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let good = rows.filter(|row| row["broken"].is_null());
-        let points = |row: Value| row["points"].as_array().cloned().unwrap_or_default();
-        let name = |point: Value| Some(point.as_str()?.split('#').next()?.to_owned());
-        good.flat_map(points).filter_map(name).collect()
+        good.map(|row| row["points"].as_array().cloned().unwrap_or_default()).collect()
     }
 
     /// Adds a row, and tells of it.

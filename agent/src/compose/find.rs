@@ -50,7 +50,9 @@ pub async fn find(docker_host: &str) -> Result<Compose, ComposeError> {
         run(command, std::path::Path::new("/"), ASK_LIMIT, None)
     };
     let broken = |problem: String| ComposeError::Broken { program: program.display().to_string(), problem };
+    tenantry_faults::point("compose.ask.before");
     let (version, help) = tokio::join!(ask(&["version", "--short"]), ask(&["config", "--help"]));
+    tenantry_faults::point("compose.ask.after");
     let output = version.map_err(|error| broken(error.to_string()))?;
     let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
     check(&version)?;

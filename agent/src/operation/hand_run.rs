@@ -139,7 +139,10 @@ async fn in_login_shell(work: &Work, staged: &Staged, words: &[OsString]) -> Res
     if uses_another_engine(work) {
         command.env("DOCKER_HOST", &work.host.config.docker_host);
     }
-    run(command, &staged.path, CHECK_LIMIT, None).await
+    tenantry_faults::point("compose.by-hand.before");
+    let ended = run(command, &staged.path, CHECK_LIMIT, None).await;
+    tenantry_faults::point("compose.by-hand.after");
+    ended
 }
 
 fn uses_another_engine(work: &Work) -> bool {

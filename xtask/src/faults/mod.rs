@@ -32,16 +32,19 @@ pub struct Options {
     /// One crash of one workload, as a failing run names it
     #[arg(long, requires = "filter")]
     at: Option<String>,
-    /// Only workloads, or seeded bugs, whose name contains this
-    filter: Option<String>,
+    /// Only workloads, or seeded bugs, whose name contains one of these
+    filter: Vec<String>,
 }
 
 /// Runs what was asked for and prints its table.
 pub fn run(options: &Options) -> Result<()> {
     let parts = setup::everything(Consent::new(false), setup::Profile::Dev)?;
     let registry = Registry::start(&shell::target().join("faults-registry"), None)?;
-    let filter = options.filter.as_deref().unwrap_or_default();
-    if options.mutants { mutants::run(&parts, &registry, filter) } else { matrix(&parts, &registry, options) }
+    if options.mutants {
+        mutants::run(&parts, &registry, &options.filter)
+    } else {
+        matrix(&parts, &registry, options)
+    }
 }
 
 /// `cargo test` with what the tests need of the real parts.
@@ -63,9 +66,12 @@ fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
         std::fs::remove_dir_all(&folder)?;
     }
     let parts = own_copies(parts)?;
-    let filter = options.filter.as_deref().unwrap_or_default().replace('-', "_");
-    let wanted = if filter.is_empty() { "crashes" } else { filter.as_str() };
-    let arguments = ["-p", "tenantry-tests", "--test", "faults", "--", "--nocapture", wanted];
+    let filter: Vec<String> = options.filter.iter().map(|name| name.replace('-', "_")).collect();
+    let mut arguments = vec!["-p", "tenantry-tests", "--test", "faults", "--", "--nocapture"];
+    arguments.extend(filter.iter().map(String::as_str));
+    if filter.is_empty() {
+        arguments.push("crashes");
+    }
     let ended = shell::step("Crashes at every point", || {
         let mut command = test(&parts, registry, &arguments);
         command.env("RUST_TEST_THREADS", AT_ONCE);

@@ -83,9 +83,10 @@ enum Ended {
 }
 
 /// Runs every bug's test without and with it, and prints the table.
-pub fn run(parts: &Parts, registry: &Registry, filter: &str) -> Result<()> {
-    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|mutant| mutant.name.contains(filter)).collect();
-    ensure!(!chosen.is_empty(), "no seeded bug is called {filter}");
+pub fn run(parts: &Parts, registry: &Registry, filter: &[String]) -> Result<()> {
+    let asked = |mutant: &&Mutant| filter.is_empty() || filter.iter().any(|name| mutant.name.contains(name));
+    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(asked).collect();
+    ensure!(!chosen.is_empty(), "no seeded bug is called {}", filter.join(" or "));
     let mut controlled: BTreeSet<&str> = BTreeSet::new();
     let (mut rows, mut survived) = (Vec::new(), Vec::new());
     println!("{:<24} {:<4} {:<58} seen by", "seeded bug", "", "what it breaks");
