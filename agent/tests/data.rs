@@ -273,3 +273,38 @@ async fn p8_services_that_were_stopped_for_a_snapshot_that_fails_are_the_same_an
         cleared(&tenant);
     }
 }
+
+/// Somebody who starts a container at the very moment when its volume is exchanged.
+struct Meddler(std::sync::Mutex<Option<String>>);
+
+impl Hook for Meddler {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> std::io::Result<()> {
+        if matches!(effect, Effect::Exchange(with) if with.ends_with("_data"))
+            && let Some(id) = self.0.lock().unwrap().take()
+        {
+            docker(&["start", &id]);
+            assert!(path.to_str().unwrap().contains("/volumes/"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_who_is_started_while_data_is_brought_back_does_not_go_on_with_what_was_there() {
+    let mut tenant = running("datameddle", "Stop").await;
+    tenant.publish("v2", &[]);
+    tenant.tag("v2");
+    assert_outcome(&tenant.run("two", "ImageOnly").await, Outcome::Succeeded);
+    write_data(&tenant, "new");
+    tenant.stop_agent().await;
+    let meddler = Arc::new(Meddler(std::sync::Mutex::new(Some(tenant.container("worker")))));
+    tenant.calls = Calls::with(meddler.clone());
+    tenant.start_agent().await;
+    assert_outcome(&go_back(&tenant, "three", "two", true).await, Outcome::Succeeded);
+    assert!(meddler.0.lock().unwrap().is_none(), "the container was started in between");
+    assert_eq!((tenant.version_of("worker"), data(&tenant)), ("v1".into(), told("old")));
+    let process = docker(&["inspect", "--format", "{{.State.Pid}}", &tenant.container("worker")]);
+    let seen = std::fs::read_to_string(format!("/proc/{process}/root/data/rows")).unwrap();
+    assert_eq!(seen, "old rows\n", "what runs has mounted what was brought back");
+    cleared(&tenant);
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_operator::agents::Agent as Client;
@@ -15,7 +15,7 @@ use tenantry_protocol::{OperationPhase, OperationStatus};
 use test_images::Image;
 
 use crate::image::AgentImage;
-use crate::rig::{Rig, docker, ended, failure, outcome, standin, until};
+use crate::rig::{Rig, docker, ended, failure, merge, outcome, standin, until};
 
 const COMPOSE: &str = r#"services:
   agent:
@@ -36,18 +36,23 @@ const COMPOSE: &str = r#"services:
     image: REPOSITORY:${IMAGE_TAG:?}
     pull_policy: never
     environment: {MODE: job, EXIT_AFTER: 50ms}
+    volumes: ["data:/data"]
   web:
     image: REPOSITORY:${IMAGE_TAG:?}
     pull_policy: never
     restart: unless-stopped
     stop_grace_period: 1s
     depends_on: {migrate: {condition: service_completed_successfully}, agent: {condition: service_started}}
+    volumes: ["data:/data"]
+volumes: {data: {}}
 "#;
 
 /// A project whose first release a person has started by hand, the agent included.
 struct Inside {
     rig: Rig,
     client: Arc<dyn Client>,
+    /// Folded into requests.
+    more: Value,
 }
 
 impl Inside {
@@ -60,7 +65,8 @@ impl Inside {
             Image::version(tag).build(&standin()?, &format!("{local}:{tag}"))?;
             image.build(&format!("{local}-agent:{tag}"), r#""/tenantry-agent""#)?;
         }
-        Image::version("bad").with("CRASH_AFTER", "50ms").build(&standin()?, &format!("{local}:bad"))?;
+        let bad = Image::version("bad").with("CRASH_AFTER", "50ms").with("SPOILS", "/data/rows");
+        bad.build(&standin()?, &format!("{local}:bad"))?;
         // An agent that ends as soon as it is started.
         image.build(&format!("{local}-agent:broken"), r#""/tenantry-agent","--no-such-option""#)?;
         std::fs::create_dir_all(rig.state())?;
@@ -80,12 +86,15 @@ impl Inside {
         rig.project.write(".env", "AGENT_TAG=v1\nIMAGE_TAG=v1\n# theirs\n")?;
         rig.project.compose(&["up", "-d"])?;
         let client = rig.client(&format!("127.0.0.1:{}", rig.project.port))?;
-        Ok(Self { rig, client })
+        Ok(Self { rig, client, more: json!({}) })
     }
 
     async fn submit(&mut self, agent: &str, image: &str) -> Result<OperationId> {
         let (id, mut request) = self.rig.request(&[("AGENT_TAG", agent), ("IMAGE_TAG", image)])?;
         request.manifest.jobs = serde_json::from_value(json!(["migrate"]))?;
+        let mut body = serde_json::to_value(request)?;
+        merge(&mut body, &self.more);
+        let request = serde_json::from_value(body)?;
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         loop {
             match self.client.operate(&id, &request).await {
@@ -188,10 +197,22 @@ async fn p9_a_release_that_fails_is_taken_back_by_the_new_agent_and_ended_by_the
 {
     let mut inside = Inside::start("back")?;
     let first = inside.id_of("agent");
+    // Its data comes back, too, by whichever agent then runs.
+    inside.more = json!({
+        "snapshot": {"paths": [], "volumes": ["data"], "consistency": "Stop", "retain": 3}, "rollbackData": "Always"
+    });
+    let name = format!("{}_data", inside.rig.project.name);
+    let rows = docker(&["volume", "inspect", "--format", "{{.Mountpoint}}/rows", &name])?;
+    std::fs::write(&rows, "theirs\n")?;
     let id = inside.submit("v2", "bad").await?;
     let status = ended(&inside.client, &id).await?;
+    ensure!(std::fs::read_to_string(&rows)? == "theirs\n" && status.data_restored, "{status:#?}");
     ensure!(outcome(&status) == Some(Outcome::RolledBack), "{status:#?}\n{}", inside.story());
-    ensure!(first != inside.id_of("agent"), "the agent was recreated on the way");
+    ensure!(
+        first != inside.id_of("agent"),
+        "the agent was recreated on the way: {status:#?}\n{}",
+        inside.story()
+    );
     inside.assert_at(&id, "v1", "v1", &status).await
 }
 

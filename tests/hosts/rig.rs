@@ -155,7 +155,8 @@ impl Drop for Rig {
     }
 }
 
-fn merge(into: &mut Value, from: &Value) {
+/// Folds one value into another.
+pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {

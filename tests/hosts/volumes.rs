@@ -380,6 +380,25 @@ async fn p3_p9_an_agent_that_is_killed_while_a_volume_is_kept_or_brought_back_do
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_what_is_started_and_writes_while_a_helper_brings_a_volume_back_is_stopped_and_its_writing_gone()
+-> Result<()> {
+    let mut beside = Beside::start("volmeddle", |_| Ok(String::new()))?;
+    fill_up(&beside.volume())?;
+    let before = picture(&beside.volume())?;
+    let id = beside.fail().await?;
+    let helper = beside.caught("restore").await?;
+    let containers = beside.rig.project.containers()?;
+    let db = containers.values().next().context("a container")?;
+    docker(&["start", db])?;
+    for name in ["rows", "intruder"] {
+        std::fs::write(beside.volume().join(name), "an intruder's\n")?;
+    }
+    docker(&["unpause", &helper])?;
+    let status = ended(&beside.client, &id).await?;
+    beside.assert_rolled_back(&status, &before)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p9_an_agent_in_a_container_that_sees_the_engines_data_needs_no_helper() -> Result<()> {
     let mut beside = Beside::start("volseen", |_| Ok(format!("{VOLUMES}:{VOLUMES}")))?;
     let before = picture(&beside.volume())?;

@@ -221,3 +221,41 @@ impl Watch for Teller {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep_in(folder: &std::path::Path, proof: &str) -> Result<Said, SnapshotError> {
+        let shelf = ShelfArguments {
+            shelf: folder.join("shelf"),
+            name: "0".to_owned(),
+            of: "u volume v".to_owned(),
+            proof: Some(proof.to_owned()),
+            tell: false,
+        };
+        done(Job::Keep { from: folder.join("data"), shelf })
+    }
+
+    #[test]
+    fn p8_a_helper_keeps_nothing_on_a_shelf_that_is_not_the_agents() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        for name in ["data", "shelf"] {
+            std::fs::create_dir(folder.join(name)).unwrap();
+        }
+        std::fs::write(folder.join("data/rows"), "rows").unwrap();
+        // The engine may have another folder at that path, or one of another time.
+        for found in [None, Some("another"), Some("a proof that goes on")] {
+            if let Some(found) = found {
+                std::fs::write(folder.join("shelf").join(PROOF), found).unwrap();
+            }
+            let before = std::fs::read_dir(folder.join("shelf")).unwrap().count();
+            let refused = keep_in(&folder, "a proof").unwrap_err();
+            assert!(refused.to_string().contains("not the restore point that the agent sees"), "{refused}");
+            assert_eq!(std::fs::read_dir(folder.join("shelf")).unwrap().count(), before);
+        }
+        std::fs::write(folder.join("shelf").join(PROOF), "a proof").unwrap();
+        assert!(matches!(keep_in(&folder, "a proof"), Ok(Said::Kept(archive)) if archive.entries == 2));
+    }
+}
