@@ -449,7 +449,7 @@ allow:
     }
 
     #[test]
-    fn only_listed_directories_and_registries_are_allowed() {
+    fn p13_only_listed_directories_and_registries_are_allowed() {
         let allow = parse(GOOD).unwrap().allow;
         let directory = |text: &str| Directory::parse(text).unwrap();
         assert!(allow.directory(&directory("/srv/acme")) && allow.directory(&directory("/srv")));

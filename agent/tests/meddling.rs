@@ -123,6 +123,21 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn p11_services_of_a_second_directory_are_left_alone_by_our_way_back() {
+        let mut tenant = running("secondback").await;
+        tenant.publish("v2", &[("HEALTHY_AFTER", "1h")]);
+        tenant.verify["timeoutMs"] = 4_000.into();
+        tenant.tag("v2");
+        watched(&tenant, "two").await;
+        let (_, other) = second_directory(&tenant, "intruder");
+        let before = life(&other);
+        let status = tenant.ended("two").await;
+        assert_eq!(life(&other), before, "it was touched: {status:#?}");
+        assert_outcome(&status, Outcome::RolledBack);
+        assert_eq!(tenant.version_of("web"), "v1");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn p11_a_service_that_a_second_directory_takes_over_in_mid_operation_is_not_taken_back() {
         let mut tenant = running("takeover").await;
         tenant.publish("v2", &[("HEALTHY_AFTER", "1h")]);

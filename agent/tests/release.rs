@@ -20,7 +20,7 @@ async fn released(name: &str) -> Sandbox {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_file_that_is_mounted_restarts_the_service_that_mounts_it() {
+async fn p6_a_changed_file_that_is_mounted_restarts_the_service_that_mounts_it() {
     let mut tenant = released("mounted").await;
     let (web, worker) = (tenant.container("web"), tenant.container("worker"));
     let (web_started, worker_started) = (tenant.started_at("web"), tenant.started_at("worker"));
@@ -66,7 +66,7 @@ async fn a_declared_signal_is_sent_instead_of_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_was_edited_by_hand_is_not_overwritten() {
+async fn p16_a_file_that_was_edited_by_hand_is_not_overwritten() {
     let mut tenant = released("edited").await;
     tenant.write("conf.d/a.conf", "mine\n");
     tenant.manage("conf.d/a.conf", "two\n");

@@ -99,6 +99,8 @@ impl Before {
             let left = names(&sandbox.project.directory.join(".tenantry").join(left))?;
             ensure!(left.is_empty(), "left over in .tenantry: {left:?}");
         }
+        let beside = sandbox.left_beside_data()?;
+        ensure!(beside.is_empty(), "left over beside data, or for it: {beside:?}");
         let requests = names(&sandbox.records().join("requests"))?;
         ensure!(requests.is_empty(), "requests of ended operations are kept: {requests:?}");
         let current;
@@ -266,7 +268,8 @@ impl Journal {
     }
 }
 
-fn names(folder: &Path) -> Result<Vec<String>> {
+/// The names in a folder; none where there is no such folder.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
     match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),

@@ -17,7 +17,7 @@ use test_images::Image;
 
 use crate::agent::{Agent, Seen};
 use crate::data::{self, Data, SPOILED};
-use crate::promises::docker;
+use crate::promises::{docker, names};
 use crate::workload::{CANARY, Release, Workload};
 
 /// The tag of a release that dies as soon as it runs.
@@ -167,6 +167,24 @@ impl Sandbox {
     pub fn parts(&self) -> Vec<(&'static str, PathBuf)> {
         let uploads = ("uploads", self.project.directory.join("uploads"));
         std::iter::once(uploads).chain(self.volume.clone().map(|at| ("volume", at))).collect()
+    }
+
+    /// The folder of the volume, in which its data is.
+    pub fn volume(&self) -> Option<&Path> {
+        self.volume.as_deref().and_then(Path::parent)
+    }
+
+    /// What is beside the data of a volume, and what the agent has made in the engine to get at it.
+    pub fn left_beside_data(&self) -> Result<Vec<String>> {
+        let Some(folder) = self.volume() else { return Ok(Vec::new()) };
+        let mut left = names(folder)?;
+        left.retain(|name| name != "_data" && name != "opts.json");
+        for (kind, name) in [("volume", "look"), ("container", "helper")] {
+            let filter = format!("name=tenantry-{name}-{}", self.uid);
+            let found = docker(&[kind, "ls", "--quiet", "--filter", &filter])?;
+            left.extend(found.lines().map(|one| format!("{kind} {one}")));
+        }
+        Ok(left)
     }
 
     /// The folder that the agent's configuration, records and log are in.

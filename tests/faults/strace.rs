@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use tenantry_api::tenant::RollbackData;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::OperationState;
 
@@ -38,13 +39,16 @@ pub async fn every_change_is_announced(workload: Workload) -> Result<()> {
     let started = Agent::start_under(&wrapper, sandbox.folder(), &environment)?;
     let Started::Ready(mut agent) = started else { anyhow::bail!("no agent under strace") };
     for (tag, even, wanted) in [("v2", true, Outcome::Succeeded), (BAD, false, Outcome::RolledBack)] {
-        let (id, request) = sandbox.request(tag, even, false)?;
+        let (id, mut request) = sandbox.request(tag, even, false)?;
+        request.rollback_data = RollbackData::Always;
         let Seen::Ended(status) = agent.run(&id, &request).await? else { anyhow::bail!("the agent died") };
         let OperationState::Ended { outcome, .. } = &status.state else { anyhow::bail!("it still runs") };
         ensure!(*outcome == wanted, "{status:#?}");
     }
     agent.end_well()?;
-    let places = [sandbox.state(), sandbox.project.directory.clone()];
+    let volume = sandbox.volume().into_iter().map(Path::to_path_buf);
+    let places: Vec<PathBuf> =
+        [sandbox.state(), sandbox.project.directory.clone()].into_iter().chain(volume).collect();
     let seen = changes(&std::fs::read_to_string(&trace)?, &places);
     let announced = announced(&std::fs::read_to_string(&effects)?);
     let mut unannounced = Vec::new();
@@ -141,11 +145,13 @@ fn change(call: &str) -> Option<Change> {
         "pwrite64" | "pwritev" | "pwritev2" => ("pwrite", file()?),
         "fchmod" => ("chmod", file()?),
         "fchown" => ("chown", file()?),
+        "fchownat" => ("chown", named(arguments)),
         "ftruncate" => ("truncate", file()?),
         "fsync" | "fdatasync" => ("fsync", file()?),
         "syncfs" => ("syncfs", file()?),
         "fsetxattr" => ("setxattr", file()?),
         "utimensat" if arguments.contains(", NULL, ") => ("utimens", file()?),
+        "utimensat" => ("utimens", named(arguments)),
         "mkdirat" => ("mkdir", named(arguments)),
         "symlinkat" => ("symlink", named(arguments)),
         "unlinkat" if arguments.contains("AT_REMOVEDIR") => ("rmdir", named(arguments)),
@@ -163,7 +169,37 @@ fn change(call: &str) -> Option<Change> {
 fn descriptor(text: &str) -> Option<PathBuf> {
     let (_, rest) = text.split_once('<')?;
     let path = rest.split_once('>')?.0;
-    Some(PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)))
+    Some(plain(path.strip_suffix(" (deleted)").unwrap_or(path)))
+}
+
+/// A path without the escapes that strace writes.
+fn plain(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes().peekable();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let octal = |digit: &u8| (b'0'..=b'7').contains(digit);
+        let mut code = 0_u32;
+        let mut digits = 0;
+        while let Some(digit) = rest.next_if(|digit| digits < 3 && octal(digit)) {
+            code = code * 8 + u32::from(digit - b'0');
+            digits += 1;
+        }
+        bytes.push(match (digits, rest.peek()) {
+            (0, Some(b'n')) => b'\n',
+            (0, Some(b't')) => b'\t',
+            (0, Some(other)) => *other,
+            _ => u8::try_from(code).unwrap_or(b'?'),
+        });
+        if digits == 0 {
+            rest.next();
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
 }
 
 /// Every quoted name, seen from the descriptor before it.
@@ -173,7 +209,7 @@ fn named(arguments: &str) -> Vec<PathBuf> {
     while let Some((before, after)) = rest.split_once('"') {
         let Some((name, tail)) = after.split_once('"') else { break };
         let folder = before.rsplit_once('<').and_then(|(_, path)| Some(path.split_once('>')?.0));
-        all.push(Path::new(folder.unwrap_or("/")).join(name));
+        all.push(plain(folder.unwrap_or("/")).join(plain(name)));
         rest = tail;
     }
     all
@@ -203,6 +239,8 @@ fn a_trace_is_read_as_strace_writes_it() -> Result<()> {
     ]
     .into();
     ensure!(found == wanted, "{found:#?}");
+    let odd = plain("/s/a name with 'quotes' and \\303\\251\\n\\\\");
+    ensure!(odd == Path::new("/s/a name with 'quotes' and \u{e9}\n\\"), "{odd:?}");
     descriptor("3</x (deleted)>").filter(|path| path == Path::new("/x")).context("a deleted file's path")?;
     Ok(())
 }

@@ -455,7 +455,7 @@ fn an_operation_whose_first_line_was_cut_was_never_begun() {
 }
 
 #[test]
-fn a_journal_with_any_flipped_bit_fails_closed() {
+fn p3_a_journal_with_any_flipped_bit_fails_closed() {
     let directory = scratch();
     let at = written(directory.path(), 3);
     let whole = std::fs::read(&at).unwrap();

@@ -128,7 +128,7 @@ async fn changed_certificates_are_taken_and_bad_ones_are_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_whether_declared_or_not() {
+async fn p15_a_body_that_is_too_large_is_refused_whether_declared_or_not() {
     let world = World::new().await;
     let (client, url) = (world.operator(), world.url("/v1/observe"));
     let declared = client.post(&url).body(vec![b' '; BODY_LIMIT + 1]).send().await;

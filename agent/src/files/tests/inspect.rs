@@ -49,7 +49,7 @@ fn a_remembered_hash_is_used_while_nothing_changed() {
 }
 
 #[test]
-fn an_edit_that_keeps_size_and_mtime_is_noticed() {
+fn p16_an_edit_that_keeps_size_and_mtime_is_noticed() {
     let directory = sample();
     let at = directory.path().join(".env");
     settle(&at);

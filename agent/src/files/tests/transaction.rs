@@ -142,7 +142,7 @@ fn p12_our_own_folder_is_for_our_eyes_only() {
 }
 
 #[test]
-fn only_the_named_restore_points_stay() {
+fn p9_only_the_named_restore_points_stay() {
     let directory = sample();
     for name in ["a", "b", "c"] {
         let set = FileSet { changes: vec![write(".env", &format!("TAG={name}\n"))] };
