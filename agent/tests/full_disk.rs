@@ -163,7 +163,7 @@ async fn p6_a_tenants_disk_that_is_full_from_any_step_on_leaves_the_old_release(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_there_is_room() {
     let (mut tenant, disk) = running("fullown").await;
-    let mut waited = 0;
+    let mut stuck = 0;
     for place in OWN_PLACES {
         let before = at(&tenant);
         let wanted = other(&before);
@@ -176,12 +176,12 @@ async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_t
         if accepted.is_ok() && status.is_none() {
             let told = tenant.core().operation(&parsed, 0, Duration::ZERO).await.unwrap();
             assert!(told.waits_for.is_some_and(|why| why.contains("No space left")), "{:#?}", told.phases);
-            waited += 1;
+            stuck += 1;
         }
         disk.free();
         if accepted.is_ok() && status.is_none() {
             // It goes on by itself; every second time it is started again instead.
-            if waited % 2 == 0 {
+            if stuck % 2 == 0 {
                 tenant.stop_agent().await;
                 tenant.start_agent().await;
             }
@@ -199,7 +199,7 @@ async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_t
             Some(other) => panic!("{other:?} after {place} effects: {status:#?}"),
         }
     }
-    assert!(waited > 1, "the disk was full in the middle {waited} times");
+    assert!(stuck > 1, "the disk was full in the middle {stuck} times");
     let (before, after) = tenant.by_hand();
     assert_eq!(before, after);
 }

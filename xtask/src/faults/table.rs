@@ -166,7 +166,8 @@ mod tests {
             json!({"way": "Up", "points": ["a.before#1", "c#1"], "broken": null, "recovery": {"all_ms": 1900, "own_ms": 500}}),
             json!({"way": "Down", "points": ["a.after#1"], "broken": "P6: torn", "recovery": null}),
         ];
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+        let text = lines.join("\n");
         std::fs::write(folder.join("release.jsonl"), text).unwrap();
         let table = Table::read(&folder).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
