@@ -75,7 +75,6 @@ impl Data {
         for (name, now) in &self.0 {
             let live = before.part(name)?;
             match fate {
-                Fate::Untouched => now.is_untouched(live),
                 Fate::Spoiled if at.failed && !at.restoring => now
                     .is_spoiled(live, at.stopped)
                     .and_then(|spoiled| if spoiled { Ok(()) } else { bail!("it should be spoiled by now") }),
@@ -83,7 +82,7 @@ impl Data {
                 Fate::GoneBack(kept) if at.restoring => {
                     now.is(live).or_else(|other| now.is(kept.part(name)?).context(other))
                 }
-                Fate::GoneBack(_) => now.is_untouched(live),
+                Fate::Untouched | Fate::GoneBack(_) => now.is_untouched(live),
             }
             .with_context(|| format!("P9: {name} while the agent is dead, {at:?}"))?;
         }

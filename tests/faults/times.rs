@@ -12,7 +12,8 @@ use serde::Serialize;
 /// Steps in which services are watched.
 const WATCHING: [&str; 3] = ["step.Verify", "step.VerifyPrevious", "step.VerifyRevived"];
 
-/// A recovery, in milliseconds.
+/// A recovery, in milliseconds: so its fields are called in reports.
+#[allow(clippy::struct_field_names)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Recovery {
     /// From the agent's start to the operation's end.
