@@ -106,7 +106,9 @@ pub fn run(parts: &Parts, registry: &Registry, filter: &[String]) -> Result<()> 
         }
         let found = ended(mutant, parts, registry, true)?;
         let killed = matches!(found, Ended::Failed(_));
-        let word = if killed { mutant.test.rsplit("::").next().unwrap_or(mutant.test) } else { "NOBODY" };
+        // From the segment that bears the promise's name on.
+        let named = mutant.test.find("::p").map_or(mutant.test, |at| &mutant.test[at + 2..]);
+        let word = if killed { named } else { "NOBODY" };
         println!("{:<24} {:<4} {:<58} {word}", mutant.name, mutant.promise, mutant.breaks);
         if !killed {
             survived.push(format!("{}: {} {found:?}", mutant.name, mutant.test));
