@@ -6,7 +6,7 @@
 //! | variable | what |
 //! |---|---|
 //! | `TENANTRY_FAULTS` | `all` points, or so many, evenly spread, and more double crashes |
-//! | `TENANTRY_FAULTS_AT` | one crash alone: `Up files.rename.env.before#1`, or two points with ` then ` between them |
+//! | `TENANTRY_FAULTS_AT` | these crashes alone, `;` between them: `Up files.rename.env.before#1`, or two points with ` then ` between them |
 //! | `TENANTRY_FAULTS_MINUTES` | no crash is begun later than that |
 //! | `TENANTRY_FAULTS_MORE` | what the last run recovered from is not tried again |
 

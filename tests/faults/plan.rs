@@ -31,7 +31,7 @@ const DATA_STEPS: [(Way, &str); 9] = [
 /// What is asked for, by the environment.
 pub struct Asked {
     many: Option<usize>,
-    at: Option<Crash>,
+    at: Vec<Crash>,
     /// When no further crash is begun.
     pub until: Option<Instant>,
     /// Whether what was recovered from before is left out.
@@ -47,7 +47,8 @@ impl Asked {
             Some("all") => Some(usize::MAX),
             Some(count) => Some(count.parse().context("TENANTRY_FAULTS is a number or `all`")?),
         };
-        let at = read("TENANTRY_FAULTS_AT").map(|text| parsed(&text)).transpose()?;
+        let at = read("TENANTRY_FAULTS_AT").unwrap_or_default();
+        let at = at.split_terminator(';').map(parsed).collect::<Result<_>>()?;
         let minutes = read("TENANTRY_FAULTS_MINUTES").map(|text| text.parse::<u64>()).transpose()?;
         let until = minutes.map(|minutes| Instant::now() + Duration::from_mins(minutes));
         Ok(Self { many, at, until, more: read("TENANTRY_FAULTS_MORE").is_some() })
@@ -58,9 +59,9 @@ impl Asked {
         self.many.is_some()
     }
 
-    /// Whether it is one crash alone.
+    /// Whether it is only crashes that are named.
     pub const fn alone(&self) -> bool {
-        self.at.is_some()
+        !self.at.is_empty()
     }
 }
 
@@ -133,8 +134,8 @@ pub fn must_have(workload: Workload, found: &Found) -> Result<()> {
 
 /// What is to be tried, in an order that is evenly spread wherever it is cut off; without names that are had already.
 pub fn wanted(found: &Found, workload: Workload, asked: &Asked, had: &Rows) -> Vec<Crash> {
-    if let Some(one) = &asked.at {
-        return vec![one.clone()];
+    if asked.alone() {
+        return asked.at.clone();
     }
     let mut each = found.each();
     let mut doubles = doubles(found, workload, if asked.many() { DOUBLES.0 } else { DOUBLES.1 });

@@ -23,7 +23,10 @@ impl Rows {
     pub fn new(workload: Workload, points: &[&str], more: bool) -> Result<Self> {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("faults");
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(format!("{}.points", workload.name())), points.join("\n"))?;
+        // Crashes that are named need no list.
+        if !points.is_empty() {
+            std::fs::write(folder.join(format!("{}.points", workload.name())), points.join("\n"))?;
+        }
         let path = folder.join(format!("{}.jsonl", workload.name()));
         // What broke is tried again.
         let known = std::fs::read_to_string(&path).unwrap_or_default();

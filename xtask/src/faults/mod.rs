@@ -29,9 +29,9 @@ pub struct Options {
     /// Goes on where the last run ended: points that were recovered from then are not tried again
     #[arg(long)]
     more: bool,
-    /// One crash of one workload, as a failing run names it
+    /// One crash of one workload, as a failing run names it; may be given several times
     #[arg(long, requires = "filter")]
-    at: Option<String>,
+    at: Vec<String>,
     /// Only workloads, or seeded bugs, whose name contains one of these
     filter: Vec<String>,
 }
@@ -62,7 +62,8 @@ fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process:
 
 fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
     let folder = shell::target().join("faults");
-    if folder.exists() && !options.more {
+    let goes_on = options.more || !options.at.is_empty();
+    if folder.exists() && !goes_on {
         std::fs::remove_dir_all(&folder)?;
     }
     let parts = own_copies(parts)?;
@@ -79,11 +80,11 @@ fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
         if let Some(minutes) = options.minutes {
             command.env("TENANTRY_FAULTS_MINUTES", minutes.to_string());
         }
-        if options.more {
+        if goes_on {
             command.env("TENANTRY_FAULTS_MORE", "1");
         }
-        if let Some(at) = &options.at {
-            command.env("TENANTRY_FAULTS_AT", at);
+        if !options.at.is_empty() {
+            command.env("TENANTRY_FAULTS_AT", options.at.join(";"));
         }
         shell::run(&mut command)
     });
