@@ -1,5 +1,7 @@
 //! A compose that was killed while it recreated a container leaves one under the name `<12 hex digits>_<name>`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use serde_json::Value;

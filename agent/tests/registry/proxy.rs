@@ -97,7 +97,7 @@ impl State {
                 server.write_all(&alone(&text)).await.ok()?;
                 let mut answer = Vec::new();
                 server.read_to_end(&mut answer).await.ok()?;
-                if self.twist_answer(&mut answer) {
+                if twist_answer(&mut answer) {
                     self.asked.store(true, Ordering::SeqCst);
                 }
                 client.write_all(&answer).await.ok()
@@ -112,22 +112,22 @@ impl State {
             }
         }
     }
+}
 
-    /// Changes a byte in the middle of an answer's body; false where there is none.
-    fn twist_answer(&self, answer: &mut [u8]) -> bool {
-        let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
-        let body = &mut answer[head + 4..];
-        // In JSON a digit is as good as another, elsewhere any byte.
-        let json = body.first() == Some(&b'{');
-        let digit = |byte: &u8| !json || byte.is_ascii_digit() && *byte != b'9' && *byte != b'0';
-        let middle = body.len() / 2;
-        match body.iter_mut().skip(middle).find(|byte| digit(byte)) {
-            Some(byte) => {
-                *byte = if json { b'9' } else { !*byte };
-                true
-            }
-            None => false,
+/// Changes a byte in the middle of an answer's body; false where there is none.
+fn twist_answer(answer: &mut [u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+    let body = &mut answer[head + 4..];
+    // In JSON a digit is as good as another, elsewhere any byte.
+    let json = body.first() == Some(&b'{');
+    let digit = |byte: &u8| !json || byte.is_ascii_digit() && *byte != b'9' && *byte != b'0';
+    let middle = body.len() / 2;
+    match body.iter_mut().skip(middle).find(|byte| digit(byte)) {
+        Some(byte) => {
+            *byte = if json { b'9' } else { !*byte };
+            true
         }
+        None => false,
     }
 }
 
