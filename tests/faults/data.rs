@@ -207,7 +207,7 @@ pub fn fill(top: &Path, seed: u64) -> Result<()> {
     for n in 0..40 {
         put(top, &format!("many/{n:02}"), format!("{n} of {seed}\n").repeat(n * 7).as_bytes(), 0o644)?;
     }
-    put(top, "odd/a name with 'quotes' and \u{e9}\n", b"odd", 0o664)?;
+    put(top, "odd/a name with 'quotes' and \u{e9}", b"odd", 0o664)?;
     put(top, "odd/setuid", b"#!/bin/false\n", 0o4755)?;
     put(top, "odd/none", b"nobody reads this", 0o000)?;
     put(top, "odd/private/key", b"key\n", 0o400)?;

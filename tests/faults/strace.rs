@@ -153,12 +153,13 @@ fn change(call: &str) -> Option<Change> {
         "utimensat" if arguments.contains(", NULL, ") => ("utimens", file()?),
         "utimensat" => ("utimens", named(arguments)),
         "mkdirat" => ("mkdir", named(arguments)),
-        "symlinkat" => ("symlink", named(arguments)),
+        // The first is what it leads to.
+        "symlinkat" => ("symlink", named(arguments).into_iter().skip(1).collect()),
         "unlinkat" if arguments.contains("AT_REMOVEDIR") => ("rmdir", named(arguments)),
         "unlinkat" => ("unlink", named(arguments)),
         "renameat2" if arguments.contains("RENAME_EXCHANGE") => ("exchange", named(arguments)),
         "renameat" | "renameat2" => ("rename", named(arguments)),
-        "linkat" => ("link", named(arguments)),
+        "linkat" => ("link", named(arguments).into_iter().rev().collect()),
         // Any other way to change something is shown as it is, and so is never announced.
         other => (other, named(arguments)),
     };
