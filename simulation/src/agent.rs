@@ -22,9 +22,11 @@ use crate::observe::observation;
 use crate::sched::{Owner, Shared, Topic, die, sleep, until};
 use crate::world::{Fault, World};
 
-/// How often an operation whose journal can't be written is taken up again, and after which pause.
-const ATTEMPTS: u32 = 60;
-const PAUSE: u64 = 5_000;
+/// The first and the longest pause before an operation whose journal could not be written is taken up again.
+const PAUSE: u64 = 1_000;
+const LONGEST_PAUSE: u64 = 60_000;
+/// How often what could not be taken up at the start is tried again.
+const BUSY_AGAIN: u64 = 5_000;
 
 /// What the agent's process remembers.
 #[derive(Default)]
@@ -126,21 +128,26 @@ pub fn refused(code: ErrorCode, message: impl Into<String>) -> ApiError {
 pub async fn tick(shared: &Shared, most: u64) {
     let (dies, pause) = {
         let mut world = shared.world();
-        world.agent.ticks += 1;
-        let due = world.scenario.rates.agent_kills.get(world.agent.deaths).copied();
-        let dies = world.faulty && due.is_some_and(|due| world.agent.ticks >= due);
-        if dies {
-            world.agent.deaths += 1;
-            let cut = world.scenario.rates.power_cut;
-            let cut = world.chance(cut);
-            crash(&mut world, cut);
-        }
-        (dies, world.rng.u64(0..=most))
+        (dies(&mut world), world.rng.u64(0..=most))
     };
     if dies {
         die().await;
     }
     sleep(shared, pause).await;
+}
+
+/// Whether the agent is killed now. It is asked at each effect of its own, and of a compose that it waits for.
+pub fn dies(world: &mut World) -> bool {
+    world.agent.ticks += 1;
+    let due = world.scenario.rates.agent_kills.get(world.agent.deaths).copied();
+    let dies = world.faulty && due.is_some_and(|due| world.agent.ticks >= due);
+    if dies {
+        world.agent.deaths += 1;
+        let cut = world.scenario.rates.power_cut;
+        let cut = world.chance(cut);
+        crash(world, cut);
+    }
+    dies
 }
 
 /// The agent's process ends now; with the machine, where its power is cut.
@@ -162,10 +169,13 @@ pub fn crash(world: &mut World, power_cut: bool) {
     world.agent.locked.clear();
     world.net_reset();
     let outlives = world.scenario.rates.outlives;
-    let of_agent = world.host.child.as_ref().is_some_and(|child| child.operation.is_some());
+    let of_agent = world.host.child.is_some();
     if power_cut {
         world.queue.kill(Owner::Child);
         world.host.child = None;
+        if let Some(by_hand) = world.host.by_hand.take() {
+            world.queue.abort(by_hand);
+        }
         world.host.disk.power_cut(&mut world.rng);
         let now = world.now();
         world.host.engine.reboot(now);
@@ -177,7 +187,9 @@ pub fn crash(world: &mut World, power_cut: bool) {
             world.host.child = None;
         }
     }
-    let down = world.rng.u64(200..15_000);
+    // Whoever looks after the agent starts it again soon; a machine takes longer.
+    let soon = !power_cut && world.rng.bool();
+    let down = world.rng.u64(200..if soon { 1_500 } else { 15_000 });
     if let Some(shared) = world.shared.clone() {
         world.after(down, move |world| {
             world.spawn(Owner::Agent, begin(shared));
@@ -226,15 +238,36 @@ async fn take_up(shared: &Shared, uid: TenantUid) {
     let at = shared.world().timestamp();
     let record = Record::Resumed { at };
     if log.write(&record).await.is_err() {
-        // As in the agent: left until it is started again.
-        let mut world = shared.world();
-        world.agent.locked.remove(&uid);
-        world.after(2_000, |world| crash(world, false));
-        return;
+        shared.world().agent.locked.remove(&uid);
+        return take_up_later(shared, uid);
     }
     state.take(&record);
     shared.world().say(|_| format!("{id} is taken up at {:?}", state.current()));
     run(shared, uid, id, request, state);
+}
+
+/// What a disk that fails keeps from being taken up is tried again.
+fn take_up_later(shared: &Shared, uid: TenantUid) {
+    let again = shared.clone();
+    shared.world().spawn(Owner::Agent, async move {
+        sleep(&again, BUSY_AGAIN).await;
+        let busy = again.world().agent.locked.contains(&uid);
+        if !busy {
+            take_up(&again, uid).await;
+        }
+    });
+}
+
+/// The operation that began and has not ended, by a tenant's journals.
+fn in_journal(world: &World, uid: &TenantUid) -> Option<OperationId> {
+    let id = world.host.store.operations(uid).pop()?;
+    let journal = world.host.store.journals.get(&(uid.clone(), id.clone()))?;
+    let open = !journal.records.is_empty() && State::fold(&journal.records).outcome().is_none();
+    open.then_some(id)
+}
+
+fn busy_with(id: &OperationId) -> ApiError {
+    refused(ErrorCode::Busy, format!("operation {id} is in flight"))
 }
 
 /// A compose process that outlived an agent is ended before anything else runs.
@@ -242,7 +275,7 @@ async fn reap(shared: &Shared) {
     if tenantry_faults::mutant("leave-the-child") {
         return;
     }
-    let child = shared.world().host.child.clone().filter(|child| child.operation.is_some());
+    let child = shared.world().host.child.clone();
     if let Some(child) = child {
         tick(shared, 20).await;
         let mut world = shared.world();
@@ -300,15 +333,14 @@ pub fn digest_of(image: &str) -> String {
 
 fn not_busy(world: &World, uid: &TenantUid, unless: Option<&OperationId>) -> Result<(), ApiError> {
     match world.agent.in_flight(uid).filter(|running| Some(&running.id) != unless) {
-        Some(running) => Err(refused(ErrorCode::Busy, format!("operation {} is in flight", running.id))),
+        Some(running) => Err(busy_with(&running.id)),
         None => Ok(()),
     }
 }
 
 /// Takes the tenant's lock.
 fn lock(world: &mut World, uid: &TenantUid) -> Result<(), ApiError> {
-    let child = world.host.child.as_ref().and_then(|child| child.operation.as_ref());
-    let held = child.is_some_and(|(of, _)| of == uid);
+    let held = world.host.child.as_ref().is_some_and(|child| child.operation.0 == *uid);
     if held || !world.agent.locked.insert(uid.clone()) {
         return Err(refused(ErrorCode::Busy, "another operation of this tenant is under way"));
     }
@@ -329,6 +361,9 @@ async fn claim(shared: &Shared, request: ClaimRequest) -> Result<(), ApiError> {
 
 async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<(), ApiError> {
     let uid = &request.tenant.uid;
+    if request.take_over {
+        return take_over(shared, request).await;
+    }
     let mut baseline = shared.world().host.store.baselines.get(uid).cloned().unwrap_or_default();
     for file in &request.manifest.files {
         let world = shared.world();
@@ -353,6 +388,44 @@ async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<(), Api
     tick(shared, 3).await;
     shared.world().host.store.baselines.insert(uid.clone(), baseline);
     admit(shared, &wanted).await
+}
+
+/// Takes a place from whoever holds it, once nothing of theirs is in flight.
+async fn take_over(shared: &Shared, request: &ClaimRequest) -> Result<(), ApiError> {
+    let others: Vec<TenantUid> = {
+        let world = shared.world();
+        let held = world.host.store.held.others(&request.tenant.uid, &request.place);
+        held.map(|(claim, _)| claim.uid.clone()).collect()
+    };
+    let mut locked = Vec::new();
+    let mut result = Ok(());
+    for uid in &others {
+        let mut world = shared.world();
+        result = not_busy(&world, uid, None).and_then(|()| lock(&mut world, uid));
+        if result.is_err() {
+            break;
+        }
+        locked.push(uid.clone());
+        if let Some(open) = in_journal(&world, uid) {
+            result = Err(busy_with(&open));
+            break;
+        }
+    }
+    if result.is_ok() {
+        let wanted = ClaimWanted {
+            tenant: request.tenant.clone(),
+            operator: "operator".to_owned(),
+            place: request.place.clone(),
+            epoch: request.epoch,
+            operation: None,
+            take_over: true,
+        };
+        result = admit(shared, &wanted).await;
+    }
+    for uid in locked {
+        shared.world().agent.locked.remove(&uid);
+    }
+    result
 }
 
 /// The shipped rule of claims over the made-up records.
@@ -415,6 +488,10 @@ async fn release(shared: &Shared, request: ReleaseRequest) -> Result<(), ApiErro
         let mut world = shared.world();
         not_busy(&world, &uid, None)?;
         lock(&mut world, &uid)?;
+        if let Some(open) = in_journal(&world, &uid) {
+            world.agent.locked.remove(&uid);
+            return Err(busy_with(&open));
+        }
     }
     tick(shared, 3).await;
     shared.world().host.store.held.gone.insert(uid.clone());
@@ -461,14 +538,7 @@ async fn operate(
 /// A disk that failed may have kept the first record whole all the same: then the operation was begun, and goes on.
 fn left_by(shared: &Shared, uid: &TenantUid, error: &ApiError) {
     if error.code == ErrorCode::HostFault {
-        let (again, uid) = (shared.clone(), uid.clone());
-        shared.world().spawn(Owner::Agent, async move {
-            sleep(&again, 2_000).await;
-            let busy = again.world().agent.locked.contains(&uid);
-            if !busy {
-                take_up(&again, uid).await;
-            }
-        });
+        take_up_later(shared, uid.clone());
     }
 }
 
@@ -502,6 +572,9 @@ async fn take_on(
     request: &Arc<OperateRequest>,
 ) -> Result<State, ApiError> {
     let uid = &request.tenant.uid;
+    if let Some(open) = in_journal(&shared.world(), uid).filter(|open| open != id) {
+        return Err(busy_with(&open));
+    }
     let wanted = ClaimWanted {
         tenant: request.tenant.clone(),
         operator: "operator".to_owned(),
@@ -544,7 +617,8 @@ async fn carry_out(
     mut state: State,
 ) {
     let effects = Operation::new(&shared, &uid, &id, &request);
-    for _ in 0..ATTEMPTS {
+    let mut pause = PAUSE;
+    loop {
         let mut log = JournalLog::new(&shared, &uid, &id);
         let now = || shared.world().timestamp();
         let publish_unless_ended = |state: &State| {
@@ -565,13 +639,13 @@ async fn carry_out(
             publish(&mut world, &uid, &id, &ended);
             return;
         }
-        sleep(&shared, PAUSE).await;
+        sleep(&shared, pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
         let world = shared.world();
         if let Some(journal) = world.host.store.journals.get(&(uid.clone(), id.clone())) {
             state = State::fold(&journal.records);
         }
     }
-    shared.world().say(|_| format!("{id} is given up until the agent is started again"));
 }
 
 fn publish(world: &mut World, uid: &TenantUid, id: &OperationId, state: &State) {

@@ -10,14 +10,15 @@ mod write;
 
 pub use start::compose;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tenantry_agent::operation::{Effects, Performed, Wrong};
-use tenantry_agent::store::{Baseline, Written};
+use tenantry_agent::store::{Baseline, Terms, Written};
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{State, Step};
-use tenantry_protocol::{FailureCategory, OperateRequest};
+use tenantry_protocol::{Action, FailureCategory, OperateRequest};
 
 use crate::agent::tick;
 use crate::ghost::Actor;
@@ -167,23 +168,10 @@ impl Operation {
         let left: Vec<String> = state.plan().map(|plan| plan.left_files.clone()).unwrap_or_default();
         self.space()?;
         let old = self.baseline();
-        let mut baseline = Baseline {
-            target_hash: Some(self.request.target_hash.clone()),
-            images: state.images().to_vec(),
-            restore_point: Some(self.id.clone()),
-            ..old.clone()
-        };
-        baseline.files.clear();
-        for file in &self.request.manifest.files {
-            if let Some(seen) = self.shared.world().host.disk.files.get(file.path.as_str()) {
-                let written = Written { sha256: seen.sha256.clone(), mode: 0o644 };
-                baseline.files.insert(file.path.clone(), written);
-            }
-        }
-        let kept = old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str()));
-        baseline.files.extend(kept);
-        tick(&self.shared, 5).await;
-        {
+        // An agent that was killed here had recorded it; what it was worked out from may be pruned by now.
+        if old.restore_point.as_ref() != Some(&self.id) {
+            let baseline = self.new_baseline(state, old, &left)?;
+            tick(&self.shared, 5).await;
             let mut world = self.shared.world();
             world.baseline_advances(&self.id, &baseline);
             world.host.store.baselines.insert(self.uid.clone(), baseline);
@@ -192,6 +180,33 @@ impl Operation {
         self.prune_points().await;
         self.release_images(|id, of| of != id).await;
         Ok(Performed::quietly())
+    }
+
+    /// What is ours from now on.
+    fn new_baseline(&self, state: &State, old: Baseline, left: &[String]) -> Result<Baseline, Wrong> {
+        let (images, restore_point) = (state.images().to_vec(), Some(self.id.clone()));
+        let world = self.shared.world();
+        if let Action::Rollback { to, .. } = &self.request.action {
+            let point = world.host.disk.points.get(to).and_then(|point| point.baseline.clone());
+            let gone = || Wrong::new(FailureCategory::RestorePointUnusable, "the restore point is gone");
+            return Ok(Baseline { images, restore_point, ..point.ok_or_else(gone)? });
+        }
+        let mut files = BTreeMap::new();
+        for file in &self.request.manifest.files {
+            if world.host.disk.files.contains_key(file.path.as_str()) {
+                files.insert(file.path.clone(), Written { sha256: file.sha256.clone(), mode: 0o644 });
+            }
+        }
+        let kept = old.files.into_iter().filter(|(path, _)| left.iter().any(|left| left == path.as_str()));
+        files.extend(kept);
+        Ok(Baseline {
+            target_hash: Some(self.request.target_hash.clone()),
+            files,
+            images,
+            restore_point,
+            release: self.request.release.clone(),
+            terms: Some(Terms::of(&self.request)),
+        })
     }
 
     /// Forgets what was prepared.

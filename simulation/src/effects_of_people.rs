@@ -1,9 +1,10 @@
 //! What people do to the Tenant and to the host.
 
-use tenantry_api::annotations::{RECONCILE, RETRY};
+use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 
 use crate::effects::compose;
-use crate::host::{Child, start};
+use crate::ghost::Actor;
+use crate::host::start;
 use crate::releases::{Behaviour, Blob, COMPOSE, DIRECTORY, ENV};
 use crate::run::env_text;
 use crate::scenario::Deed;
@@ -46,6 +47,7 @@ pub async fn act(shared: &Shared, deed: Deed) {
     shared.world().say(|_| format!("a person: {deed:?}"));
     match deed {
         Deed::Recreate(after) => recreate(shared, after).await,
+        Deed::TakeOver => take_over(shared).await,
         Deed::Compose => by_hand(shared),
         other => at_once(&mut shared.world(), other),
     }
@@ -68,6 +70,19 @@ fn at_once(world: &mut World, deed: Deed) {
                 tenant.annotations.insert(RETRY, token);
             });
         }
+        Deed::RollBack(data) => {
+            world.asked();
+            let wish = if data { format!(",data,{token}") } else { format!(",{token}") };
+            world.change_tenant(|tenant| {
+                tenant.annotations.insert(ROLLBACK_TO, wish);
+            });
+        }
+        Deed::Accept => {
+            world.asked();
+            world.change_tenant(|tenant| {
+                tenant.annotations.insert(ACCEPT_HOST, token);
+            });
+        }
         Deed::Reconcile => world.change_tenant(|tenant| {
             tenant.annotations.insert(RECONCILE, token);
         }),
@@ -87,7 +102,42 @@ fn at_once(world: &mut World, deed: Deed) {
             world.host.engine.prune();
         }
         Deed::MoveTag => move_tag(world),
-        Deed::Recreate(_) | Deed::Compose => {}
+        Deed::Recreate(_) | Deed::TakeOver | Deed::Compose => {}
+    }
+}
+
+/// The host is not waited for: whatever it still does for the Tenant that is gone, it does.
+async fn take_over(shared: &Shared) {
+    let spec = {
+        let mut world = shared.world();
+        world.count(Fault::TakenOver);
+        let Some(tenant) = world.api.tenant.clone() else { return };
+        world.change_tenant(|tenant| {
+            tenant.annotations.insert(ORPHAN, "true".to_owned());
+        });
+        world.delete_tenant();
+        tenant.spec.clone()
+    };
+    while shared.world().api.tenant.is_some() {
+        sleep(shared, 500).await;
+    }
+    let mut world = shared.world();
+    world.asked();
+    world.make_tenant(spec);
+    let token = format!("at {}", world.now());
+    world.change_tenant(|tenant| {
+        tenant.annotations.insert(CLAIM, token);
+    });
+}
+
+/// Takes back what was asked for and can't be had.
+pub fn unask(world: &mut World) {
+    let Some(tenant) = world.api.tenant.clone() else { return };
+    let handled = tenant.status.handled.clone().unwrap_or_default();
+    if tenant.annotations.get(ROLLBACK_TO) != handled.rollback_to.as_ref() {
+        world.change_tenant(|tenant| {
+            tenant.annotations.remove(ROLLBACK_TO);
+        });
     }
 }
 
@@ -134,7 +184,7 @@ fn unedit(world: &mut World) {
 
 fn by_hand(shared: &Shared) {
     let mut world = shared.world();
-    if world.host.child.is_some() {
+    if world.host.child.is_some() || world.host.by_hand.is_some() {
         return;
     }
     let World { host, releases, .. } = &mut *world;
@@ -150,8 +200,8 @@ fn by_hand(shared: &Shared) {
     }
     world.count(Fault::ComposeByHand);
     world.disturb();
-    let task = world.spawn(Owner::Child, compose(shared.clone(), None, model));
-    world.host.child = Some(Child { task, operation: None });
+    let task = world.spawn(Owner::Person, compose(shared.clone(), Actor::Person, model));
+    world.host.by_hand = Some(task);
 }
 
 fn move_tag(world: &mut World) {

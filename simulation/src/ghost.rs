@@ -9,7 +9,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_api::tenant::RollbackData;
 use tenantry_api::tenant_status::{Outcome, TenantStatus};
 use tenantry_planner::decide::truths;
-use tenantry_planner::steps::{Did, PlannedImage, Record};
+use tenantry_planner::steps::{Did, PlannedImage, Record, Step};
 use tenantry_protocol::{Action, OperateRequest};
 
 use crate::api::Object;
@@ -69,10 +69,16 @@ pub struct Ghost {
 struct Known {
     request: std::sync::Arc<OperateRequest>,
     before: Picture,
+    /// The services that the compose file had.
+    services: BTreeSet<String>,
+    /// The files as they are to be, where it goes back to a restore point.
+    back: Vec<(String, Option<Blob>)>,
     disturbed: bool,
     pulled: bool,
     kept: bool,
     mutated: bool,
+    /// When it replaced data.
+    data_put: Option<u64>,
     crashes: u32,
     asked: bool,
 }
@@ -142,7 +148,7 @@ impl World {
                 self.require("P2", *incarnation == current, || {
                     format!("{id} changes {what} from agent {incarnation}, which is gone: {current} runs")
                 });
-                let child = self.host.child.as_ref().is_some_and(|child| child.operation.is_some());
+                let child = self.host.child.is_some();
                 self.require("P2", !child, || {
                     format!("{id} changes {what} while a compose process of an agent runs")
                 });
@@ -247,14 +253,25 @@ impl World {
             });
         }
         let before = self.picture();
+        let model = self.host.disk.model(&mut self.releases).and_then(Result::ok);
+        let services =
+            model.iter().flat_map(|model| model.services.keys().map(ToString::to_string)).collect();
+        let back = match &request.action {
+            Action::Upgrade => None,
+            Action::Rollback { to, .. } => self.host.disk.points.get(to).map(|point| point.files.clone()),
+        };
+        let back = back.unwrap_or_default();
         self.ghost.accepted.push((uid.clone(), id.clone(), request.epoch));
         let known = Known {
             request: request.clone(),
             before,
+            services,
+            back,
             disturbed: false,
             pulled: false,
             kept: false,
             mutated: false,
+            data_put: None,
             crashes: 0,
             asked: false,
         };
@@ -271,6 +288,7 @@ impl World {
                     self.accepted(id, &request);
                 }
             }
+            Record::Done { step: Step::RestoreData | Step::RestoreChosen, .. } => self.check_data(id),
             Record::Done { did: Did::Verified { .. }, .. } => self.check_verified(id),
             Record::Ended { outcome, .. } => {
                 self.say(|_| format!("{id} ended: {outcome:?}"));
@@ -345,16 +363,23 @@ impl World {
             return;
         }
         let (request, before) = (known.request.clone(), known.before.clone());
+        let (services, back) = (known.services.clone(), known.back.clone());
         let images = |picture: &Picture| {
             let all = picture.containers.iter();
             all.map(|(service, image, ..)| (service.clone(), image.clone())).collect::<BTreeMap<_, _>>()
         };
         match outcome {
             Outcome::Succeeded => {
-                let wrong = request.manifest.files.iter().find(|file| {
-                    now.files.get(file.path.as_str()).map(String::as_str) != Some(file.sha256.as_str())
-                });
-                let wrong = wrong.map(|file| file.path.to_string());
+                let is = |path: &str| now.files.get(path).map(String::as_str);
+                let wrong = if request.action == Action::Upgrade {
+                    let mut files = request.manifest.files.iter();
+                    let wrong = files.find(|file| is(file.path.as_str()) != Some(file.sha256.as_str()));
+                    wrong.map(|file| file.path.to_string())
+                } else {
+                    let wanted = |put: &Option<Blob>| put.as_ref().map(|blob| blob.sha256.to_string());
+                    let wrong = back.iter().find(|(path, put)| is(path) != wanted(put).as_deref());
+                    wrong.map(|(path, _)| path.clone())
+                };
                 self.require("P16", wrong.is_none(), || {
                     format!("{id} succeeded, but {wrong:?} is not as wanted")
                 });
@@ -372,7 +397,9 @@ impl World {
                 self.require("P16", now.files == before.files, || {
                     format!("{id} was rolled back, but {}", difference(&before, &now))
                 });
-                let (ran, runs) = (images(&before), images(&now));
+                let (mut ran, runs) = (images(&before), images(&now));
+                // What an earlier release had left, and this one replaced, is in no compose file any more.
+                ran.retain(|service, _| services.contains(service));
                 self.require(
                     "P9",
                     ran.iter().all(|(service, image)| runs.get(service) == Some(image)),
@@ -414,12 +441,31 @@ impl World {
             always || matches!(known.request.action, Action::Rollback { data: true, .. })
         });
         self.require("P9", asked, || format!("{id} replaces data, and nobody asked for it"));
-        let uses = self.host.engine.containers.values().find(|one| {
-            one.directory == DIRECTORY && one.service == "db" && one.started.is_some() && one.ended.is_none()
-        });
-        let uses = uses.map(|one| one.id.clone());
+        // Nobody can keep a person from starting it just then; what came of that is looked at in the end.
+        let known = self.ghost.operations.get(id);
+        let uses = self.uses_data(|_| true).filter(|_| known.is_some_and(|known| !known.disturbed));
         self.require("P9", uses.is_none(), || format!("{id} replaces data while {uses:?} uses it"));
         self.host.engine.volumes.insert(VOLUME.to_owned(), data);
+        let now = self.now();
+        if let Some(known) = self.ghost.operations.get_mut(id) {
+            known.data_put = Some(now);
+        }
+    }
+
+    /// A container that runs and has the data before it, as it was when it was started.
+    fn uses_data(&self, started: impl Fn(u64) -> bool) -> Option<String> {
+        let uses = |one: &&crate::host::Container| {
+            let runs = one.started.is_some_and(&started) && one.ended.is_none();
+            one.directory == DIRECTORY && one.service == "db" && runs
+        };
+        self.host.engine.containers.values().find(uses).map(|one| one.id.clone())
+    }
+
+    /// P9: once data is back, nobody goes on with what it replaced.
+    fn check_data(&mut self, id: &OperationId) {
+        let Some(put) = self.ghost.operations.get(id).and_then(|known| known.data_put) else { return };
+        let uses = self.uses_data(|started| started <= put);
+        self.require("P9", uses.is_none(), || format!("{uses:?} still has data that {id} replaced"));
     }
 
     /// The agent's process has died.
@@ -496,7 +542,8 @@ impl World {
     /// An operation's files are over and done with.
     pub fn settle_set(&mut self, id: &OperationId) {
         let Some(transaction) = self.host.disk.transactions.get(id) else { return };
-        if transaction.undo.is_some() {
+        // A way back that was only prepared has put nothing back.
+        if transaction.undo.as_ref().is_some_and(|undo| undo.stage != Stage::Plan) {
             return;
         }
         let Some(half) = transaction.new.clone().filter(|half| half.stage == Stage::Done) else { return };

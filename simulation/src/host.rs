@@ -24,19 +24,21 @@ pub struct Host {
     pub disk: Disk,
     /// The engine.
     pub engine: Engine,
-    /// A compose process that runs.
+    /// An agent's compose process that runs.
     pub child: Option<Child>,
+    /// A person's.
+    pub by_hand: Option<TaskId>,
     /// The tenant's own tree, which nobody of ours touches.
     pub protected: u64,
 }
 
-/// A compose process.
+/// An agent's compose process.
 #[derive(Clone, Debug)]
 pub struct Child {
     /// Its task.
     pub task: TaskId,
-    /// The operation that it was started for; `None`: a person started it.
-    pub operation: Option<(TenantUid, OperationId)>,
+    /// The operation that it was started for.
+    pub operation: (TenantUid, OperationId),
 }
 
 /// The agent's own records.
@@ -124,6 +126,8 @@ pub struct Point {
     pub whole: bool,
     /// Files that the operation was to change, as they were.
     pub files: Vec<(String, Option<Blob>)>,
+    /// Whether nothing ran before.
+    pub first: bool,
     /// Where references pointed.
     pub images: Vec<PlannedImage>,
     /// The volume, where it was declared.

@@ -176,9 +176,28 @@ fn summary(totals: &Totals, begun: Instant) -> String {
     }
     for (promise, broken) in &totals.broken {
         let _ = writeln!(text, "\n{promise} is broken in {} of {} runs", broken.len(), totals.runs);
-        for (seed, what) in broken.iter().take(5) {
-            let _ = writeln!(text, "  seed {seed}: {what}\n    cargo xtask simulate --seed {seed} --trace");
+        let mut alike: BTreeMap<String, Vec<&(u64, String)>> = BTreeMap::new();
+        for one in broken {
+            alike.entry(wording(&one.1)).or_default().push(one);
+        }
+        for seeds in alike.into_values() {
+            let seed = seeds[0].0;
+            let others: Vec<String> = seeds.iter().take(12).map(|(seed, _)| seed.to_string()).collect();
+            let _ = writeln!(
+                text,
+                "  {} runs ({}): {}\n    cargo xtask simulate --seed {seed} --trace",
+                seeds.len(),
+                others.join(", "),
+                seeds[0].1
+            );
         }
     }
     text
+}
+
+/// What is alike in what broke: its words, without what differs from run to run.
+fn wording(what: &str) -> String {
+    let words =
+        what.split_whitespace().filter(|word| word.chars().all(|one| one.is_alphabetic() || one == ','));
+    words.take(8).collect::<Vec<_>>().join(" ")
 }

@@ -22,6 +22,8 @@ pub struct Net {
     answers: std::collections::BTreeMap<u64, Option<Result<Response, AgentError>>>,
     /// Until when an operator does not reach the agent.
     pub cut: [u64; 2],
+    /// When the last request that was sent so far arrives.
+    pub last: u64,
 }
 
 impl World {
@@ -112,6 +114,7 @@ fn send(shared: &Shared, operator: usize, request: Request) -> u64 {
         world.count(Fault::RequestTwice);
         let later = ms + world.rng.u64(1..90_000);
         let (again, shared) = (request.clone(), shared.clone());
+        world.net.last = world.net.last.max(world.queue.now + later);
         world.after(later, move |world| world.deliver(shared, operator, again, None));
     }
     if world.chance(rates.late) {
@@ -119,6 +122,7 @@ fn send(shared: &Shared, operator: usize, request: Request) -> u64 {
         ms += world.rng.u64(1_000..120_000);
     }
     let shared = shared.clone();
+    world.net.last = world.net.last.max(world.queue.now + ms);
     world.after(ms, move |world| world.deliver(shared, operator, request, Some(slot)));
     slot
 }

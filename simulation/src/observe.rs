@@ -9,11 +9,11 @@ use tenantry_planner::steps::State;
 use tenantry_protocol::{
     ApiError, ClaimState, ComposeUse, EnvKeyState, EnvManifest, EnvObservation, FileManifest,
     FileObservation, FileState, Health, ImageRun, MountFreshness, Observation, ObserveRequest,
-    OperationBrief, OperationState, ServiceObservation, StaleFile,
+    OperationBrief, OperationState, RestorePointBrief, ServiceObservation, StaleFile,
 };
 
 use crate::agent::digest_of;
-use crate::releases::{COMPOSE, DIRECTORY, ENV};
+use crate::releases::{COMPOSE, DIRECTORY, ENV, VOLUME};
 use crate::world::World;
 
 /// What is on the host.
@@ -45,7 +45,7 @@ pub fn observation(world: &mut World, request: &ObserveRequest) -> Result<Observ
         foreign_containers: Vec::new(),
         health: Health::default(),
         image_differences: Vec::new(),
-        restore_points: Vec::new(),
+        restore_points: points(world, request),
         damage: None,
     };
     match model {
@@ -82,6 +82,24 @@ fn last_operation(world: &World, request: &ObserveRequest) -> Option<OperationBr
     }
     let state = State::fold(&journal.records);
     Some(OperationBrief { id, target_hash: state.target_hash().to_owned(), outcome: state.outcome() })
+}
+
+/// What can be gone back to, newest first.
+fn points(world: &World, request: &ObserveRequest) -> Vec<RestorePointBrief> {
+    let operations = world.host.store.operations(&request.tenant.uid);
+    let whole = operations.into_iter().rev().filter_map(|id| {
+        let point = world.host.disk.points.get(&id).filter(|point| point.whole)?;
+        let baseline = point.baseline.clone().unwrap_or_default();
+        Some(RestorePointBrief {
+            id,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            release: baseline.release,
+            target_hash: baseline.target_hash.unwrap_or_else(|| "adopted".to_owned()),
+            data: point.data.iter().map(|_| format!("volume {VOLUME}")).collect(),
+            bytes: 1,
+        })
+    });
+    whole.collect()
 }
 
 fn file_observation(world: &World, request: &ObserveRequest, file: &FileManifest) -> FileObservation {

@@ -697,6 +697,7 @@ fn subject(tenant: &Object) -> Subject {
         rollback_to: annotation(tenantry_api::annotations::ROLLBACK_TO),
         accept_host: annotation(tenantry_api::annotations::ACCEPT_HOST),
         claim: annotation(tenantry_api::annotations::CLAIM),
+        orphan: annotation(tenantry_api::annotations::ORPHAN).is_some(),
         ..Subject::default()
     }
 }

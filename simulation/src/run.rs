@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use tenantry_api::annotations::{RECONCILE, RETRY};
+use tenantry_api::annotations::{ACCEPT_HOST, RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_planner::steps::Record;
 
 use crate::agent::{self, Process};
-use crate::api::Server;
+use crate::api::{Object, Server};
 use crate::effects_of_people as people;
 use crate::ghost::{Ghost, Picture};
 use crate::host::Host;
@@ -211,7 +211,7 @@ async fn people(shared: Shared) {
     }
     // Faults go on for a while, but not for ever.
     settled(&shared, PATIENCE).await;
-    calm(&mut shared.world());
+    calm(&shared).await;
     if !settled(&shared, BOUND).await {
         let what = unsettled(&shared.world());
         return shared
@@ -234,6 +234,7 @@ async fn people(shared: Shared) {
 /// A person puts right what is wrong: after that the Tenant must become Ready.
 async fn mend(shared: &Shared) {
     people::act(shared, Deed::Unedit).await;
+    people::unask(&mut shared.world());
     let spec = Spec {
         release: 0,
         suspend: false,
@@ -245,7 +246,14 @@ async fn mend(shared: &Shared) {
     people::act(shared, Deed::Spec(spec)).await;
     people::act(shared, Deed::Retry).await;
     sleep(shared, 1_000).await;
-    let ready = settled(shared, BOUND).await;
+    let mut ready = settled(shared, BOUND).await;
+    let phase = |world: &World| world.api.tenant.as_ref().and_then(|tenant| tenant.status.phase);
+    if phase(&shared.world()) == Some(Phase::Degraded) {
+        // What was taken over with a service that does not run is started by who reads that in status.
+        people::act(shared, Deed::Compose).await;
+        sleep(shared, 60_000).await;
+        ready = settled(shared, BOUND).await;
+    }
     let mut world = shared.world();
     let status = world.api.tenant.as_ref().map(|tenant| tenant.status.clone()).unwrap_or_default();
     let tag = status.deployed.as_ref().map(|deployed| deployed.image_tag.clone());
@@ -255,12 +263,19 @@ async fn mend(shared: &Shared) {
         .require("P4", there, || format!("a person put everything right, but it is not Ready at v0: {what}"));
 }
 
-fn calm(world: &mut World) {
-    world.faulty = false;
-    world.api.down = 0;
-    world.api.cut = [0; 2];
-    world.net.cut = [0; 2];
-    world.say(|_| "no more faults".to_owned());
+/// Faults are over once the last message that is late has arrived, and whoever stands still has gone on with what it had
+/// decided before.
+async fn calm(shared: &Shared) {
+    let late = {
+        let mut world = shared.world();
+        world.faulty = false;
+        world.api.down = 0;
+        world.api.cut = [0; 2];
+        world.net.cut = [0; 2];
+        world.say(|_| "no more faults".to_owned());
+        world.net.last.max(world.queue.paused_until()).saturating_sub(world.queue.now)
+    };
+    sleep(shared, late + 1_000).await;
 }
 
 /// Waits until everything has come to rest; false if it does not in time.
@@ -298,11 +313,16 @@ fn at_rest(world: &World) -> bool {
         )
     );
     let handled = tenant.status.handled.clone().unwrap_or_default();
-    let heard = |name: &str, handled: Option<&String>| tenant.annotations.get(name) == handled;
+    let heard = |name: &str, handled: Option<&String>| {
+        tenant.annotations.get(name).is_none_or(|asked| Some(asked) == handled)
+    };
     let suspended = tenant.spec.suspend;
     let asked = suspended
         || tenant.status.phase == Some(Phase::Refused)
-        || (heard(RETRY, handled.retry.as_ref()) && heard(RECONCILE, handled.reconcile.as_ref()));
+        || (heard(RETRY, handled.retry.as_ref())
+            && heard(RECONCILE, handled.reconcile.as_ref())
+            && heard(ROLLBACK_TO, handled.rollback_to.as_ref())
+            && heard(ACCEPT_HOST, handled.accept_host.as_ref()));
     let flies = world.host.store.journals.values().any(|journal| {
         !journal.records.is_empty()
             && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
@@ -313,7 +333,22 @@ fn at_rest(world: &World) -> bool {
         upgrade.outcome.is_none() && begun
     });
     let seen = tenant.status.observed_generation == Some(tenant.generation);
-    phase && seen && asked && !flies && !names_one && tenant.deleted_at.is_none() && world.agent.up
+    phase
+        && !waits_for_place(world, tenant)
+        && seen
+        && asked
+        && !flies
+        && !names_one
+        && tenant.deleted_at.is_none()
+        && world.agent.up
+}
+
+/// Whether a place is given back that the Tenant was refused for: it is going to get it.
+fn waits_for_place(world: &World, tenant: &Object) -> bool {
+    let ready = tenantry_api::conditions::find(&tenant.status.conditions, "Ready");
+    let claims = &world.host.store.held.claims;
+    let held = claims.values().any(|claim| !claim.released && claim.uid != tenant.uid);
+    !world.api.owed.is_empty() || (ready.is_some_and(|ready| ready.reason == "ClaimedByOther") && !held)
 }
 
 fn unsettled(world: &World) -> String {

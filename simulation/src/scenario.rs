@@ -98,6 +98,12 @@ pub enum Deed {
     Retry,
     /// Sets `tenantry.dev/reconcile`.
     Reconcile,
+    /// Sets `tenantry.dev/rollback-to`: to the newest restore point, with data or without.
+    RollBack(bool),
+    /// Sets `tenantry.dev/accept-host`.
+    Accept,
+    /// Deletes the Tenant without waiting for its host, and has one of the same name take the place over at once.
+    TakeOver,
     /// Deletes the Tenant; makes it anew under the same name after so many milliseconds.
     Recreate(u64),
     /// Edits a managed file.
@@ -204,9 +210,12 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
                 Deed::Spec(spec.clone())
             }
             67..=74 => Deed::Retry,
-            75..=78 => Deed::Reconcile,
-            _ if twin => Deed::Retry,
-            79..=84 => Deed::Recreate(rng.u64(0..30_000)),
+            75..=76 => Deed::Reconcile,
+            77..=80 => Deed::RollBack(rng.bool()),
+            _ if twin => Deed::RollBack(rng.bool()),
+            81 => Deed::Accept,
+            82 => Deed::TakeOver,
+            83..=84 => Deed::Recreate(rng.u64(0..30_000)),
             85..=89 => Deed::Edit,
             90..=93 => Deed::Compose,
             94..=96 => Deed::Prune,

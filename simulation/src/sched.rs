@@ -91,9 +91,19 @@ impl Queue {
         self.numbers
     }
 
+    /// The task that runs.
+    pub fn current(&self) -> TaskId {
+        self.current
+    }
+
     /// Has the owner's tasks stand still for a while, as by SIGSTOP.
     pub fn pause(&mut self, owner: Owner, until: u64) {
         self.paused.insert(owner, until);
+    }
+
+    /// When the last of those who stand still goes on.
+    pub fn paused_until(&self) -> u64 {
+        self.paused.values().copied().max().unwrap_or(0)
     }
 
     /// Drops every task of an owner, also the one that runs.

@@ -53,6 +53,7 @@ pub enum Fault {
     ImagesPruned,
     TagMoved,
     Recreated,
+    TakenOver,
     Unhealthy,
 }
 

@@ -28,6 +28,7 @@ macro_rules! kills {
 
 kills! {
     p2_an_agent_that_ignores_epochs_is_found_out: "ignore-epoch" breaks "P2";
+    p2_a_compose_that_outlives_its_agent_is_found_out: "leave-the-child" breaks "P2";
     p4_a_failed_target_that_is_tried_again_is_found_out: "retry-what-failed" breaks "P4";
     p6_renames_before_the_commit_record_are_found_out: "rename-before-commit" breaks "P6";
     p8_a_stop_before_every_image_is_local_is_found_out: "stop-before-pull" breaks "P8";

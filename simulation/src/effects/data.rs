@@ -74,6 +74,7 @@ impl Operation {
                     .collect()
             })
             .unwrap_or_default();
+        point.first = state.plan().is_none_or(|plan| plan.first);
         point.baseline = Some(self.baseline());
         self.shared.world().host.disk.points.insert(self.id.clone(), point);
         tick(&self.shared, 10).await;
@@ -157,11 +158,14 @@ impl Operation {
     async fn put_data(&self, data: Option<String>) -> Result<Performed, Wrong> {
         let missing = || Wrong::new(FailureCategory::RestorePointUnusable, "the restore point has no data");
         let data = data.ok_or_else(missing)?;
+        // A person, or the engine when the machine was started again, may have started what uses it.
+        self.stop_for_data().await?;
         self.space()?;
         // Extracted beside the live data, which takes its time; then exchanged in one go.
         tick(&self.shared, 3_000).await;
         self.change("the data", |world| world.data_is_put(&self.id, data)).await;
-        Ok(Performed::quietly())
+        // Whoever was started meanwhile has the old data before it.
+        self.stop_for_data().await
     }
 
     /// Removes restore points beyond those that are kept; never the one that leads back from what runs.

@@ -112,6 +112,11 @@ impl Operation {
         let gone =
             || Wrong::new(FailureCategory::RestorePointUnusable, format!("there is no restore point {to}"));
         let point = world.host.disk.points.get(to).filter(|point| point.whole).ok_or_else(gone)?;
+        let with_data = matches!(self.request.action, Action::Rollback { data: true, .. });
+        if point.first || (with_data && point.data.is_none()) {
+            let message = format!("restore point {to} leads back to nothing");
+            return Err(Wrong::new(FailureCategory::RestorePointUnusable, message));
+        }
         let mut changes = Changes { all: Vec::new(), changed: Vec::new(), left: Vec::new() };
         for (path, put) in &point.files {
             let before = world.host.disk.files.get(path).cloned();

@@ -75,11 +75,11 @@ impl Operation {
         let task = {
             let mut world = self.shared.world();
             let actor = Actor::Child { uid: self.uid.clone(), id: self.id.clone() };
-            let child = compose(self.shared.clone(), Some(actor), model);
+            let child = compose(self.shared.clone(), actor, model);
             let task = world.spawn(Owner::Child, child);
-            let other = world.host.child.as_ref().is_some_and(|child| child.operation.is_some());
+            let other = world.host.child.is_some();
             world.require("P2", !other, || format!("{} runs compose while another one still does", self.id));
-            let operation = Some((self.uid.clone(), self.id.clone()));
+            let operation = (self.uid.clone(), self.id.clone());
             world.host.child = Some(Child { task, operation });
             task
         };
@@ -179,14 +179,19 @@ impl Operation {
     }
 }
 
-/// `docker compose up -d` over every service of a model. `actor`: for which operation; `None`: a person typed it.
-pub async fn compose(shared: Shared, actor: Option<Actor>, model: Arc<Model>) {
-    let actor = actor.unwrap_or(Actor::Person);
+/// `docker compose up -d` over every service of a model.
+pub async fn compose(shared: Shared, actor: Actor, model: Arc<Model>) {
     let result = up(&shared, &actor, &model).await;
     let mut world = shared.world();
-    let Some(child) = world.host.child.clone() else { return };
-    world.host.child = None;
-    world.compose_results.insert(child.task, result);
+    let own = world.queue.current();
+    if actor == Actor::Person {
+        world.host.by_hand = None;
+        return;
+    }
+    if world.host.child.as_ref().is_some_and(|child| child.task == own) {
+        world.host.child = None;
+    }
+    world.compose_results.insert(own, result);
     world.notify(Topic::Child);
 }
 
@@ -202,10 +207,10 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
             shared.world().count(Fault::ComposeFailed);
             return Err(format!("{name}: its port is taken"));
         }
+        let of_it =
+            |one: &&crate::host::Container| one.service == name.as_str() && one.directory == DIRECTORY;
         let (own, image) = {
             let world = shared.world();
-            let of_it =
-                |one: &&crate::host::Container| one.service == name.as_str() && one.directory == DIRECTORY;
             let own: Vec<_> = world.host.engine.containers.values().filter(of_it).cloned().collect();
             (own, world.host.engine.tags.get(&service.image).cloned())
         };
@@ -218,13 +223,21 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
             Some(id) => id,
             None => {
                 step(shared, actor, |world| {
-                    world.host.engine.create(name.as_str(), &service.image, &image, &service.definition)
+                    // Another compose, of a person, may have made it meanwhile: its name is in use.
+                    let made = world.host.engine.containers.values().filter(|one| of_it(one));
+                    if made.into_iter().any(|one| own.iter().all(|known| known.id != one.id)) {
+                        return Err(format!("{name}: the name of its container is in use"));
+                    }
+                    let image = image.as_str();
+                    Ok(world.host.engine.create(name.as_str(), &service.image, image, &service.definition))
                 })
-                .await
+                .await?
             }
         };
         for old in own.iter().filter(|one| one.id != id) {
-            sleep(shared, 200).await;
+            // Some applications take no notice of SIGTERM.
+            let grace = if shared.world().rng.u32(0..4) == 0 { 10_000 } else { 200 };
+            work(shared, actor, grace).await;
             step(shared, actor, |world| {
                 if let Actor::Child { id, .. } = actor {
                     world.stops(id);
@@ -250,8 +263,19 @@ async fn up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String>
 /// An effect of compose's.
 async fn step<T>(shared: &Shared, actor: &Actor, change: impl FnOnce(&mut crate::world::World) -> T) -> T {
     let pause = shared.world().rng.u64(5..400);
-    sleep(shared, pause).await;
+    work(shared, actor, pause).await;
     let mut world = shared.world();
     world.mutates(actor, "a container by compose");
     change(&mut world)
+}
+
+/// Compose works for a while. Its agent may be killed meanwhile; unless compose outlives that, it is gone then.
+async fn work(shared: &Shared, actor: &Actor, ms: u64) {
+    for _ in 0..3 {
+        let waits = matches!(actor, Actor::Child { .. }) && shared.world().agent.step.is_some();
+        if waits {
+            crate::agent::dies(&mut shared.world());
+        }
+        sleep(shared, ms / 3 + 1).await;
+    }
 }

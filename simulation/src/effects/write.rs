@@ -38,7 +38,7 @@ impl Operation {
         match state {
             Files::Done => return Ok(Performed::quietly()),
             Files::Committed => {
-                self.apply(false).await?;
+                self.roll_forward(false).await?;
                 return Ok(Performed::quietly());
             }
             Files::None | Files::Prepared => {}
@@ -89,6 +89,11 @@ impl Operation {
             self.apply(undo).await?;
         }
         self.mark(undo, Stage::Commit).await;
+        self.roll_forward(undo).await
+    }
+
+    /// Goes on after a commit, once its record is durable.
+    async fn roll_forward(&self, undo: bool) -> Result<(), Wrong> {
         tick(&self.shared, 3).await;
         self.shared.world().host.disk.volatile.retain(|one| !matches!(one, Volatile::Stage(..)));
         self.apply(undo).await
@@ -117,8 +122,9 @@ impl Operation {
         for step in steps {
             self.change("a file", |world| {
                 let World { host, ghost, .. } = world;
-                // What a person had edited before is what is gone back to.
-                let whole = if undo { step.put.as_ref() } else { host.disk.files.get(&step.path) };
+                // What a person had edited before is what is gone back to. An edit since the commit is lost, as any that
+                // comes a moment before: the set is to be whole.
+                let whole = if undo { step.put.as_ref() } else { step.before.as_ref() };
                 ghost.put(&step.path, whole);
                 host.disk.put(&step.path, step.put.clone());
             })
@@ -143,7 +149,7 @@ impl Operation {
                 false
             }
             Files::Restoring => {
-                self.apply(true).await?;
+                self.roll_forward(true).await?;
                 true
             }
             Files::Committed | Files::Done => {
@@ -171,7 +177,7 @@ impl Operation {
         let state = self.files(&self.shared.world());
         // A power cut took the last record back.
         if matches!(state, Files::Committed | Files::Restoring) {
-            self.apply(state == Files::Restoring).await?;
+            self.roll_forward(state == Files::Restoring).await?;
         }
         let mut world = self.shared.world();
         world.settle_set(&self.id);
