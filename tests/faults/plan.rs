@@ -28,6 +28,9 @@ const DATA_STEPS: [(Way, &str); 9] = [
     (Way::Back, "files.exchange.managed.after"),
 ];
 
+/// What the names of points hold at which data is about to be kept or replaced: those are tried first.
+const OF_DATA: [&str; 5] = ["uiesce", "StopFor", "RestoreData", "RestoreChosen", "exchange"];
+
 /// What is asked for, by the environment.
 pub struct Asked {
     many: Option<usize>,
@@ -143,6 +146,7 @@ pub fn wanted(found: &Found, workload: Workload, asked: &Asked, had: &Rows) -> V
     let recovered = had.recovered();
     each.retain(|(_, point)| !recovered.contains(&point.name));
     spread(&mut each, workload);
+    each.sort_by_key(|(_, point)| !OF_DATA.iter().any(|word| point.name.contains(word)));
     let Some(count) = asked.many else { return some(&each).chain(doubles).collect() };
     doubles.into_iter().chain(each.iter().take(count).map(|(way, point)| Crash::at(*way, point))).collect()
 }
