@@ -130,6 +130,16 @@ async fn take_over(shared: &Shared) {
     });
 }
 
+/// Lets go on what an operation had paused that could not be taken back: status says so, and compose does not do it.
+pub fn unpause(world: &mut World) {
+    let own =
+        world.host.engine.containers.values_mut().filter(|one| one.directory == DIRECTORY && one.paused);
+    let paused = own.map(|one| one.paused = false).count();
+    if paused > 0 {
+        world.disturb();
+    }
+}
+
 /// Takes back what was asked for and can't be had.
 pub fn unask(world: &mut World) {
     let Some(tenant) = world.api.tenant.clone() else { return };

@@ -383,7 +383,15 @@ impl World {
                 self.require("P16", wrong.is_none(), || {
                     format!("{id} succeeded, but {wrong:?} is not as wanted")
                 });
-                let rests = now.containers.iter().find(|one| one.3).map(|one| one.0.clone());
+                // What an earlier release had left is in no compose file any more.
+                let model = self.host.disk.model(&mut self.releases).and_then(Result::ok);
+                let ours = |service: &str| {
+                    model
+                        .as_ref()
+                        .is_none_or(|model| model.services.keys().any(|name| name.as_str() == service))
+                };
+                let rests = now.containers.iter().find(|one| one.3 && ours(&one.0));
+                let rests = rests.map(|one| one.0.clone());
                 self.require("P16", rests.is_none(), || {
                     format!("{id} succeeded, but {rests:?} does not run")
                 });
@@ -405,7 +413,8 @@ impl World {
                     ran.iter().all(|(service, image)| runs.get(service) == Some(image)),
                     || format!("{id} was rolled back, but {}", difference(&before, &now)),
                 );
-                let rests = now.containers.iter().find(|one| one.3).map(|one| one.0.clone());
+                let rests = now.containers.iter().find(|one| one.3 && services.contains(&one.0));
+                let rests = rests.map(|one| one.0.clone());
                 self.require("P16", rests.is_none() || ran.is_empty(), || {
                     format!("{id} was rolled back, but {rests:?} does not run")
                 });

@@ -235,6 +235,7 @@ async fn people(shared: Shared) {
 async fn mend(shared: &Shared) {
     people::act(shared, Deed::Unedit).await;
     people::unask(&mut shared.world());
+    people::unpause(&mut shared.world());
     let spec = Spec {
         release: 0,
         suspend: false,

@@ -8,7 +8,7 @@ use tenantry_protocol::{ClaimState, FileState, Observation, ServiceState};
 
 use super::asks::asked;
 use super::verdict::Verdict;
-use super::{Effect, Pass, listed};
+use super::{Answer, Effect, Pass, listed};
 use crate::target::{Desired, RefusalReason};
 
 /// How many differences a message names.
@@ -85,8 +85,10 @@ impl Pass<'_> {
         if !differences.is_empty() || !runs {
             return self.upgrade(desired, observation, target);
         }
-        // What was taken over is ours already, but the agent has not looked at what is there.
-        if observation.claim == ClaimState::Free || self.handled().claim.is_some() {
+        // What was taken over is ours already, but the agent has not looked at what is there. What never reached the
+        // agent may still arrive: a claim under a higher epoch keeps it out.
+        let may_arrive = matches!(self.facts.answer, Answer::Unknown(_));
+        if observation.claim == ClaimState::Free || self.handled().claim.is_some() || may_arrive {
             let epoch = self.next_epoch(observation);
             self.effect = Some(Effect::Claim { epoch });
         }

@@ -135,6 +135,22 @@ fn what_never_arrived_does_not_make_a_strange_project_ours() {
 }
 
 #[test]
+fn p2_what_is_taken_over_is_fenced_from_what_may_still_arrive() {
+    let mut world = bundled("v1", "Auto");
+    let mut observation = Observation { claim: ClaimState::Ours, ..nothing() };
+    observation.files.push(file("docker-compose.yml", FileState::Missing));
+    world.decide(Answer::Seen(&observation));
+    let lost = world.status.upgrade.clone().unwrap();
+    // It is not known to have arrived; meanwhile a person has installed what is wanted by now.
+    world.subject.generation += 1;
+    world.desired = bundled("v2", "Auto").desired;
+    let decision = world.decide(Answer::Unknown(&running()));
+    let epoch = u64::try_from(lost.epoch).unwrap() + 1;
+    assert_eq!((world.phase(), decision.effect), (Phase::Ready, Some(Effect::Claim { epoch })));
+    assert_eq!(world.status.upgrade.as_ref().unwrap().outcome, Some(Outcome::Aborted));
+}
+
+#[test]
 fn without_a_bundle_nothing_can_be_installed_where_nothing_is() {
     let mut world = World::new("v1");
     let decision = world.decide(Answer::Seen(&nothing()));
