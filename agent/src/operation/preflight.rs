@@ -57,7 +57,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let data = super::data::plan(work, &models).await?;
     let previous_compose = previous.as_ref().map(|(found, _)| found.in_use(&compose, &work.request.place));
     let previous_checked = match &previous {
-        Some((found, _)) => as_found(work, found).await?,
+        Some((found, _)) => checked::now(work, found.inputs.clone()).await?,
         None => Checked::new(),
     };
     let plan = Plan {
@@ -149,12 +149,6 @@ async fn previous(work: &Work, containers: &[ProjectContainer]) -> Option<(Disco
             None
         }
     }
-}
-
-/// What compose reads for what runs now.
-async fn as_found(work: &Work, found: &Discovered) -> Result<Checked, Wrong> {
-    let (tree, tenant, inputs) = (work.tree()?, work.tenant.clone(), found.inputs.clone());
-    work.blocking(move || checked::on_disk(&tree, &tenant, &inputs)).await
 }
 
 /// Checks of the staged model.

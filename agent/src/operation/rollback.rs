@@ -10,8 +10,7 @@ use tenantry_planner::steps::State;
 use super::back::{present, terms};
 use super::checked;
 use super::driver::{Performed, Wrong};
-use super::names;
-use super::start::{put, record_starts, up};
+use super::start::{bring_up, put, record_made};
 use super::verify::watch;
 use super::work::Work;
 use crate::engine::{ProjectContainer, Reference};
@@ -93,13 +92,8 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
     };
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(work, &strange, None).await?;
-    names::remove_half_made(work, &model).await?;
-    up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
-    let containers = work.containers().await?;
-    names::put_right(work, &model, &containers).await;
-    let made: Vec<&ProjectContainer> =
-        containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
-    record_starts(work, &model, &containers, &made).await?;
+    bring_up(work, state, &discovered, &model).await?;
+    record_made(work, state, &model).await?;
     Ok(Performed::quietly())
 }
 

@@ -55,18 +55,9 @@ pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let checked = state.plan().map(|plan| plan.checked.clone()).unwrap_or_default();
     let (discovered, model) = checked::release(work, &checked).await?;
     let mut removed = leaving::remove(work, state, true).await?;
-    removed.extend(names::remove_half_made(work, &model).await?);
-    up(work, &discovered, &model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
+    removed.extend(bring_up(work, state, &discovered, &model).await?);
     removed.extend(leaving::remove(work, state, false).await?);
-    let before: BTreeSet<&str> =
-        state.plan().into_iter().flat_map(|plan| &plan.containers).map(String::as_str).collect();
-    let containers = work.containers().await?;
-    names::put_right(work, &model, &containers).await;
-    let made: Vec<&ProjectContainer> =
-        containers.iter().filter(|container| !before.contains(container.container.id.as_str())).collect();
-    record_starts(work, &model, &containers, &made).await?;
-    let services: BTreeSet<&str> =
-        made.iter().map(|container| container.container.service.as_str()).collect();
+    let services = record_made(work, state, &model).await?;
     let mut text = match services.len() {
         0 => "compose left every container as it was".to_owned(),
         1..=8 => {
@@ -80,13 +71,31 @@ pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
     Ok(Performed::saying(text))
 }
 
-/// `docker compose up` over every selected service but the agent's own: that one is another container's to recreate.
-pub async fn up(
+/// Brings a model up, after what a killed compose left half made is removed: what that was.
+pub async fn bring_up(
     work: &Work,
+    state: &State,
     discovered: &Discovered,
     model: &Model,
-    inside: Option<&str>,
-) -> Result<(), Wrong> {
+) -> Result<Vec<String>, Wrong> {
+    let removed = names::remove_half_made(work, model).await?;
+    up(work, discovered, model, state.plan().and_then(|plan| plan.inside.as_deref())).await?;
+    Ok(removed)
+}
+
+/// Puts the names of containers right and records what was made since Preflight: of which services.
+pub async fn record_made(work: &Work, state: &State, model: &Model) -> Result<BTreeSet<String>, Wrong> {
+    let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
+    let containers = work.containers().await?;
+    names::put_right(work, model, &containers).await;
+    let made: Vec<&ProjectContainer> =
+        containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    record_starts(work, model, &containers, &made).await?;
+    Ok(made.into_iter().map(|one| one.container.service.clone()).collect())
+}
+
+/// `docker compose up` over every selected service but the agent's own: that one is another container's to recreate.
+async fn up(work: &Work, discovered: &Discovered, model: &Model, inside: Option<&str>) -> Result<(), Wrong> {
     if model.services.is_empty() {
         return Err(Wrong::new(
             FailureCategory::ComposeInvalid,
