@@ -374,20 +374,24 @@ async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<(), Api
         let written = tenantry_agent::store::Written { sha256: seen.sha256.clone(), mode: 0o644 };
         baseline.files.insert(file.path.clone(), written);
     }
-    let wanted = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator: "operator".to_owned(),
-        place: request.place.clone(),
-        epoch: request.epoch,
-        operation: None,
-        take_over: request.take_over,
-    };
+    let wanted = wanted(request);
     let admitted = tenantry_agent::store::admit(&shared.world().host.store.held, &wanted);
     admitted.map_err(|error| tenantry_agent::core::claim_refused(&error))?;
     baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
     tick(shared, 3).await;
     shared.world().host.store.baselines.insert(uid.clone(), baseline);
     admit(shared, &wanted).await
+}
+
+fn wanted(request: &ClaimRequest) -> ClaimWanted {
+    ClaimWanted {
+        tenant: request.tenant.clone(),
+        operator: "operator".to_owned(),
+        place: request.place.clone(),
+        epoch: request.epoch,
+        operation: None,
+        take_over: request.take_over,
+    }
 }
 
 /// Takes a place from whoever holds it, once nothing of theirs is in flight.
@@ -412,15 +416,7 @@ async fn take_over(shared: &Shared, request: &ClaimRequest) -> Result<(), ApiErr
         }
     }
     if result.is_ok() {
-        let wanted = ClaimWanted {
-            tenant: request.tenant.clone(),
-            operator: "operator".to_owned(),
-            place: request.place.clone(),
-            epoch: request.epoch,
-            operation: None,
-            take_over: true,
-        };
-        result = admit(shared, &wanted).await;
+        result = admit(shared, &wanted(request)).await;
     }
     for uid in locked {
         shared.world().agent.locked.remove(&uid);
