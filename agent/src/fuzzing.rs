@@ -26,7 +26,7 @@ pub fn request(bytes: &[u8]) {
     both::<AcceptRequest>(bytes);
     both::<ReleaseRequest>(bytes);
     if let Some(request) = both::<OperateRequest>(bytes) {
-        let _ = crate::operation::check(&request);
+        let _ = crate::calls::validate::validate(&request);
     }
 }
 

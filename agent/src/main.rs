@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tenantry_agent::config::Config;
-use tenantry_agent::core;
+use tenantry_agent::finisher;
 use tenantry_agent::server::Limits;
 use tenantry_agent::snapshot::helper;
 use tenantry_agent::startup::{self, LogFormat};
@@ -76,7 +76,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(operation) = &arguments.finish {
         let operation = OperationId::parse(operation.clone())?;
         tokio::select! {
-            finished = core::finish(config, operation) => finished?,
+            finished = finisher::finish(config, operation) => finished?,
             () = end.cancelled() => {}
         }
         return Ok(());

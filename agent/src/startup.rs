@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use crate::calls::{Agent, StartError};
 use crate::config::Config;
-use crate::core::{Core, StartError};
 use crate::engine::own_id;
 use crate::store::StoreError;
 
@@ -104,11 +104,11 @@ pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken
 }
 
 /// Starts the core. In a container, the one that recreates the agent may hold the records for a while.
-pub async fn core(config: Arc<Config>) -> Result<Arc<Core>, StartError> {
+pub async fn core(config: Arc<Config>) -> Result<Arc<Agent>, StartError> {
     let patience = if own_id().is_some() { RECORDS_PATIENCE } else { Duration::ZERO };
     let deadline = Instant::now() + patience;
     loop {
-        match Core::start(config.clone()).await {
+        match Agent::start(config.clone()).await {
             Err(StartError::Records(StoreError::InUse { .. })) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }

@@ -6,7 +6,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use jiff::{SignedDuration, Timestamp};
-    use tenantry_agent::operation::{Effects, Log, Performed, Wrong, drive};
+    use tenantry_agent::operation::{Effects, Log, StepResult, drive};
+    use tenantry_agent::planning::StepError;
     use tenantry_agent::store::StoreError;
     use tenantry_api::names::OperationId;
     use tenantry_planner::steps::{Record, State, Step};
@@ -19,12 +20,12 @@ mod tests {
     }
 
     impl Effects for World {
-        async fn perform(&self, step: Step, _: &State) -> Result<Performed, Wrong> {
+        async fn perform(&self, step: Step, _: &State) -> Result<StepResult, StepError> {
             self.performed.lock().unwrap().push(step);
             if self.fails == Some(step) {
-                return Err(Wrong::new(FailureCategory::Crashed, "as told"));
+                return Err(StepError::new(FailureCategory::Crashed, "as told"));
             }
-            Ok(Performed::quietly())
+            Ok(StepResult::quietly())
         }
     }
 

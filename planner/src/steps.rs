@@ -17,7 +17,10 @@ mod status;
 use serde::{Deserialize, Serialize};
 use tenantry_protocol::OperationPhase;
 
-pub use plan::{Checked, DataPlan, Plan, PlannedImage, PreviousReference, RemovedService};
+pub use plan::{
+    Checked, DataPlan, FileChange, ImageChoice, ImageSource, Plan, PlannedImage, PreviousReference,
+    RemovedService,
+};
 pub use record::{Did, Record};
 pub use state::{Next, State};
 

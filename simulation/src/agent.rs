@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tenantry_agent::operation::{check, drive};
+use tenantry_agent::calls::validate::validate;
+use tenantry_agent::operation::drive;
 use tenantry_agent::store::ClaimWanted;
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::{Record, State, Step};
@@ -376,7 +377,7 @@ async fn claim_locked(shared: &Shared, request: &ClaimRequest) -> Result<(), Api
     }
     let wanted = wanted(request);
     let admitted = tenantry_agent::store::admit(&shared.world().host.store.held, &wanted);
-    admitted.map_err(|error| tenantry_agent::core::claim_refused(&error))?;
+    admitted.map_err(|error| tenantry_agent::host::claim_refused(&error))?;
     baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
     tick(shared, 3).await;
     shared.world().host.store.baselines.insert(uid.clone(), baseline);
@@ -427,7 +428,7 @@ async fn take_over(shared: &Shared, request: &ClaimRequest) -> Result<(), ApiErr
 /// The shipped rule of claims over the made-up records.
 async fn admit(shared: &Shared, wanted: &ClaimWanted) -> Result<(), ApiError> {
     let admitted = tenantry_agent::store::admit(&shared.world().host.store.held, wanted);
-    let admitted = admitted.map_err(|error| tenantry_agent::core::claim_refused(&error))?;
+    let admitted = admitted.map_err(|error| tenantry_agent::host::claim_refused(&error))?;
     // Others' claims are released before ours is written: each is durable by itself.
     for claim in admitted.taken.into_iter().chain([admitted.claim]) {
         tick(shared, 3).await;
@@ -463,7 +464,7 @@ async fn accept_locked(shared: &Shared, request: &AcceptRequest) -> Result<(), A
         take_over: false,
     };
     let admitted = tenantry_agent::store::admit(&shared.world().host.store.held, &wanted);
-    admitted.map_err(|error| tenantry_agent::core::claim_refused(&error))?;
+    admitted.map_err(|error| tenantry_agent::host::claim_refused(&error))?;
     let old = shared.world().host.store.baselines.get(uid).cloned().unwrap_or_default();
     let mut files = BTreeMap::new();
     for path in request.manifest.files.iter().map(|file| &file.path).chain(old.files.keys()) {
@@ -507,7 +508,7 @@ async fn operate(
     id: OperationId,
     request: Arc<OperateRequest>,
 ) -> Result<OperationStatus, ApiError> {
-    check(&request)?;
+    validate(&request)?;
     let uid = request.tenant.uid.clone();
     {
         let mut world = shared.world();
@@ -593,7 +594,7 @@ async fn take_on(
     let mut log = JournalLog::new(shared, uid, id);
     let at = shared.world().timestamp();
     let record = Record::accepted(at, request);
-    log.write(&record).await.map_err(|error| tenantry_agent::core::store_refused(&error))?;
+    log.write(&record).await.map_err(|error| tenantry_agent::host::store_refused(&error))?;
     Ok(State::fold([&record]))
 }
 

@@ -13,7 +13,8 @@ pub use start::compose;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tenantry_agent::operation::{Effects, Performed, Wrong};
+use tenantry_agent::operation::{Effects, StepResult};
+use tenantry_agent::planning::StepError;
 use tenantry_agent::store::{Baseline, Terms, Written};
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::model::Model;
@@ -44,7 +45,7 @@ struct Staged {
 }
 
 impl Effects for Operation {
-    async fn perform(&self, step: Step, state: &State) -> Result<Performed, Wrong> {
+    async fn perform(&self, step: Step, state: &State) -> Result<StepResult, StepError> {
         self.still_ours(state)?;
         self.shared.world().agent.step = Some(step);
         self.shared.world().say(|_| format!("{} does {step:?}", self.id));
@@ -61,7 +62,7 @@ impl Effects for Operation {
             Step::Point => self.point(state).await,
             Step::Start => self.start(state).await,
             Step::Refresh | Step::RefreshPrevious => self.refresh(state).await,
-            Step::HandOver | Step::HandBack => Ok(Performed::quietly()),
+            Step::HandOver | Step::HandBack => Ok(StepResult::quietly()),
             Step::Verify => self.verify(state).await,
             Step::Finish => self.finish(state).await,
             Step::Revive => self.revive(state).await,
@@ -91,7 +92,7 @@ impl Operation {
     }
 
     /// Nobody else may have taken over in the meantime.
-    fn still_ours(&self, state: &State) -> Result<(), Wrong> {
+    fn still_ours(&self, state: &State) -> Result<(), StepError> {
         let world = self.shared.world();
         let claim = world.host.store.held.claims.get(&self.uid);
         let ours = claim
@@ -99,7 +100,7 @@ impl Operation {
         if ours {
             return Ok(());
         }
-        Err(Wrong::new(FailureCategory::AgentFault, "the host's claim is no longer this operation's"))
+        Err(StepError::new(FailureCategory::AgentFault, "the host's claim is no longer this operation's"))
     }
 
     fn actor(&self) -> Actor {
@@ -115,23 +116,23 @@ impl Operation {
     }
 
     /// Fails as the engine does now and then.
-    fn engine(&self) -> Result<(), Wrong> {
+    fn engine(&self) -> Result<(), StepError> {
         let mut world = self.shared.world();
         let rate = world.scenario.rates.engine;
         if world.chance(rate) {
             world.count(Fault::EngineFault);
-            return Err(Wrong::new(FailureCategory::EngineFault, "Docker does not answer"));
+            return Err(StepError::new(FailureCategory::EngineFault, "Docker does not answer"));
         }
         Ok(())
     }
 
     /// Fails as a disk that is full.
-    fn space(&self) -> Result<(), Wrong> {
+    fn space(&self) -> Result<(), StepError> {
         let mut world = self.shared.world();
         let rate = world.scenario.rates.disk;
         if world.chance(rate) {
             world.count(Fault::DiskFull);
-            return Err(Wrong::new(FailureCategory::DiskFull, "no space is left on the disk"));
+            return Err(StepError::new(FailureCategory::DiskFull, "no space is left on the disk"));
         }
         Ok(())
     }
@@ -149,22 +150,22 @@ impl Operation {
     }
 
     /// The model of what is on disk: the staged one once it is written, else read anew.
-    fn release(&self) -> Result<Arc<Model>, Wrong> {
+    fn release(&self) -> Result<Arc<Model>, StepError> {
         match self.staged() {
             Some(staged) => Ok(staged.model),
             None => self.on_disk()?.ok_or_else(no_compose_file),
         }
     }
 
-    fn on_disk(&self) -> Result<Option<Arc<Model>>, Wrong> {
+    fn on_disk(&self) -> Result<Option<Arc<Model>>, StepError> {
         let mut world = self.shared.world();
         let World { host, releases, .. } = &mut *world;
         let model = host.disk.model(releases).transpose();
-        model.map_err(|problem| Wrong::new(FailureCategory::ComposeInvalid, problem))
+        model.map_err(|problem| StepError::new(FailureCategory::ComposeInvalid, problem))
     }
 
     /// Records what the operation left, as it was seen.
-    async fn finish(&self, state: &State) -> Result<Performed, Wrong> {
+    async fn finish(&self, state: &State) -> Result<StepResult, StepError> {
         let left: Vec<String> = state.plan().map(|plan| plan.left_files.clone()).unwrap_or_default();
         self.space()?;
         let old = self.baseline();
@@ -179,16 +180,16 @@ impl Operation {
         self.finish_files().await?;
         self.prune_points().await;
         self.release_images(|id, of| of != id).await;
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// What is ours from now on.
-    fn new_baseline(&self, state: &State, old: Baseline, left: &[String]) -> Result<Baseline, Wrong> {
+    fn new_baseline(&self, state: &State, old: Baseline, left: &[String]) -> Result<Baseline, StepError> {
         let (images, restore_point) = (state.images().to_vec(), Some(self.id.clone()));
         let world = self.shared.world();
         if let Action::Rollback { to, .. } = &self.request.action {
             let point = world.host.disk.points.get(to).and_then(|point| point.baseline.clone());
-            let gone = || Wrong::new(FailureCategory::RestorePointUnusable, "the restore point is gone");
+            let gone = || StepError::new(FailureCategory::RestorePointUnusable, "the restore point is gone");
             return Ok(Baseline { images, restore_point, ..point.ok_or_else(gone)? });
         }
         let mut files = BTreeMap::new();
@@ -210,17 +211,17 @@ impl Operation {
     }
 
     /// Forgets what was prepared.
-    async fn discard(&self) -> Result<Performed, Wrong> {
+    async fn discard(&self) -> Result<StepResult, StepError> {
         self.set_staged(None);
         self.finish_files().await?;
         tick(&self.shared, 5).await;
         self.shared.world().host.disk.points.remove(&self.id);
         self.release_images(|id, of| of == id).await;
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// A failed release that is left running has written files, which are ours from now on.
-    async fn hold(&self) -> Result<Performed, Wrong> {
+    async fn hold(&self) -> Result<StepResult, StepError> {
         let mut baseline = self.baseline();
         for file in &self.request.manifest.files {
             let world = self.shared.world();
@@ -233,7 +234,7 @@ impl Operation {
         tick(&self.shared, 5).await;
         self.shared.world().host.store.baselines.insert(self.uid.clone(), baseline);
         self.finish_files().await?;
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Lets go of images that were kept for operations.
@@ -262,6 +263,6 @@ impl Operation {
     }
 }
 
-fn no_compose_file() -> Wrong {
-    Wrong::new(FailureCategory::ComposeInvalid, "there is no compose file")
+fn no_compose_file() -> StepError {
+    StepError::new(FailureCategory::ComposeInvalid, "there is no compose file")
 }

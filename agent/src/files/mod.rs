@@ -18,6 +18,7 @@ mod points;
 mod prepare;
 mod record;
 mod stage;
+mod stamps;
 mod survey;
 mod transaction;
 mod tree;
@@ -29,6 +30,7 @@ pub use kept::composed;
 pub use look::{Look, Stamp};
 pub use record::{Kept, RestorePoint, Was};
 pub use stage::Stage;
+pub use stamps::Stamps;
 pub use transaction::{Before, Change, FileSet, TransactionState, Transactions};
 pub use tree::Tree;
 

@@ -1,8 +1,11 @@
 //! The tree that compose reads for the staged model, beneath our own folder.
+//!
+//! A plan has a tree of its own, and any number of plans can be made at once. Nothing of a tree has to last: what a plan
+//! found out is in the plan.
 
 use std::path::Path;
 
-use tenantry_api::names::{OperationId, RelativePath};
+use tenantry_api::names::RelativePath;
 
 use super::FILE_LIMIT;
 use super::error::FilesError;
@@ -12,7 +15,7 @@ use super::tree::Tree;
 
 const STAGE: &str = "stage";
 
-/// `DIR/.tenantry/stage/<operation>/<name of DIR>/`: for our eyes only, not durable, gone when the operation ends.
+/// `DIR/.tenantry/stage/<plan>/<name of DIR>/`: for our eyes only, not durable, gone once the plan is made.
 #[derive(Debug)]
 pub struct Stage {
     root: Folder,
@@ -20,20 +23,20 @@ pub struct Stage {
 
 impl Stage {
     /// Makes the tree afresh.
-    pub fn create(tree: &Tree, operation: &OperationId) -> Result<Self, FilesError> {
+    pub fn create(tree: &Tree, plan: &str) -> Result<Self, FilesError> {
         let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
         let stage = tree.make_own(STAGE)?;
-        stage.remove_all(operation.as_str())?;
-        stage.make(operation.as_str(), 0o700)?;
-        let own = stage.below(operation.as_str())?;
+        stage.remove_all(plan)?;
+        stage.make(plan, 0o700)?;
+        let own = stage.below(plan)?;
         own.make(name, 0o700)?;
         Ok(Self { root: own.below(name)? })
     }
 
     /// Makes a second tree beside the first, one folder deeper: what is read from both is the same unless it climbs out.
-    pub fn deeper(tree: &Tree, operation: &OperationId) -> Result<Self, FilesError> {
+    pub fn deeper(tree: &Tree, plan: &str) -> Result<Self, FilesError> {
         let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
-        let own = tree.make_own(STAGE)?.below(operation.as_str())?;
+        let own = tree.make_own(STAGE)?.below(plan)?;
         // A name that the first tree, which is called as the directory is, can't have.
         let above = format!("{name}.deeper");
         own.remove_all(&above)?;
@@ -44,24 +47,28 @@ impl Stage {
     }
 
     /// Makes a folder of its own beside the tree, for a question to compose. `kind` keeps their names apart.
-    pub fn aside(tree: &Tree, operation: &OperationId, kind: &str) -> Result<Self, FilesError> {
+    pub fn aside(tree: &Tree, plan: &str, kind: &str) -> Result<Self, FilesError> {
         let name = tree.directory().file_name().and_then(|name| name.to_str()).unwrap_or("stage");
-        let own = tree.make_own(STAGE)?.below(operation.as_str())?;
+        let own = tree.make_own(STAGE)?.below(plan)?;
         let aside = format!("{name}.{kind}");
         own.remove_all(&aside)?;
         own.make(&aside, 0o700)?;
         Ok(Self { root: own.below(&aside)? })
     }
 
-    /// Removes the tree of an operation.
-    pub fn remove(tree: &Tree, operation: &OperationId) -> Result<(), FilesError> {
-        tree.own(STAGE)?.map_or(Ok(()), |stage| stage.remove_all(operation.as_str()))
+    /// Removes the tree of a plan.
+    pub fn remove(tree: &Tree, plan: &str) -> Result<(), FilesError> {
+        tree.own(STAGE)?.map_or(Ok(()), |stage| stage.remove_all(plan))
     }
 
-    /// Operations that have a tree.
-    pub fn all(tree: &Tree) -> Result<Vec<OperationId>, FilesError> {
-        let names = tree.own(STAGE)?.map_or(Ok(Vec::new()), |stage| stage.names())?;
-        Ok(names.into_iter().filter_map(|name| OperationId::parse(name).ok()).collect())
+    /// Removes the trees of plans that nobody makes any more: an agent was killed while it planned.
+    pub fn remove_abandoned(tree: &Tree, is_made: impl Fn(&str) -> bool) -> Result<(), FilesError> {
+        let Some(stage) = tree.own(STAGE)? else { return Ok(()) };
+        // A plan has its name before it has a tree: whether it is made is asked once its tree was seen.
+        for name in stage.names()?.into_iter().filter(|name| !is_made(name)) {
+            stage.remove_all(&name)?;
+        }
+        Ok(())
     }
 
     /// The tree's absolute path.

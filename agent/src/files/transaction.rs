@@ -23,7 +23,6 @@ use super::kept;
 use super::look::Look;
 use super::prepare;
 use super::record::{Plan, read_record};
-use super::stage::Stage;
 use super::survey;
 use super::tree::Tree;
 
@@ -105,6 +104,16 @@ pub enum Before {
     Missing,
     /// A file with this content.
     Is(Sha256),
+}
+
+impl Before {
+    /// The hash of the file that must be there, if one must.
+    pub fn sha256(&self) -> Option<&Sha256> {
+        match self {
+            Self::Is(sha256) => Some(sha256),
+            Self::Any | Self::Missing => None,
+        }
+    }
 }
 
 /// How far an operation's files are.
@@ -275,15 +284,14 @@ impl<'a> Transactions<'a> {
                 }
             }
         }
-        Stage::remove(self.tree, operation)
+        Ok(())
     }
 
     /// Operations that have something staged.
     pub fn pending(&self) -> Result<Vec<OperationId>, FilesError> {
-        let mut all: BTreeSet<OperationId> = Stage::all(self.tree)?.into_iter().collect();
         let names = self.tree.own(TX)?.map_or(Ok(Vec::new()), |folder| folder.names())?;
-        all.extend(names.iter().filter_map(|name| OperationId::parse(name.rsplit_once('.')?.0).ok()));
-        Ok(all.into_iter().collect())
+        let all = names.iter().filter_map(|name| OperationId::parse(name.rsplit_once('.')?.0).ok());
+        Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     /// Removes an operation's restore point: first its record, so that half of it never counts as one.

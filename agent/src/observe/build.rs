@@ -12,12 +12,13 @@ use tenantry_protocol::{
     RestorePointBrief, ServiceObservation,
 };
 
-use super::disk::{Disk, Stamps};
+use super::disk::Disk;
 use super::freshness::{Contents, freshness};
 use super::model::on_disk;
-use crate::core::{Host, Tenant, blocking, fault, store_refused};
 use crate::engine::{Engine, EngineError, Image, ProjectContainer};
-use crate::operation::briefs;
+use crate::files::Stamps;
+use crate::host::restore_points::briefs;
+use crate::host::{Host, TenantCache, blocking, damage, fault, store_refused};
 use crate::store::{Starts, StoreError};
 
 /// How many images are looked at side by side.
@@ -36,14 +37,14 @@ struct Local {
 
 pub(super) async fn observation(
     host: &Arc<Host>,
-    tenant: &Arc<Tenant>,
+    cache: &Arc<TenantCache>,
     request: &ObserveRequest,
 ) -> Result<(Observation, Stamps), ApiError> {
-    let (shared, remembered, asked) = (host.clone(), tenant.clone(), request.clone());
+    let (shared, remembered, asked) = (host.clone(), cache.clone(), request.clone());
     let local = blocking(move || local(&shared, &remembered, &asked)).await??;
     let project = request.place.project.as_str();
     let (containers, model) =
-        tokio::join!(host.engine.known_containers(project), model(host, tenant, request, &local));
+        tokio::join!(host.engine.known_containers(project), model(host, cache, request, &local));
     let containers = containers.map_err(fault)?;
     let (compose, model, compose_problem) = model?;
     let directory_exists = local.disk.is_some();
@@ -88,21 +89,21 @@ fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObs
     tenantry_protocol::FileObservation { path, state, sha256: None, hand_edited: false }
 }
 
-fn local(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Local, ApiError> {
+fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<Local, ApiError> {
     let uid = &request.tenant.uid;
     let store = |error: StoreError| store_refused(&error);
-    let damage = crate::core::damage(host, uid).map_err(store)?;
-    if let Some(damage) = damage.filter(|_| tenant.idle()) {
-        return local_damaged(host, tenant, request, &damage);
+    let damage = damage(host, uid).map_err(store)?;
+    if let Some(damage) = damage.filter(|_| cache.idle()) {
+        return local_damaged(host, cache, request, &damage);
     }
     let baseline = host.store.baseline(uid).map_err(store)?;
     let tree = host.tree(&request.place.directory).map_err(fault)?;
-    let read = |tree| Disk::read(&tree, tenant, &request.place, &request.manifest, &baseline).map_err(fault);
+    let read = |tree| Disk::read(&tree, cache, &request.place, &request.manifest, &baseline).map_err(fault);
     Ok(Local {
         damage: None,
         claim: host.store.claim_state(uid, &request.place).map_err(store)?,
         epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
-        operation: last_operation(host, tenant, request).map_err(store)?,
+        operation: last_operation(host, cache, request).map_err(store)?,
         starts: host.store.starts(uid).map_err(store)?,
         restore_points: tree.as_ref().map_or(Ok(Vec::new()), |tree| briefs(tree, uid)).map_err(fault)?,
         disk: tree.map(read).transpose()?,
@@ -112,7 +113,7 @@ fn local(host: &Host, tenant: &Tenant, request: &ObserveRequest) -> Result<Local
 /// The same where our own records can't be read: what is on the disk is told, and nothing is concluded from records.
 fn local_damaged(
     host: &Host,
-    tenant: &Tenant,
+    cache: &TenantCache,
     request: &ObserveRequest,
     damage: &StoreError,
 ) -> Result<Local, ApiError> {
@@ -125,7 +126,7 @@ fn local_damaged(
     };
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     let baseline = crate::store::Baseline::default();
-    let read = |tree| Disk::read(&tree, tenant, &request.place, &request.manifest, &baseline).map_err(fault);
+    let read = |tree| Disk::read(&tree, cache, &request.place, &request.manifest, &baseline).map_err(fault);
     let said = match damage {
         StoreError::Damaged { path, problem } => format!("{} is damaged: {problem}", path.display()),
         other => other.to_string(),
@@ -143,10 +144,10 @@ fn local_damaged(
 
 fn last_operation(
     host: &Host,
-    tenant: &Tenant,
+    cache: &TenantCache,
     request: &ObserveRequest,
 ) -> Result<Option<OperationBrief>, StoreError> {
-    if let Some(running) = tenant.running() {
+    if let Some(running) = cache.running() {
         let status = running.status.borrow();
         let outcome = match &status.state {
             tenantry_protocol::OperationState::Running => None,
@@ -171,7 +172,7 @@ type Seen = (Option<tenantry_protocol::ComposeUse>, Option<Arc<Model>>, Option<S
 /// The compose files in use and their model, or why there is none.
 async fn model(
     host: &Host,
-    tenant: &Tenant,
+    cache: &TenantCache,
     request: &ObserveRequest,
     local: &Local,
 ) -> Result<Seen, ApiError> {
@@ -186,7 +187,7 @@ async fn model(
     };
     let in_use = discovered.in_use(&compose, &request.place);
     let log = host.store.compose_log(&request.tenant.uid).map_err(|error| store_refused(&error))?;
-    Ok(match on_disk(host, tenant, &compose, &request.place, discovered, log).await {
+    Ok(match on_disk(host, cache, &compose, &request.place, discovered, log).await {
         Ok(model) => (Some(in_use), Some(model), None),
         Err(problem) => (Some(in_use), None, Some(problem.message)),
     })

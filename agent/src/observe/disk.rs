@@ -1,7 +1,6 @@
 //! What is on the disk: managed files, `.env`, compose files; and the stamps of everything that was looked at.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::env::EnvFile;
@@ -11,12 +10,9 @@ use tenantry_protocol::{
 };
 
 use crate::compose::{Discovered, Explained, inputs};
-use crate::core::Tenant;
-use crate::files::{FILE_LIMIT, FilesError, Found, Look, Seen, Tree};
+use crate::files::{FILE_LIMIT, FilesError, Found, Seen, Stamps, Tree};
+use crate::host::TenantCache;
 use crate::store::Baseline;
-
-/// A file that was changed so lately may change again without a new time.
-const SETTLED: Duration = Duration::from_millis(50);
 
 /// Everything on disk that an observation says something of.
 pub struct Disk {
@@ -34,64 +30,11 @@ pub struct Disk {
     pub stamps: Stamps,
 }
 
-/// What was at each path that was looked at.
-#[derive(Default)]
-pub struct Stamps {
-    looks: BTreeMap<RelativePath, Look>,
-    directory: bool,
-}
-
-impl Stamps {
-    /// The stamps of these paths as they are now.
-    pub fn of<'a>(
-        tree: &Tree,
-        paths: impl IntoIterator<Item = &'a RelativePath>,
-    ) -> Result<Self, FilesError> {
-        let mut stamps = Self { looks: BTreeMap::new(), directory: true };
-        for path in paths {
-            stamps.look(tree, path)?;
-        }
-        Ok(stamps)
-    }
-
-    fn look(&mut self, tree: &Tree, path: &RelativePath) -> Result<(), FilesError> {
-        if !self.looks.contains_key(path) {
-            self.looks.insert(path.clone(), tree.look(path)?);
-        }
-        Ok(())
-    }
-
-    /// Whether everything is still as it was. On any doubt: no.
-    pub fn still_hold(&self, tree: Option<&Tree>) -> bool {
-        match tree {
-            None => !self.directory,
-            Some(tree) => {
-                self.directory
-                    && self.looks.iter().all(|(path, look)| tree.look(path).is_ok_and(|now| now == *look))
-            }
-        }
-    }
-
-    /// Whether every change is old enough for a further one to bear another time.
-    pub fn are_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let newest = self.looks.values().filter_map(|look| match look {
-            Look::File(stamp) | Look::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
-            Look::Missing | Look::Other(_) => None,
-        });
-        newest.max().is_none_or(|newest| now.cast_signed() - newest > SETTLED.as_nanos().cast_signed())
-    }
-
-    fn add(&mut self, other: Self) {
-        self.looks.extend(other.looks);
-    }
-}
-
 impl Disk {
     /// Reads a tenant's directory.
     pub fn read(
         tree: &Tree,
-        tenant: &Tenant,
+        tenant: &TenantCache,
         place: &Place,
         manifest: &Manifest,
         baseline: &Baseline,
@@ -184,7 +127,7 @@ fn env_observation(
 
 /// The compose files of a directory, with the stamps of all that was asked for.
 fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Discovered>, Explained> {
-    let looked = std::cell::RefCell::new(Stamps { looks: BTreeMap::new(), directory: true });
+    let looked = std::cell::RefCell::new(Stamps::of_directory());
     let read = |path: &RelativePath| {
         looked.borrow_mut().look(tree, path).map_err(|error| explained(&error))?;
         tree.read(path, FILE_LIMIT).map_err(|error| explained(&error))

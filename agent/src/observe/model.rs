@@ -7,21 +7,13 @@ use std::time::Duration;
 use tenantry_planner::model::Model;
 use tenantry_protocol::{FailureCategory, Place};
 
-use super::disk::{Stamps, explained};
+use super::disk::explained;
 use crate::compose::{Compose, Discovered, Explained, explain, keep_output};
-use crate::core::{Host, Tenant, lock};
-use crate::files::Tree;
+use crate::files::{Stamps, Tree};
+use crate::host::{CachedModel, Host, TenantCache, lock};
 
 /// How long compose may take to resolve a model.
 const CONFIG_LIMIT: Duration = Duration::from_mins(1);
-
-/// A resolved model and what it was read from.
-pub struct CachedModel {
-    place: Place,
-    stamps: Stamps,
-    /// The model.
-    pub model: Arc<Model>,
-}
 
 /// A resolved model with compose's own words for it.
 pub struct Resolved {
@@ -34,7 +26,7 @@ pub struct Resolved {
 /// The model of what is on disk.
 pub async fn on_disk(
     host: &Host,
-    tenant: &Tenant,
+    cache: &TenantCache,
     compose: &Compose,
     place: &Place,
     discovered: &Discovered,
@@ -43,8 +35,8 @@ pub async fn on_disk(
     let directory = Path::new(place.directory.as_str());
     let tree = host.tree(&place.directory).map_err(|error| explained(&error))?;
     let tree = tree.ok_or_else(|| super::disk::no_compose_file(place))?;
-    let cached = lock(&tenant.model).clone();
-    if let Some(cached) = cached
+    let known = lock(&cache.model).clone();
+    if let Some(cached) = known
         && cached.place == *place
         && cached.stamps.still_hold(Some(&tree))
     {
@@ -54,7 +46,7 @@ pub async fn on_disk(
     let resolved = resolve(compose, place, discovered, directory, log).await?;
     let model = Arc::new(resolved.model);
     let fresh = CachedModel { place: place.clone(), stamps, model: model.clone() };
-    *lock(&tenant.model) = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
+    *lock(&cache.model) = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
     Ok(model)
 }
 

@@ -2,17 +2,18 @@
 
 use jiff::Timestamp;
 use tenantry_planner::steps::{Did, Next, Record, State, Step};
-use tenantry_protocol::{Failure, FailureCategory, OperationPhase};
 
-use crate::compose::{ComposeError, Explained, RunError};
-use crate::engine::EngineError;
-use crate::files::FilesError;
+use crate::planning::StepError;
 use crate::store::StoreError;
 
 /// Everything that an operation does to the world. The driver itself changes nothing but the journal.
 pub trait Effects: Sync {
     /// Performs a step. It may have been performed before, wholly or in part.
-    fn perform(&self, step: Step, state: &State) -> impl Future<Output = Result<Performed, Wrong>> + Send;
+    fn perform(
+        &self,
+        step: Step,
+        state: &State,
+    ) -> impl Future<Output = Result<StepResult, StepError>> + Send;
 }
 
 /// Where records go. Durable when a call returns.
@@ -23,14 +24,14 @@ pub trait Log: Send {
 
 /// A step that was performed.
 #[derive(Debug)]
-pub struct Performed {
+pub struct StepResult {
     /// What later steps need of it.
     pub did: Did,
     /// What to tell people.
     pub message: Option<String>,
 }
 
-impl Performed {
+impl StepResult {
     /// A step of which later ones need nothing.
     pub fn quietly() -> Self {
         Self { did: Did::Nothing, message: None }
@@ -39,63 +40,6 @@ impl Performed {
     /// A step of which people are told.
     pub fn saying(message: impl Into<String>) -> Self {
         Self { did: Did::Nothing, message: Some(message.into()) }
-    }
-}
-
-/// Why a step failed.
-#[derive(Clone, Debug)]
-pub struct Wrong {
-    /// What kind of failure.
-    pub category: FailureCategory,
-    /// What went wrong and what to do.
-    pub message: String,
-    /// The phase that people are told, where it isn't the step's own.
-    pub during: Option<OperationPhase>,
-}
-
-impl Wrong {
-    /// A failure in the step's own phase.
-    pub fn new(category: FailureCategory, message: impl Into<String>) -> Self {
-        Self { category, message: message.into(), during: None }
-    }
-
-    /// The same, told as of another phase.
-    #[must_use]
-    pub fn during(mut self, phase: OperationPhase) -> Self {
-        self.during = Some(phase);
-        self
-    }
-
-    fn failure(self, step: Step) -> Failure {
-        let during = self.during.or(step.phase()).unwrap_or(OperationPhase::Rollback);
-        let message =
-            tenantry_api::conditions::bounded(&self.message, tenantry_api::conditions::MESSAGE_LIMIT / 2);
-        Failure { during, category: self.category, message }
-    }
-}
-
-macro_rules! wrong {
-    ($($error:ty => $category:expr),* $(,)?) => {
-        $(impl From<$error> for Wrong {
-            fn from(error: $error) -> Self {
-                let category: fn(&$error) -> FailureCategory = $category;
-                Self::new(category(&error), error.to_string())
-            }
-        })*
-    };
-}
-
-wrong! {
-    FilesError => FilesError::category,
-    EngineError => |_| FailureCategory::EngineFault,
-    ComposeError => |_| FailureCategory::EngineFault,
-    RunError => |_| FailureCategory::EngineFault,
-    StoreError => |_| FailureCategory::AgentFault,
-}
-
-impl From<Explained> for Wrong {
-    fn from(explained: Explained) -> Self {
-        Self::new(explained.category, explained.message)
     }
 }
 
@@ -123,10 +67,12 @@ pub async fn drive(
         let result = effects.perform(step, &state).await;
         tenantry_faults::point_named(|| format!("step.{step:?}.after"));
         let record_of = |then| match &result {
-            Ok(Performed { did, message }) => {
+            Ok(StepResult { did, message }) => {
                 Record::Done { step, at: now(), did: did.clone(), message: message.clone(), then }
             }
-            Err(wrong) => Record::Failed { step, at: now(), failure: wrong.clone().failure(step), then },
+            Err(error) => {
+                Record::Failed { step, at: now(), failure: error.clone().failure(step.phase()), then }
+            }
         };
         // What comes next is known as soon as this is: one record tells both.
         let mut ahead = state.clone();

@@ -8,23 +8,13 @@ use tenantry_planner::steps::{Record, State};
 use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::context::OperationContext;
 use super::driver::{Effects, Log, drive};
-use super::work::Work;
-use crate::store::{Journal, StoreError, TenantLock};
+use crate::store::{Journal, StoreError};
 
 /// The first and the longest pause before an operation whose journal could not be written is taken up again.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
-/// What an operation needs besides its effects.
-pub struct Carried {
-    /// Its journal.
-    pub journal: Journal<Record>,
-    /// What is in it.
-    pub state: State,
-    /// Held until it has ended: nobody else changes this tenant.
-    pub lock: TenantLock,
-}
 
 struct JournalLog(Option<Journal<Record>>);
 
@@ -50,7 +40,7 @@ fn lost() -> StoreError {
 
 /// Carries an operation out to its end.
 pub async fn carry_out(
-    work: Arc<Work>,
+    operation: Arc<OperationContext>,
     journal: Journal<Record>,
     mut state: State,
     slot: OwnedSemaphorePermit,
@@ -61,44 +51,45 @@ pub async fn carry_out(
         // The end is told last: whoever hears of it may ask for the next operation at once.
         let publish_unless_ended = |state: &State| {
             if state.outcome().is_none() {
-                publish(&work, state);
+                publish(&operation, state);
             }
         };
-        let error = match drive(&*work, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
-            Ok(ended) => {
-                tidy(&work, &ended).await;
-                drop((work.unlock(), slot));
-                publish(&work, &ended);
-                return;
-            }
-            Err(error) => error,
-        };
-        waits(&work, &error);
+        let error =
+            match drive(&*operation, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
+                Ok(ended) => {
+                    tidy(&operation, &ended).await;
+                    drop((operation.unlock(), slot));
+                    publish(&operation, &ended);
+                    return;
+                }
+                Err(error) => error,
+            };
+        waits(&operation, &error);
         // A disk that is full by night may have room in the morning: this goes on for as long as it takes.
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match reopen(&work).await {
+            match reopen(&operation).await {
                 Ok((journal, read)) => {
                     (log, state) = (JournalLog(Some(journal)), read);
                     break;
                 }
                 Err(error @ StoreError::Damaged { .. }) => {
-                    waits(&work, &error);
-                    drop((work.unlock(), slot));
+                    waits(&operation, &error);
+                    drop((operation.unlock(), slot));
                     return;
                 }
-                Err(error) => waits(&work, &error),
+                Err(error) => waits(&operation, &error),
             }
         }
     }
 }
 
 /// Tells watchers why an operation does not go on.
-fn waits(work: &Work, error: &StoreError) {
-    tracing::error!(tenant = %work.request.tenant.name, operation = %work.id, %error, "the operation waits: its journal can't be written");
+fn waits(operation: &OperationContext, error: &StoreError) {
+    tracing::error!(tenant = %operation.request.tenant.name, operation = %operation.id, %error, "the operation waits: its journal can't be written");
     let why = error.to_string();
-    work.status.send_if_modified(|status| {
+    operation.status.send_if_modified(|status| {
         let news = status.waits_for.as_ref() != Some(&why);
         status.waits_for = Some(why);
         status.seq += u64::from(news);
@@ -115,8 +106,9 @@ pub async fn go_on(
     drive(effects, &mut JournalLog(Some(journal)), state, Timestamp::now, |_| ()).await
 }
 
-async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, State), StoreError> {
-    let (host, uid, id) = (work.host.clone(), work.request.tenant.uid.clone(), work.id.clone());
+async fn reopen(operation: &Arc<OperationContext>) -> Result<(Journal<Record>, State), StoreError> {
+    let (host, uid, id) =
+        (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
     let read = tokio::task::spawn_blocking(move || host.store.open_journal::<Record>(&uid, &id));
     let (journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
     let state = State::fold(&records);
@@ -124,11 +116,11 @@ async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, State), StoreError
 }
 
 /// Tells watchers of a new state. What they knew of progress stays until the pull is over.
-fn publish(work: &Work, state: &State) {
-    let mut status = state.status(&work.id);
+fn publish(operation: &OperationContext, state: &State) {
+    let mut status = state.status(&operation.id);
     if let Some(phase) = status.phases.last() {
         tracing::info!(
-            tenant = %work.request.tenant.name, namespace = %work.request.tenant.namespace, operation = %work.id,
+            tenant = %operation.request.tenant.name, namespace = %operation.request.tenant.namespace, operation = %operation.id,
             phase = ?phase.name, state = ?phase.state, message = phase.message.as_deref().unwrap_or_default(), "operation"
         );
     }
@@ -136,32 +128,33 @@ fn publish(work: &Work, state: &State) {
         .phases
         .last()
         .is_some_and(|phase| phase.name == OperationPhase::Pull && phase.state == StepState::Running);
-    work.status.send_modify(|known| {
+    operation.status.send_modify(|known| {
         status.progress = known.progress.filter(|_| pulling);
         status.seq = status.seq.max(known.seq + 1);
         *known = status;
     });
-    work.tenant.records_changed();
+    operation.cache.records_changed();
 }
 
 /// Counts an operation that has ended, and forgets what was asked.
-pub async fn tidy(work: &Arc<Work>, state: &State) {
-    let status: OperationStatus = state.status(&work.id);
+pub async fn tidy(operation: &Arc<OperationContext>, state: &State) {
+    let status: OperationStatus = state.status(&operation.id);
     for phase in &status.phases {
         let ended = phase.finished_at.unwrap_or(phase.started_at);
         let took = ended.duration_since(phase.started_at);
-        work.host.metrics.phase_ended(phase.name, took.try_into().unwrap_or_default());
+        operation.host.metrics.phase_ended(phase.name, took.try_into().unwrap_or_default());
     }
     if let OperationState::Ended { outcome, failure, .. } = &status.state {
-        work.host.metrics.operation_ended(*outcome, failure.as_ref().map(|failure| failure.category));
+        operation.host.metrics.operation_ended(*outcome, failure.as_ref().map(|failure| failure.category));
     }
-    let (host, uid, id) = (work.host.clone(), work.request.tenant.uid.clone(), work.id.clone());
+    let (host, uid, id) =
+        (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
     let cleaned = tokio::task::spawn_blocking(move || {
         host.store.forget_request(&uid, &id)?;
         let kept = host.store.baseline(&uid)?.restore_point;
         host.store.prune_operations(&uid, &kept.into_iter().collect::<Vec<_>>())
     });
     if let Ok(Err(error)) = cleaned.await {
-        tracing::warn!(operation = %work.id, %error, "records of the operation could not be cleaned up");
+        tracing::warn!(operation = %operation.id, %error, "records of the operation could not be cleaned up");
     }
 }

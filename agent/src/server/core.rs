@@ -10,31 +10,31 @@ use tenantry_protocol::{
 };
 
 use super::calls::{Answer, Calls};
-use crate::core::Core;
+use crate::calls::Agent;
 
-impl Calls for Core {
+impl Calls for Agent {
     fn host(&self) -> impl Future<Output = HostInfo> + Send {
-        Core::host(self)
+        Agent::host(self)
     }
 
     fn observe(&self, request: ObserveRequest) -> impl Answer<ObserveResponse> {
-        Core::observe(self, request)
+        Agent::observe(self, request)
     }
 
     fn resolve(&self, request: ResolveRequest) -> impl Answer<ResolveResponse> {
-        Core::resolve(self, request)
+        Agent::resolve(self, request)
     }
 
     fn claim(&self, operator: &Identity, request: ClaimRequest) -> impl Answer<ClaimResponse> {
-        Core::claim(self, operator, request)
+        Agent::claim(self, operator, request)
     }
 
     fn accept(&self, operator: &Identity, request: AcceptRequest) -> impl Answer<ClaimResponse> {
-        Core::accept(self, operator, request)
+        Agent::accept(self, operator, request)
     }
 
     fn release(&self, operator: &Identity, request: ReleaseRequest) -> impl Answer<()> {
-        Core::release(self, operator, request)
+        Agent::release(self, operator, request)
     }
 
     fn operate(
@@ -43,10 +43,10 @@ impl Calls for Core {
         id: OperationId,
         body: OperateRequest,
     ) -> impl Answer<OperationStatus> {
-        Core::operate(self, operator, id, body)
+        Agent::operate(self, operator, id, body)
     }
 
     fn operation(&self, id: &OperationId, after: u64, wait: Duration) -> impl Answer<OperationStatus> {
-        Core::operation(self, id, after, wait)
+        Agent::operation(self, id, after, wait)
     }
 }

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Room, decode, error, invalid};
 use super::calls::Calls;
 use super::{Caller, Limits};
+use crate::calls::validate::bounds;
 use crate::metrics::Metrics;
-use crate::operation::bounds;
 
 struct Shared<C> {
     calls: Arc<C>,

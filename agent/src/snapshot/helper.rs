@@ -18,8 +18,8 @@ use super::swap::Swap;
 use super::take::estimate;
 use super::unpack::Unpacking;
 use super::{Archive, Estimate, Watch, threads};
-use crate::core::lock;
 use crate::files::{Calls, Folder};
+use crate::host::lock;
 use tenantry_protocol::FailureCategory;
 
 /// How often a helper tells how far it is.

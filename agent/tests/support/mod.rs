@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tenantry_agent::calls::Agent;
 use tenantry_agent::config::Config;
-use tenantry_agent::core::Core;
 use tenantry_agent::files::{Calls, sha256};
 use tenantry_agent::limits::Limits;
 use tenantry_api::names::{Identity, OperationId};
@@ -35,7 +35,7 @@ pub fn required(variable: &str) -> String {
 /// One tenant in a folder of its own, and everything that a request about it says.
 pub struct Sandbox {
     pub folder: tempfile::TempDir,
-    pub core: Option<Arc<Core>>,
+    pub core: Option<Arc<Agent>>,
     pub project: String,
     pub repository: String,
     pub manifest: Value,
@@ -140,7 +140,7 @@ impl Sandbox {
         let config = Arc::new(config);
         // A blocking call of an agent that was ended may hold the records for a moment longer.
         for _ in 0..100 {
-            match Core::start_with(config.clone(), self.calls.clone(), self.limits).await {
+            match Agent::start_with(config.clone(), self.calls.clone(), self.limits).await {
                 Err(error) if error.to_string().contains("in use by another agent") => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -160,7 +160,7 @@ impl Sandbox {
         }
     }
 
-    pub fn core(&self) -> &Arc<Core> {
+    pub fn core(&self) -> &Arc<Agent> {
         self.core.as_ref().unwrap()
     }
 

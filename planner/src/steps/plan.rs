@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_api::tenant::Consistency;
-use tenantry_protocol::{ComposeUse, PlanReport, RunImage};
+use tenantry_protocol::{ComposeUse, OperateRequest, PlanReport, RunImage};
+
+use crate::target::hash_json;
 
 /// What Preflight decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,12 @@ pub struct Plan {
     pub first: bool,
     /// Managed files whose content changes, `.env` aside.
     pub changed: Vec<RelativePath>,
+    /// Every file that changes, `.env` among them, in the order of their paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileChange>,
+    /// The keys of an adopted `.env` that are set, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_keys: Vec<String>,
     /// Ids of the containers that were there before.
     pub containers: Vec<String>,
     /// What each reference of both releases pointed to before.
@@ -39,7 +47,11 @@ pub struct Plan {
     /// What is done about declared data; absent where none is declared, or none is there yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataPlan>,
-    /// Every reference's image, where the release is gone back to: an upgrade learns them by Pull.
+    /// Which image each reference of an upgrade stands for; Pull makes it local. Absent where a restore point is gone back
+    /// to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Vec<ImageChoice>>,
+    /// Every reference's image, where the release is gone back to: an upgrade has them once they are pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<PlannedImage>,
     /// The service that the agent itself runs as, where its container is one of the project.
@@ -51,6 +63,70 @@ pub struct Plan {
     /// What compose read for what ran before, as it was found.
     #[serde(default, skip_serializing_if = "Checked::is_empty")]
     pub previous_checked: Checked,
+}
+
+impl Plan {
+    /// The same plan with its hash: the one hash of a plan, which a person could approve.
+    ///
+    /// It covers what was asked for (target, approach, whether it goes back to a restore point), every file before and
+    /// after, the keys of `.env` that are set, the image of every reference, and the services that are removed. Values of
+    /// `.env` and contents of files enter as hashes of whole files only.
+    #[must_use]
+    pub fn hashed(mut self, request: &OperateRequest) -> Self {
+        let removed: Vec<&str> = self.removed.iter().map(|one| one.service.as_str()).collect();
+        self.report.hash = hash_json(&serde_json::json!({
+            "target": request.target_hash,
+            "approach": request.approach,
+            "action": request.action,
+            "files": self.files,
+            "envKeys": self.env_keys,
+            "choices": self.choices,
+            "images": self.images,
+            "removed": removed,
+        }));
+        self
+    }
+}
+
+/// One file that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileChange {
+    /// Which file.
+    pub path: RelativePath,
+    /// The hash of its content before; absent where there is no file.
+    pub before: Option<Sha256>,
+    /// The hash of its content after; absent where the file is deleted.
+    pub after: Option<Sha256>,
+    /// The permission bits that it gets; absent where they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// Which image a reference stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageChoice {
+    /// The reference.
+    pub reference: String,
+    /// Where its image comes from.
+    pub from: ImageSource,
+}
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ImageSource {
+    /// The host has it: it was built or loaded there, or the deployed release runs it.
+    Host {
+        /// Its id.
+        image_id: String,
+    },
+    /// The reference's registry has it.
+    Registry {
+        /// Its digest there.
+        digest: String,
+    },
 }
 
 /// The files that compose reads, each with the hash of its content; `None` where there is none but one would count.
@@ -114,3 +190,6 @@ pub struct PlannedImage {
     /// The registry's digest, where it has one.
     pub repo_digest: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The restore point with its data: made, kept, gone back to.
 
-use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_agent::operation::StepResult;
+use tenantry_agent::planning::StepError;
 use tenantry_api::tenant::Consistency;
 use tenantry_planner::steps::{PlannedImage, State};
 use tenantry_protocol::{Action, FailureCategory};
@@ -12,9 +13,9 @@ use crate::releases::{DIRECTORY, VOLUME};
 
 impl Operation {
     /// Stops or pauses what mounts the data.
-    pub(super) async fn quiesce(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn quiesce(&self, state: &State) -> Result<StepResult, StepError> {
         let Some(data) = state.plan().and_then(|plan| plan.data.clone()) else {
-            return Ok(Performed::quietly());
+            return Ok(StepResult::quietly());
         };
         for id in data.containers {
             self.engine()?;
@@ -31,11 +32,11 @@ impl Operation {
             })
             .await;
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Makes the restore point: files, records and data, durable and read back.
-    pub(super) async fn snapshot(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn snapshot(&self, state: &State) -> Result<StepResult, StepError> {
         if self.staged().is_none() {
             self.preflight().await?;
         }
@@ -54,7 +55,7 @@ impl Operation {
             let mut world = self.shared.world();
             let chance = world.scenario.rates.disk;
             if world.chance(chance) {
-                return Err(Wrong::new(FailureCategory::SnapshotFailed, "what was read back differs"));
+                return Err(StepError::new(FailureCategory::SnapshotFailed, "what was read back differs"));
             }
             point.data = world.host.engine.volumes.get(VOLUME).cloned();
         }
@@ -84,11 +85,11 @@ impl Operation {
             point.whole = true;
         }
         world.kept(&self.id);
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Lets paused containers go on.
-    pub(super) async fn unquiesce(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn unquiesce(&self, state: &State) -> Result<StepResult, StepError> {
         let data = state.plan().and_then(|plan| plan.data.clone());
         for id in data.map(|data| data.containers).unwrap_or_default() {
             self.engine()?;
@@ -99,11 +100,11 @@ impl Operation {
             })
             .await;
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Starts the very containers again that were stopped or paused.
-    pub(super) async fn revive(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn revive(&self, state: &State) -> Result<StepResult, StepError> {
         let data = state.plan().and_then(|plan| plan.data.clone());
         for id in data.map(|data| data.containers).unwrap_or_default() {
             self.engine()?;
@@ -119,11 +120,11 @@ impl Operation {
             })
             .await;
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Stops whatever mounts the data.
-    pub(super) async fn stop_for_data(&self) -> Result<Performed, Wrong> {
+    pub(super) async fn stop_for_data(&self) -> Result<StepResult, StepError> {
         let containers: Vec<String> = {
             let world = self.shared.world();
             let own = world.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
@@ -139,24 +140,25 @@ impl Operation {
             })
             .await;
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     /// Puts the data of the chosen restore point in place.
-    pub(super) async fn restore_chosen(&self) -> Result<Performed, Wrong> {
-        let Action::Rollback { to, .. } = &self.request.action else { return Ok(Performed::quietly()) };
+    pub(super) async fn restore_chosen(&self) -> Result<StepResult, StepError> {
+        let Action::Rollback { to, .. } = &self.request.action else { return Ok(StepResult::quietly()) };
         let data = self.shared.world().host.disk.points.get(to).and_then(|point| point.data.clone());
         self.put_data(data).await
     }
 
     /// Puts the data back as this operation's own restore point holds it.
-    pub(super) async fn restore_data(&self) -> Result<Performed, Wrong> {
+    pub(super) async fn restore_data(&self) -> Result<StepResult, StepError> {
         let data = self.shared.world().host.disk.points.get(&self.id).and_then(|point| point.data.clone());
         self.put_data(data).await
     }
 
-    async fn put_data(&self, data: Option<String>) -> Result<Performed, Wrong> {
-        let missing = || Wrong::new(FailureCategory::RestorePointUnusable, "the restore point has no data");
+    async fn put_data(&self, data: Option<String>) -> Result<StepResult, StepError> {
+        let missing =
+            || StepError::new(FailureCategory::RestorePointUnusable, "the restore point has no data");
         let data = data.ok_or_else(missing)?;
         // A person, or the engine when the machine was started again, may have started what uses it.
         self.stop_for_data().await?;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_agent::operation::StepResult;
+use tenantry_agent::planning::StepError;
 use tenantry_api::tenant::{Approach, Consistency};
 use tenantry_planner::env::patch;
 use tenantry_planner::model::Model;
@@ -26,7 +27,7 @@ struct Changes {
 }
 
 impl Operation {
-    pub(super) async fn preflight(&self) -> Result<Performed, Wrong> {
+    pub(super) async fn preflight(&self) -> Result<StepResult, StepError> {
         self.engine()?;
         self.space()?;
         let changes = self.changes()?;
@@ -44,11 +45,11 @@ impl Operation {
             .collect();
         self.keep(held).await;
         self.set_staged(Some(Staged { changes: changes.all, model }));
-        Ok(Performed { did: Did::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
+        Ok(StepResult { did: Did::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
     }
 
     /// Works out the changes; refuses those that must not be made.
-    fn changes(&self) -> Result<Changes, Wrong> {
+    fn changes(&self) -> Result<Changes, StepError> {
         if let Action::Rollback { to, .. } = &self.request.action {
             return self.changes_back(to);
         }
@@ -65,15 +66,15 @@ impl Operation {
             let written = baseline.files.get(&file.path);
             if now.is_some_and(|now| written.is_some_and(|written| written.sha256 != now.sha256)) {
                 let message = format!("edited by hand since they were last written: {}", file.path);
-                return Err(Wrong::new(FailureCategory::HandEdited, message));
+                return Err(StepError::new(FailureCategory::HandEdited, message));
             }
             if now.is_some() && unknown {
                 let message = format!("already there with other content: {}", file.path);
-                return Err(Wrong::new(FailureCategory::AdoptionNeeded, message));
+                return Err(StepError::new(FailureCategory::AdoptionNeeded, message));
             }
             let brought = self.request.contents.iter().find(|content| content.path == file.path);
             let Some(brought) = brought else {
-                return Err(Wrong::new(FailureCategory::HandEdited, "its content was not brought"));
+                return Err(StepError::new(FailureCategory::HandEdited, "its content was not brought"));
             };
             let put = Some(Blob::new(&String::from_utf8_lossy(&brought.content.0)));
             changes.changed.push(file.path.to_string());
@@ -91,13 +92,13 @@ impl Operation {
             }
         }
         if self.request.approach == Approach::ImageOnly && !changes.all.is_empty() {
-            return Err(Wrong::new(FailureCategory::ReleaseNeeded, "the release changes managed files"));
+            return Err(StepError::new(FailureCategory::ReleaseNeeded, "the release changes managed files"));
         }
         if let EnvManifest::Adopted { patch: values } = &self.request.manifest.env {
             let old = disk.files.get(ENV);
             let bytes = old.map(|old| old.text.as_bytes()).unwrap_or_default();
             let patched = patch(bytes, values)
-                .map_err(|error| Wrong::new(FailureCategory::EnvUnrepresentable, error.to_string()))?;
+                .map_err(|error| StepError::new(FailureCategory::EnvUnrepresentable, error.to_string()))?;
             let put = Blob::new(&String::from_utf8_lossy(&patched.bytes));
             if old != Some(&put) {
                 changes.all.push(Change { path: ENV.to_owned(), before: old.cloned(), put: Some(put) });
@@ -107,15 +108,16 @@ impl Operation {
     }
 
     /// Back to a restore point.
-    fn changes_back(&self, to: &tenantry_api::names::OperationId) -> Result<Changes, Wrong> {
+    fn changes_back(&self, to: &tenantry_api::names::OperationId) -> Result<Changes, StepError> {
         let world = self.shared.world();
-        let gone =
-            || Wrong::new(FailureCategory::RestorePointUnusable, format!("there is no restore point {to}"));
+        let gone = || {
+            StepError::new(FailureCategory::RestorePointUnusable, format!("there is no restore point {to}"))
+        };
         let point = world.host.disk.points.get(to).filter(|point| point.whole).ok_or_else(gone)?;
         let with_data = matches!(self.request.action, Action::Rollback { data: true, .. });
         if point.first || (with_data && point.data.is_none()) {
             let message = format!("restore point {to} leads back to nothing");
-            return Err(Wrong::new(FailureCategory::RestorePointUnusable, message));
+            return Err(StepError::new(FailureCategory::RestorePointUnusable, message));
         }
         let mut changes = Changes { all: Vec::new(), changed: Vec::new(), left: Vec::new() };
         for (path, put) in &point.files {
@@ -130,7 +132,7 @@ impl Operation {
         Ok(changes)
     }
 
-    fn staged_model(&self, changes: &[Change]) -> Result<std::sync::Arc<Model>, Wrong> {
+    fn staged_model(&self, changes: &[Change]) -> Result<std::sync::Arc<Model>, StepError> {
         let mut world = self.shared.world();
         let World { host, releases, .. } = &mut *world;
         let becomes = |path: &str| match changes.iter().find(|change| change.path == path) {
@@ -143,7 +145,7 @@ impl Operation {
         let tag = parsed.and_then(|env| env.get("IMAGE_TAG")?.literal().map(str::to_owned));
         releases
             .model(&compose, tag.as_deref())
-            .map_err(|problem| Wrong::new(FailureCategory::ComposeInvalid, problem))
+            .map_err(|problem| StepError::new(FailureCategory::ComposeInvalid, problem))
     }
 
     fn plan(&self, changes: &Changes, model: &Model, previous: Option<&Model>) -> Plan {
@@ -205,6 +207,9 @@ impl Operation {
             left_running: Vec::new(),
             left_files: changes.left.clone(),
             removed: removed.collect(),
+            files: Vec::new(),
+            env_keys: Vec::new(),
+            choices: None,
             data: self.data_plan(&world),
             images: self.chosen_images(&world),
             inside: None,
@@ -240,7 +245,7 @@ impl Operation {
         world.host.disk.points.get(to).map(|point| point.images.clone()).unwrap_or_default()
     }
 
-    pub(super) async fn pull(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn pull(&self, state: &State) -> Result<StepResult, StepError> {
         if self.staged().is_none() {
             // A restarted agent has lost what was only in memory; all of it can be made again.
             self.preflight().await.map_err(|wrong| wrong.during(OperationPhase::Preflight))?;
@@ -255,10 +260,10 @@ impl Operation {
         }
         let _ = state;
         self.shared.world().pulled(&self.id, &images);
-        Ok(Performed { did: Did::Pulled { images }, message: None })
+        Ok(StepResult { did: Did::Pulled { images }, message: None })
     }
 
-    async fn wanted(&self, reference: &str) -> Result<String, Wrong> {
+    async fn wanted(&self, reference: &str) -> Result<String, StepError> {
         self.engine()?;
         let pinned = self.request.pinned.iter().find(|pinned| pinned.reference == reference);
         let pinned = pinned.and_then(|pinned| pinned.digest.clone());
@@ -287,10 +292,10 @@ impl Operation {
             (image, down)
         };
         if down {
-            return Err(Wrong::new(FailureCategory::RegistryUnreachable, "the registry does not answer"));
+            return Err(StepError::new(FailureCategory::RegistryUnreachable, "the registry does not answer"));
         }
         let image = image.ok_or_else(|| {
-            Wrong::new(FailureCategory::ImageNotFound, format!("the registry has no {reference}"))
+            StepError::new(FailureCategory::ImageNotFound, format!("the registry has no {reference}"))
         })?;
         if !self.shared.world().host.engine.images.contains(&image) {
             self.space()?;

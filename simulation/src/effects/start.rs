@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_agent::operation::StepResult;
+use tenantry_agent::planning::StepError;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::State;
 use tenantry_protocol::FailureCategory;
@@ -19,7 +20,7 @@ use crate::world::Fault;
 const UP_LIMIT: u64 = 600_000;
 
 impl Operation {
-    pub(super) async fn point(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn point(&self, state: &State) -> Result<StepResult, StepError> {
         let before = state.plan().map(|plan| plan.references.clone()).unwrap_or_default();
         for planned in state.planned_images() {
             let there = before.iter().any(|old| {
@@ -29,16 +30,16 @@ impl Operation {
                 self.put(&planned.reference, &planned.image_id).await?;
             }
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
-    async fn put(&self, reference: &str, image: &str) -> Result<(), Wrong> {
+    async fn put(&self, reference: &str, image: &str) -> Result<(), StepError> {
         self.engine()?;
         if self.shared.world().host.engine.tags.get(reference).is_some_and(|now| now == image) {
             return Ok(());
         }
         if !self.shared.world().host.engine.images.contains(image) {
-            return Err(Wrong::new(FailureCategory::EngineFault, format!("no such image: {image}")));
+            return Err(StepError::new(FailureCategory::EngineFault, format!("no such image: {image}")));
         }
         self.change("a reference", |world| {
             world.host.engine.tags.insert(reference.to_owned(), image.to_owned());
@@ -47,7 +48,7 @@ impl Operation {
         Ok(())
     }
 
-    pub(super) async fn start(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn start(&self, state: &State) -> Result<StepResult, StepError> {
         let model = self.release()?;
         self.up(model).await?;
         for removed in state.plan().map(|plan| plan.removed.clone()).unwrap_or_default() {
@@ -55,10 +56,10 @@ impl Operation {
                 self.remove(&id).await?;
             }
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
-    async fn remove(&self, id: &str) -> Result<(), Wrong> {
+    async fn remove(&self, id: &str) -> Result<(), StepError> {
         self.engine()?;
         self.change("a container that is removed", |world| {
             world.stops(&self.id);
@@ -69,7 +70,7 @@ impl Operation {
     }
 
     /// Runs `docker compose up`: a process of its own, which can outlive us.
-    async fn up(&self, model: Arc<Model>) -> Result<(), Wrong> {
+    async fn up(&self, model: Arc<Model>) -> Result<(), StepError> {
         self.engine()?;
         tick(&self.shared, 20).await;
         let task = {
@@ -88,17 +89,17 @@ impl Operation {
         tick(&self.shared, 5).await;
         match result {
             Some(Ok(())) => Ok(()),
-            Some(Err(problem)) => Err(Wrong::new(FailureCategory::StartFailed, problem)),
-            None => Err(Wrong::new(FailureCategory::StartFailed, "compose did not end in time")),
+            Some(Err(problem)) => Err(StepError::new(FailureCategory::StartFailed, problem)),
+            None => Err(StepError::new(FailureCategory::StartFailed, "compose did not end in time")),
         }
     }
 
     /// Restarts what compose left alone though its files changed.
-    pub(super) async fn refresh(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn refresh(&self, state: &State) -> Result<StepResult, StepError> {
         let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
-            return Ok(Performed::quietly());
+            return Ok(StepResult::quietly());
         };
-        let Some(model) = self.on_disk()? else { return Ok(Performed::quietly()) };
+        let Some(model) = self.on_disk()? else { return Ok(StepResult::quietly()) };
         let containers: Vec<(String, String)> = {
             let world = self.shared.world();
             let old = |id: &String| plan.containers.contains(id);
@@ -120,7 +121,7 @@ impl Operation {
                 .await;
             }
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     fn is_current(&self, id: &str) -> bool {
@@ -131,8 +132,8 @@ impl Operation {
         })
     }
 
-    pub(super) async fn restore_images(&self, state: &State) -> Result<Performed, Wrong> {
-        let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
+    pub(super) async fn restore_images(&self, state: &State) -> Result<StepResult, StepError> {
+        let Some(plan) = state.plan() else { return Ok(StepResult::quietly()) };
         for previous in plan.references.clone() {
             let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
             if let Some(image) = previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
@@ -148,15 +149,15 @@ impl Operation {
                 .await;
             }
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
-    pub(super) async fn remove_created(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn remove_created(&self, state: &State) -> Result<StepResult, StepError> {
         let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
         for (id, _) in self.made_since(&before) {
             self.remove(&id).await?;
         }
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 
     fn made_since(&self, before: &[String]) -> Vec<(String, String)> {
@@ -166,7 +167,7 @@ impl Operation {
         made.map(|one| (one.id.clone(), one.service.clone())).collect()
     }
 
-    pub(super) async fn start_previous(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn start_previous(&self, state: &State) -> Result<StepResult, StepError> {
         let model = self.on_disk()?.ok_or_else(no_compose_file)?;
         let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
         for (id, service) in self.made_since(&before) {
@@ -175,7 +176,7 @@ impl Operation {
             }
         }
         self.up(model).await?;
-        Ok(Performed::quietly())
+        Ok(StepResult::quietly())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_agent::operation::StepResult;
+use tenantry_agent::planning::StepError;
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::steps::{Did, State};
@@ -18,7 +19,7 @@ const PAUSE: u64 = 100;
 const ENGINE_PATIENCE: u32 = 15;
 
 impl Operation {
-    pub(super) async fn verify(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn verify(&self, state: &State) -> Result<StepResult, StepError> {
         let model = self.release()?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         for (name, expected) in &mut expected {
@@ -42,10 +43,10 @@ impl Operation {
             })
         });
         let images = images.collect();
-        Ok(Performed { did: Did::Verified { images }, message: None })
+        Ok(StepResult { did: Did::Verified { images }, message: None })
     }
 
-    pub(super) async fn verify_previous(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn verify_previous(&self, state: &State) -> Result<StepResult, StepError> {
         let model = self.on_disk()?.ok_or_else(no_compose_file)?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         let images = state.plan().map(|plan| plan.previous_images.clone()).unwrap_or_default();
@@ -54,10 +55,10 @@ impl Operation {
             expected.image_id = image.map(|image| image.image_id.clone());
         }
         self.watch(expected).await?;
-        Ok(Performed::saying("the previous release runs again and was seen healthy"))
+        Ok(StepResult::saying("the previous release runs again and was seen healthy"))
     }
 
-    async fn watch(&self, expected: BTreeMap<ServiceName, Expected>) -> Result<Vec<Container>, Wrong> {
+    async fn watch(&self, expected: BTreeMap<ServiceName, Expected>) -> Result<Vec<Container>, StepError> {
         let policy = &self.request.verify;
         let mut judge = Judge::new(expected, policy.timeout_ms, policy.stable_for_ms);
         let mut away = 0;
@@ -80,7 +81,7 @@ impl Operation {
                     continue;
                 }
                 Verdict::Good => return Ok(containers),
-                Verdict::Failed(category, text) => return Err(Wrong::new(category, text)),
+                Verdict::Failed(category, text) => return Err(StepError::new(category, text)),
                 Verdict::Waiting(_) => EVERY,
                 Verdict::Stabilising(left) => EVERY.min(left),
             };

@@ -1,6 +1,7 @@
 //! Files: the transaction of `agent/src/files/transaction.rs`, state for state.
 
-use tenantry_agent::operation::{Performed, Wrong};
+use tenantry_agent::operation::StepResult;
+use tenantry_agent::planning::StepError;
 use tenantry_planner::steps::{Did, State};
 use tenantry_protocol::FailureCategory;
 
@@ -33,17 +34,17 @@ impl Operation {
         }
     }
 
-    pub(super) async fn write(&self, _: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn write(&self, _: &State) -> Result<StepResult, StepError> {
         let state = self.files(&self.shared.world());
         match state {
-            Files::Done => return Ok(Performed::quietly()),
+            Files::Done => return Ok(StepResult::quietly()),
             Files::Committed => {
                 self.roll_forward(false).await?;
-                return Ok(Performed::quietly());
+                return Ok(StepResult::quietly());
             }
             Files::None | Files::Prepared => {}
             Files::Restoring | Files::Restored => {
-                return Err(Wrong::new(FailureCategory::WriteFailed, "its files were restored"));
+                return Err(StepError::new(FailureCategory::WriteFailed, "its files were restored"));
             }
         }
         if self.staged().is_none() {
@@ -52,11 +53,11 @@ impl Operation {
         let changes = self.staged().map(|staged| staged.changes).unwrap_or_default();
         self.stage(&changes, false).await?;
         self.commit(&changes, false).await?;
-        Ok(Performed::saying(format!("{} files were written together", changes.len())))
+        Ok(StepResult::saying(format!("{} files were written together", changes.len())))
     }
 
     /// Writes the new content beside the old. Nothing of the tenant's is touched.
-    async fn stage(&self, changes: &[Change], undo: bool) -> Result<(), Wrong> {
+    async fn stage(&self, changes: &[Change], undo: bool) -> Result<(), StepError> {
         for _ in changes {
             self.space()?;
             tick(&self.shared, 3).await;
@@ -73,7 +74,7 @@ impl Operation {
         Ok(())
     }
 
-    async fn commit(&self, changes: &[Change], undo: bool) -> Result<(), Wrong> {
+    async fn commit(&self, changes: &[Change], undo: bool) -> Result<(), StepError> {
         tick(&self.shared, 5).await;
         {
             let world = self.shared.world();
@@ -82,7 +83,7 @@ impl Operation {
                 .find(|change| world.host.disk.files.get(&change.path) != change.before.as_ref());
             if let Some(moved) = moved.filter(|_| !undo) {
                 let message = format!("{} was changed in the meantime", moved.path);
-                return Err(Wrong::new(FailureCategory::HandEdited, message));
+                return Err(StepError::new(FailureCategory::HandEdited, message));
             }
         }
         if tenantry_faults::mutant("rename-before-commit") {
@@ -93,7 +94,7 @@ impl Operation {
     }
 
     /// Goes on after a commit, once its record is durable.
-    async fn roll_forward(&self, undo: bool) -> Result<(), Wrong> {
+    async fn roll_forward(&self, undo: bool) -> Result<(), StepError> {
         tick(&self.shared, 3).await;
         self.shared.world().host.disk.volatile.retain(|one| !matches!(one, Volatile::Stage(..)));
         self.apply(undo).await
@@ -112,7 +113,7 @@ impl Operation {
     }
 
     /// Puts everything in its place; each part can be done again.
-    async fn apply(&self, undo: bool) -> Result<(), Wrong> {
+    async fn apply(&self, undo: bool) -> Result<(), StepError> {
         let steps = {
             let world = self.shared.world();
             let transaction = world.host.disk.transactions.get(&self.id);
@@ -137,7 +138,7 @@ impl Operation {
     }
 
     /// Puts files and `.env` back as they were.
-    pub(super) async fn restore_files(&self) -> Result<Performed, Wrong> {
+    pub(super) async fn restore_files(&self) -> Result<StepResult, StepError> {
         self.set_staged(None);
         let state = self.files(&self.shared.world());
         let touched = match state {
@@ -155,7 +156,7 @@ impl Operation {
             Files::Committed | Files::Done => {
                 let point = self.shared.world().host.disk.points.get(&self.id).cloned();
                 let missing =
-                    || Wrong::new(FailureCategory::RestorePointUnusable, "there is no restore point");
+                    || StepError::new(FailureCategory::RestorePointUnusable, "there is no restore point");
                 let point = point.ok_or_else(missing)?;
                 let changes: Vec<Change> = {
                     let world = self.shared.world();
@@ -168,11 +169,11 @@ impl Operation {
                 true
             }
         };
-        Ok(Performed { did: Did::Restored { touched }, message: None })
+        Ok(StepResult { did: Did::Restored { touched }, message: None })
     }
 
     /// Removes what was staged, durably.
-    pub(super) async fn finish_files(&self) -> Result<(), Wrong> {
+    pub(super) async fn finish_files(&self) -> Result<(), StepError> {
         tick(&self.shared, 5).await;
         let state = self.files(&self.shared.world());
         // A power cut took the last record back.

@@ -1,0 +1,308 @@
+//! The finisher: a container of its own that recreates the agent's container, and, should no agent come up from that,
+//! takes the operation back until the previous agent can be recreated in turn.
+//!
+//! While an agent holds the state directory, the finisher only reads beside it. It can be killed at any moment: it is
+//! started again by the engine, reads the journal and goes on. It ends by removing itself.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tenantry_api::names::{OperationId, TenantUid};
+use tenantry_planner::compare::ContainerState;
+use tenantry_planner::steps::{Record, State, Step};
+use tenantry_protocol::{FailureCategory, OperateRequest};
+use tokio::sync::{Notify, watch};
+
+use crate::compose::{explain, inputs, keep_output};
+use crate::config::Config;
+use crate::engine::{ProjectContainer, own_id};
+use crate::files::{Calls, FILE_LIMIT};
+use crate::host::{Host, TenantCache};
+use crate::limits::Limits;
+use crate::observe::{explained, on_disk, own};
+use crate::operation::{
+    Effects, OpenOperation, OperationContext, StepResult, go_on, named, take_up_one, tidy, up_arguments,
+    up_limit, what_to_tell,
+};
+use crate::planning::{RequestContext, StepError};
+use crate::store::{Handed, StoreError};
+
+const POLL: Duration = Duration::from_millis(250);
+/// How long the agent's service may have no running container before it counts as failed.
+const LOST: Duration = Duration::from_secs(3);
+/// Started again so often, an agent is not waited for any longer.
+const RESTARTS: u64 = 3;
+/// The least time that a new agent has to take the operation up.
+const LEAST_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent that was stopped may hold the state directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the operation is taken over before it is left to whoever looks at it.
+const TAKE_OVERS: u32 = 4;
+
+/// An operation as its journal tells it.
+struct Pending {
+    uid: TenantUid,
+    request: OperateRequest,
+    state: State,
+    service: String,
+}
+
+/// How waiting for an agent ended.
+enum Waited {
+    /// An agent has taken the operation up.
+    TakenUp,
+    /// None did.
+    Lost(String),
+}
+
+/// Finishes what an operation has to do to the agent that began it; gives up where there is nothing to be done.
+pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreError> {
+    let engine = crate::engine::Engine::new(&config.docker_host, Limits::default());
+    let ended = finish_all(&config, &id).await;
+    if let Err(error) = &ended {
+        tracing::error!(operation = %id, %error, "the operation can't be finished from here");
+    }
+    // The last that is done: it ends this very process.
+    if let Some(own) = own_id()
+        && let Err(error) = engine.remove_container(&own).await
+    {
+        tracing::warn!(%error, "this container could not be removed");
+    }
+    ended
+}
+
+async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreError> {
+    for _ in 0..TAKE_OVERS {
+        let host = Arc::new(Host::beside(config.clone(), Calls::default(), Limits::default())?);
+        let Some(pending) = pending(&host, id)? else { return Ok(()) };
+        let step = pending.state.current().filter(|step| matches!(step, Step::HandOver | Step::HandBack));
+        let failed = match step {
+            Some(step) => {
+                recreate(&host, id, &pending, step).await?;
+                match wait(&host, id, &pending, step).await? {
+                    Waited::TakenUp => return Ok(()),
+                    Waited::Lost(problem) => Some((step, problem)),
+                }
+            }
+            // Another finisher, or this one, was killed while it took the operation back.
+            None if running(agents(&host, &pending).await.as_deref()) => return Ok(()),
+            None => None,
+        };
+        if take_over(config, id, &pending, failed).await? {
+            return Ok(());
+        }
+    }
+    tracing::error!(operation = %id, "no agent could be brought up");
+    Ok(())
+}
+
+/// The operation, if it has not ended.
+fn pending(host: &Host, id: &OperationId) -> Result<Option<Pending>, StoreError> {
+    for uid in host.store.tenants()? {
+        let Some(records) = host.store.journal_records::<Record>(&uid, id)? else { continue };
+        let state = State::fold(&records);
+        let service = state.plan().and_then(|plan| plan.inside.clone());
+        let Some(service) = service.filter(|_| state.outcome().is_none()) else { return Ok(None) };
+        let Some(text) = host.store.request(&uid, id)? else { return Ok(None) };
+        let Ok(request) = serde_json::from_slice(&text) else { return Ok(None) };
+        return Ok(Some(Pending { uid, request, state, service }));
+    }
+    Ok(None)
+}
+
+/// Runs compose over the agent's service, and tells whoever waits for it.
+async fn recreate(
+    host: &Arc<Host>,
+    id: &OperationId,
+    pending: &Pending,
+    step: Step,
+) -> Result<(), StoreError> {
+    tracing::info!(operation = %id, service = pending.service, ?step, "recreating the agent");
+    tenantry_faults::point("finisher.recreate.before");
+    let problem = match up(host, id, pending).await {
+        Ok(()) => None,
+        Err(error) => Some(format!("the agent's service {}: {}", pending.service, error.message)),
+    };
+    tenantry_faults::point("finisher.recreate.after");
+    let handed = Handed { operation: id.clone(), step: named(step), problem };
+    host.store.save_handed(&pending.uid, &handed)
+}
+
+async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(), StepError> {
+    let place = &pending.request.place;
+    let tree = host.tree(&place.directory)?;
+    let read = |path: &tenantry_api::names::RelativePath| match &tree {
+        Some(tree) => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
+        None => Ok(None),
+    };
+    let discovered = inputs(place, &read)?.ok_or_else(|| crate::observe::no_compose_file(place))?;
+    let compose = host.compose().await?;
+    let log = host.store.compose_log(&pending.uid)?;
+    let model = on_disk(host, &TenantCache::default(), &compose, place, &discovered, log.clone()).await?;
+    if !model.services.keys().any(|name| name.as_str() == pending.service) {
+        // The release no longer has it: it is left running, as any other service would be.
+        return Ok(());
+    }
+    let changed = pending.state.plan().map(|plan| plan.changed.as_slice()).unwrap_or_default();
+    let rules = &pending.request.manifest.on_change;
+    let told = what_to_tell(&model, place.directory.as_str(), rules, changed);
+    // Where compose sees no reason, a changed file that the agent has mounted is one.
+    let reads = told.keys().any(|name| name.as_str() == pending.service);
+    let more: &[&str] = if reads { &["--force-recreate"] } else { &[] };
+    let arguments: Vec<OsString> = up_arguments(place, &discovered, more, &[&pending.service]);
+    let directory = Path::new(place.directory.as_str());
+    let output = compose.run(directory, &arguments, up_limit(&host.limits, &pending.request), None).await?;
+    let (code, success) = (output.status.code(), output.status.success());
+    let explained = explain("up", code, &output.stderr);
+    keep_output(log, format!("up of the agent, operation {id}"), output.stderr).await;
+    if success { Ok(()) } else { Err(explained.into()) }
+}
+
+/// Waits until the journal says that an agent has gone on.
+async fn wait(
+    host: &Arc<Host>,
+    id: &OperationId,
+    pending: &Pending,
+    step: Step,
+) -> Result<Waited, StoreError> {
+    let patience = Duration::from_millis(pending.request.verify.timeout_ms).max(LEAST_PATIENCE);
+    let (began, mut seen) = (Instant::now(), Instant::now());
+    loop {
+        let records = host.store.journal_records::<Record>(&pending.uid, id)?.unwrap_or_default();
+        if State::fold(&records).current() != Some(step) {
+            return Ok(Waited::TakenUp);
+        }
+        let agents = agents(host, pending).await;
+        if agents.is_none() || running(agents.as_deref()) {
+            seen = Instant::now();
+        }
+        let restarts = agents.iter().flatten().map(|one| one.container.restart_count).max().unwrap_or(0);
+        let service = &pending.service;
+        if seen.elapsed() > LOST || restarts >= RESTARTS {
+            return Ok(Waited::Lost(format!("the agent's service {service} {}", told(agents.as_deref()))));
+        }
+        if began.elapsed() > patience {
+            let seconds = patience.as_secs();
+            let problem =
+                format!("the agent's service {service} did not take the operation up within {seconds} s");
+            return Ok(Waited::Lost(problem));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The containers of the agent's service; `None` while the engine does not say.
+async fn agents(host: &Host, pending: &Pending) -> Option<Vec<ProjectContainer>> {
+    let place = &pending.request.place;
+    let found = host.engine.service_containers(place.project.as_str(), &pending.service).await;
+    found.ok().map(|all| own(all, place.directory.as_str()))
+}
+
+fn running(agents: Option<&[ProjectContainer]>) -> bool {
+    let runs = |one: &ProjectContainer| {
+        matches!(one.container.state, ContainerState::Running | ContainerState::Restarting)
+    };
+    agents.into_iter().flatten().any(runs)
+}
+
+fn told(agents: Option<&[ProjectContainer]>) -> String {
+    match agents.into_iter().flatten().next() {
+        Some(one) => format!(
+            "does not stay up: its container ended with code {} after {} restarts",
+            one.container.exit_code, one.container.restart_count
+        ),
+        None => "has no container".to_owned(),
+    }
+}
+
+/// Takes the operation back in the agent's place. True when it has ended.
+async fn take_over(
+    config: &Arc<Config>,
+    id: &OperationId,
+    pending: &Pending,
+    failed: Option<(Step, String)>,
+) -> Result<bool, StoreError> {
+    tracing::warn!(operation = %id, problem = ?failed, "no agent goes on with the operation: taking it over");
+    let beside = Host::beside(config.clone(), Calls::default(), Limits::default())?;
+    let agents = agents(&beside, pending).await.unwrap_or_default();
+    for one in &agents {
+        if let Err(error) = beside.engine.stop_container(&one.container.id).await {
+            tracing::warn!(container = one.container.name, %error, "can't be stopped");
+        }
+    }
+    tenantry_faults::point("finisher.take_over");
+    let host = Arc::new(open(config).await?);
+    let taken = take_up_one(&host, &pending.uid).await?;
+    let still = |state: &State| failed.as_ref().is_none_or(|(step, _)| state.current() == Some(*step));
+    let ended = match taken {
+        Some((request, open)) if still(&open.state) => drive(&host, id, request, open, failed).await?,
+        _ => true,
+    };
+    drop(host);
+    if ended {
+        for one in &agents {
+            // What there is of an agent is what operators can reach this host by.
+            let _ = beside.engine.start_container(&one.container.id).await;
+        }
+    }
+    Ok(ended)
+}
+
+/// The records, once the agent that was stopped has let go of them.
+async fn open(config: &Arc<Config>) -> Result<Host, StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Host::open(config.clone(), Calls::default(), Limits::default()) {
+            Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            other => return other,
+        }
+    }
+}
+
+/// Drives the operation to its end, or to where the previous agent is to be recreated.
+async fn drive(
+    host: &Arc<Host>,
+    id: &OperationId,
+    request: OperateRequest,
+    open: OpenOperation,
+    failed: Option<(Step, String)>,
+) -> Result<bool, StoreError> {
+    let OpenOperation { journal, state, lock } = open;
+    let (status, _watched) = watch::channel(state.status(id));
+    let (cache, request) = (Arc::new(TenantCache::default()), Arc::new(request));
+    let asked = RequestContext { host: host.clone(), cache, request };
+    let operation = OperationContext::new(asked, id.clone(), status, lock);
+    let taking = TakingOver { operation: Arc::new(operation), failed, handed: Notify::new() };
+    let ended = tokio::select! {
+        ended = go_on(&taking, journal, state) => ended?,
+        () = taking.handed.notified() => return Ok(false),
+    };
+    tidy(&taking.operation, &ended).await;
+    Ok(true)
+}
+
+/// The effects of an operation whose agent is gone.
+struct TakingOver {
+    operation: Arc<OperationContext>,
+    /// The step that no agent went on with, and why.
+    failed: Option<(Step, String)>,
+    handed: Notify,
+}
+
+impl Effects for TakingOver {
+    async fn perform(&self, step: Step, state: &State) -> Result<StepResult, StepError> {
+        match &self.failed {
+            Some((failed, problem)) if *failed == step => {
+                Err(StepError::new(FailureCategory::StartFailed, problem.clone()))
+            }
+            _ if step == Step::HandBack => {
+                // From here on it is the previous agent's again, once it is back.
+                self.handed.notify_one();
+                std::future::pending().await
+            }
+            _ => self.operation.perform(step, state).await,
+        }
+    }
+}

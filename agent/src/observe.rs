@@ -1,0 +1,105 @@
+//! What is on the host: read from disk and from the engine, never from memory of what was last done.
+//!
+//! An answer is given from the cache only while the engine's event stream is unbroken and silent about the project,
+//! our own records are the same, and every file that was looked at has the same inode, size, times and attributes.
+
+mod build;
+mod disk;
+mod freshness;
+mod model;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::Digest as _;
+use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, ObserveResponse};
+
+pub use build::own;
+pub use disk::Disk;
+pub use disk::{edited, explained, file_state, no_compose_file};
+pub use freshness::{Contents, freshness};
+pub use model::{Resolved, on_disk, resolve};
+
+use crate::host::{CachedObservation, Host, TenantCache, blocking, lock, refused};
+
+/// A cached answer is not believed for longer than this, whatever the stream says.
+const CACHE_LIMIT: Duration = Duration::from_mins(5);
+/// The most references that are resolved in one call.
+pub const MAX_REFERENCES: usize = 256;
+
+/// What is on the host, or that it is as the asker knows it.
+pub async fn observe(
+    host: &Arc<Host>,
+    cache: &Arc<TenantCache>,
+    request: ObserveRequest,
+) -> Result<ObserveResponse, ApiError> {
+    host.allowed(&request.place.directory)?;
+    let key = request_key(&request)?;
+    if let Some(cached) = still_good(host, cache, &request, key).await? {
+        host.metrics.observed(true);
+        return Ok(answer(&request, &cached.hash, || cached.observation.clone()));
+    }
+    host.metrics.observed(false);
+    let generation = host.engine.events().generation(request.place.project.as_str());
+    let records = cache.records();
+    let (observation, stamps) = build::observation(host, cache, &request).await?;
+    let hash = observation_hash(&observation)?;
+    let response = answer(&request, &hash, || observation.clone());
+    *lock(&cache.seen) = generation.filter(|_| stamps.are_settled()).map(|generation| {
+        Arc::new(CachedObservation {
+            request: key,
+            generation,
+            records,
+            stamps,
+            made: Instant::now(),
+            hash,
+            observation,
+        })
+    });
+    Ok(response)
+}
+
+fn answer(
+    request: &ObserveRequest,
+    hash: &str,
+    observation: impl FnOnce() -> Observation,
+) -> ObserveResponse {
+    if request.known.as_deref() == Some(hash) {
+        return ObserveResponse::Same;
+    }
+    ObserveResponse::Seen { hash: hash.to_owned(), observation: Box::new(observation()) }
+}
+
+async fn still_good(
+    host: &Arc<Host>,
+    cache: &Arc<TenantCache>,
+    request: &ObserveRequest,
+    key: [u8; 32],
+) -> Result<Option<Arc<CachedObservation>>, ApiError> {
+    let Some(cached) = lock(&cache.seen).clone() else { return Ok(None) };
+    let generation = host.engine.events().generation(request.place.project.as_str());
+    let same = cached.request == key
+        && cached.made.elapsed() < CACHE_LIMIT
+        && cached.records == cache.records()
+        && generation == Some(cached.generation);
+    if !same {
+        return Ok(None);
+    }
+    let (host, directory, held) = (host.clone(), request.place.directory.clone(), cached.clone());
+    let unchanged =
+        blocking(move || held.stamps.still_hold(host.tree(&directory).ok().flatten().as_ref())).await?;
+    Ok(unchanged.then_some(cached))
+}
+
+/// A digest over all of the request but what the asker knows already.
+fn request_key(request: &ObserveRequest) -> Result<[u8; 32], ApiError> {
+    let text = serde_json::to_vec(&(&request.tenant.uid, &request.place, &request.manifest));
+    let text = text.map_err(|error| refused(ErrorCode::Invalid, "", error.to_string()))?;
+    Ok(sha2::Sha256::digest(text).into())
+}
+
+fn observation_hash(observation: &Observation) -> Result<String, ApiError> {
+    let text = serde_json::to_vec(observation)
+        .map_err(|error| refused(ErrorCode::HostFault, "", error.to_string()))?;
+    Ok(crate::files::sha256(&text).to_string())
+}

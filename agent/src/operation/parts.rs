@@ -1,0 +1,15 @@
+//! What several steps share.
+
+pub mod container_names;
+pub mod data;
+pub mod foreign;
+pub mod image_pins;
+pub mod orphans;
+pub mod progress;
+pub mod readme;
+pub mod recheck;
+pub mod references;
+pub mod starts;
+pub mod terms;
+pub mod up;
+pub mod volumes;

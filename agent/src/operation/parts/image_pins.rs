@@ -1,0 +1,85 @@
+//! Tags of ours that keep images from being pruned while a rollback could need them.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_api::names::{OperationId, TenantUid};
+
+use crate::engine::Engine;
+use crate::operation::context::OperationContext;
+use crate::planning::StepError;
+
+const SIDE_BY_SIDE: usize = 4;
+const REPOSITORIES: &str = "tenantry.local/keep/";
+
+fn repository(uid: &TenantUid) -> String {
+    format!("{REPOSITORIES}{}", uid.as_str().to_ascii_lowercase().trim_end_matches('-'))
+}
+
+/// A tag for one image of an operation: the same image, the same tag.
+fn tag(operation: &OperationId, image: &str) -> String {
+    format!("{operation}-{}", tenantry_planner::compare::short(image))
+}
+
+/// Keeps images for an operation.
+pub async fn keep(
+    engine: &Engine,
+    uid: &TenantUid,
+    operation: &OperationId,
+    images: &[String],
+) -> Result<(), StepError> {
+    let repository = repository(uid);
+    let distinct: BTreeMap<String, String> =
+        images.iter().map(|image| (tag(operation, image), image.clone())).collect();
+    let tags = distinct.into_iter().map(|(tag, image)| {
+        let (engine, repository) = (engine.clone(), repository.clone());
+        async move { engine.tag(&image, &repository, &tag).await }
+    });
+    Ok(futures::stream::iter(tags).buffer_unordered(SIDE_BY_SIDE).try_collect().await?)
+}
+
+/// Lets go of images of all operations but these.
+pub async fn release_all_but(
+    engine: &Engine,
+    uid: &TenantUid,
+    kept: &[OperationId],
+) -> Result<(), StepError> {
+    release(engine, uid, |operation| kept.iter().all(|kept| kept.as_str() != operation)).await
+}
+
+/// Lets go of the images of one operation.
+pub async fn release_of(engine: &Engine, uid: &TenantUid, operation: &OperationId) -> Result<(), StepError> {
+    release(engine, uid, |of| of == operation.as_str()).await
+}
+
+/// Lets go of the images of Tenants that had this project before: what they could go back to is pruned by now.
+pub async fn release_former(operation: &OperationContext) -> Result<(), StepError> {
+    let (uid, place) = (&operation.request.tenant.uid, &operation.request.place);
+    let former = operation.host.store.all_claims().into_iter().filter(|claim| {
+        claim.released
+            && claim.uid != *uid
+            && (&claim.project, &claim.directory) == (&place.project, &place.directory)
+    });
+    let former: Vec<String> = former.map(|claim| format!("{}:", repository(&claim.uid))).collect();
+    if former.is_empty() {
+        return Ok(());
+    }
+    let engine = &operation.host.engine;
+    for name in engine.names_like(&format!("{REPOSITORIES}*")).await? {
+        if former.iter().any(|repository| name.starts_with(repository)) {
+            engine.untag(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn release(engine: &Engine, uid: &TenantUid, gone: impl Fn(&str) -> bool) -> Result<(), StepError> {
+    let repository = repository(uid);
+    for tag in engine.tags_of(&repository).await? {
+        // An operation's name may have hyphens of its own.
+        if tag.rsplit_once('-').is_some_and(|(operation, _)| gone(operation)) {
+            engine.untag(&format!("{repository}:{tag}")).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! How far copying data is, for whoever watches the operation.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tenantry_protocol::Progress;
+
+use crate::host::lock;
+use crate::operation::context::OperationContext;
+use crate::snapshot::Watch;
+
+/// How often watchers are told of progress.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// Tells watchers how far the work is.
+pub struct CopyProgress {
+    status: tokio::sync::watch::Sender<tenantry_protocol::OperationStatus>,
+    total: u64,
+    so_far: Mutex<(u64, Instant)>,
+}
+
+impl CopyProgress {
+    /// Of so many bytes in all.
+    pub fn new(operation: &OperationContext, total: u64) -> Self {
+        Self { status: operation.status.clone(), total, so_far: Mutex::new((0, Instant::now())) }
+    }
+}
+
+impl Watch for CopyProgress {
+    fn progress(&self, bytes: u64) {
+        let mut so_far = lock(&self.so_far);
+        so_far.0 += bytes;
+        if so_far.1.elapsed() < TELL_EVERY {
+            return;
+        }
+        so_far.1 = Instant::now();
+        let progress =
+            Progress { bytes_done: so_far.0.min(self.total), bytes_total: self.total, ..Progress::default() };
+        drop(so_far);
+        self.status.send_modify(|status| {
+            status.progress = Some(progress);
+            status.seq += 1;
+        });
+    }
+
+    /// An operation is never called off from without.
+    fn called_off(&self) -> bool {
+        false
+    }
+}

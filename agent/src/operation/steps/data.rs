@@ -1,0 +1,137 @@
+//! Declared data comes back: that of the restore point that a person chose, or, on the way back, of this operation's own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tenantry_api::names::OperationId;
+use tenantry_planner::steps::Step;
+use tenantry_protocol::{Action, FailureCategory};
+
+use crate::host::restore_points;
+use crate::operation::context::OperationContext;
+use crate::operation::driver::StepResult;
+use crate::operation::parts::progress::CopyProgress;
+use crate::operation::parts::volumes::{self, Reach, Sight};
+use crate::planning::StepError;
+use crate::planning::data::{chosen_parts, named, volume_of};
+use crate::planning::data_users::data_users;
+use crate::snapshot::{Part, Shelf, What};
+
+/// How often data is brought back again because somebody started what uses it meanwhile.
+const RESTORES: u32 = 3;
+
+/// The data that a step brings back: that of the restore point that a person chose, or of this operation's own.
+async fn parts_of(operation: &OperationContext, step: Step) -> Result<(OperationId, Vec<Part>), StepError> {
+    if let (Step::StopForChosen | Step::RestoreChosen, Action::Rollback { to, .. }) =
+        (step, &operation.request.action)
+    {
+        return Ok((to.clone(), chosen_parts(operation).await?));
+    }
+    let (uid, id, tree) = (operation.request.tenant.uid.clone(), operation.id.clone(), operation.tree()?);
+    let point = operation.blocking(move || Ok(restore_points::load(&tree, &uid, &id)?)).await?;
+    Ok((operation.id.clone(), point.map(|point| point.data).unwrap_or_default()))
+}
+
+/// Stops the containers that use the data which a later step brings back.
+pub async fn stop_for_data(operation: &OperationContext, step: Step) -> Result<StepResult, StepError> {
+    volumes::clear(operation).await?;
+    stop_for(operation, &parts_of(operation, step).await?.1).await?;
+    Ok(StepResult::quietly())
+}
+
+/// Brings the data of a step back.
+pub async fn restore_data(operation: &OperationContext, step: Step) -> Result<StepResult, StepError> {
+    volumes::clear(operation).await?;
+    let (point, parts) = parts_of(operation, step).await?;
+    restore(operation, &point, &parts).await
+}
+
+/// Stops whatever of this project mounts such data, so that it can be replaced; whether there was any.
+async fn stop_for(operation: &OperationContext, parts: &[Part]) -> Result<bool, StepError> {
+    let what: Vec<What> = parts.iter().map(|part| part.what.clone()).collect();
+    let users = data_users(operation, &what, false).await?;
+    for user in users.iter().rev() {
+        operation.host.engine.stop(&user.id).await?;
+    }
+    Ok(!users.is_empty())
+}
+
+/// Brings all parts of a restore point back, each wholly or not at all.
+async fn restore(
+    operation: &OperationContext,
+    point: &OperationId,
+    parts: &[Part],
+) -> Result<StepResult, StepError> {
+    for _ in 0..RESTORES {
+        // A person, or the engine after a reboot, may have started them again.
+        stop_for(operation, parts).await?;
+        let helped = put_back(operation, point, parts).await?;
+        // Who was started meanwhile has mounted what is no longer the data, or has written to what a helper brought back.
+        let disturbed = stop_for(operation, parts).await?;
+        if !(disturbed && helped) {
+            let told = parts.iter().map(|part| named(&part.what)).collect::<Vec<_>>().join(", ");
+            return Ok(StepResult::saying(format!("brought back as they were then: {told}")));
+        }
+    }
+    let message =
+        "containers that use the data were started each time that it was brought back: leave them stopped";
+    Err(StepError::new(FailureCategory::RestorePointUnusable, message))
+}
+
+/// Does so once; whether a helper had a part in it.
+async fn put_back(
+    operation: &OperationContext,
+    point: &OperationId,
+    parts: &[Part],
+) -> Result<bool, StepError> {
+    let (mut sight, mut reached) = (Sight::default(), Vec::new());
+    for part in parts {
+        reached.push(reach(operation, &mut sight, &part.what).await?);
+    }
+    let helped = reached.contains(&Some(Reach::Helped));
+    let bytes = parts.iter().filter_map(|part| part.archive.as_ref()).map(|archive| archive.bytes).sum();
+    let follow = Arc::new(CopyProgress::new(operation, bytes));
+    for (n, (part, reach)) in parts.iter().zip(reached).enumerate() {
+        match reach {
+            Some(Reach::Helped) => Box::pin(volumes::restore(operation, point, n, part, &*follow)).await?,
+            Some(Reach::Seen(at)) => {
+                restore_seen(operation, point, n, part.clone(), Some(at), follow.clone()).await?;
+            }
+            None => restore_seen(operation, point, n, part.clone(), None, follow.clone()).await?,
+        }
+    }
+    Ok(helped)
+}
+
+async fn restore_seen(
+    operation: &OperationContext,
+    point: &OperationId,
+    n: usize,
+    part: Part,
+    at: Option<PathBuf>,
+    follow: Arc<CopyProgress>,
+) -> Result<(), StepError> {
+    let (tree, uid, point) = (operation.tree()?, operation.request.tenant.uid.clone(), point.clone());
+    operation
+        .blocking(move || {
+            let shelf = Shelf::open(&tree, &uid, &point)?;
+            match at {
+                Some(at) => shelf.restore_volume(n, &part, &at, &*follow)?,
+                None => shelf.restore(n, &part, &*follow)?,
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// How what a restore point holds is reached; a path is where it is.
+async fn reach(
+    operation: &OperationContext,
+    sight: &mut Sight,
+    what: &What,
+) -> Result<Option<Reach>, StepError> {
+    match volume_of(operation, what).await? {
+        None => Ok(None),
+        Some(volume) => sight.of(operation, &volume).await.map(Some),
+    }
+}

@@ -1,0 +1,124 @@
+//! Rollback: images, containers and verification of the previous release. Files are Write's own way back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantry_planner::compare::expectations;
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::State;
+
+use super::verify::watch;
+use crate::engine::{ProjectContainer, Reference};
+use crate::operation::context::OperationContext;
+use crate::operation::driver::StepResult;
+use crate::operation::parts::references::{present, put};
+use crate::operation::parts::{recheck, starts::record_made, terms::terms, up::bring_up};
+use crate::planning::StepError;
+
+/// Puts every reference back to where it pointed.
+pub async fn restore_images(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+    let Some(plan) = state.plan() else { return Ok(StepResult::quietly()) };
+    let (host, uid) = (operation.host.clone(), operation.request.tenant.uid.clone());
+    let known = operation.blocking(move || Ok(host.store.baseline(&uid)?.images)).await?;
+    for previous in &plan.references {
+        // A tag that somebody took away pointed, for the release before, to what its containers ran.
+        let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
+        match previous.image_id.as_ref().or(ran.map(|image| &image.image_id)) {
+            Some(image) => {
+                present(operation, image, &previous.reference, &known).await?;
+                put(operation, &previous.reference, image).await?;
+            }
+            None => take_away(operation, state, &previous.reference).await?,
+        }
+    }
+    Ok(StepResult::quietly())
+}
+
+/// A reference that pointed nowhere. Only where it is ours: another project may have pulled it meanwhile.
+async fn take_away(operation: &OperationContext, state: &State, reference: &str) -> Result<(), StepError> {
+    let ours = state.planned_images().iter().find(|image| image.reference == reference);
+    let parsed = Reference::parse(reference);
+    let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else {
+        return Ok(());
+    };
+    let now = operation.host.engine.image(reference).await?;
+    if now.is_some_and(|now| now.id == ours.image_id)
+        && let Err(error) = operation.host.engine.untag(reference).await
+    {
+        // It does no harm where it is.
+        tracing::info!(reference, %error, "a reference of the failed release is left");
+    }
+    Ok(())
+}
+
+/// Removes what a first installation made. Volumes stay.
+pub async fn remove_created(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+    let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
+    let containers = operation.containers().await?;
+    let made: Vec<&ProjectContainer> =
+        containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
+    remove(operation, &made, None).await?;
+    let names: Vec<&str> = made.iter().map(|one| one.container.name.as_str()).collect();
+    Ok(StepResult::saying(format!(
+        "nothing ran here before: {} containers that this operation made were removed; volumes were left",
+        names.len()
+    )))
+}
+
+async fn remove(
+    operation: &OperationContext,
+    containers: &[&ProjectContainer],
+    model: Option<&Model>,
+) -> Result<(), StepError> {
+    for one in containers {
+        let service = model.and_then(|model| {
+            model
+                .services
+                .iter()
+                .find(|(name, _)| name.as_str() == one.container.service)
+                .map(|(_, service)| service)
+        });
+        let grace = service.and_then(|service| service.stop_grace_ms).map(Duration::from_millis);
+        operation.host.engine.stop_and_remove(&one.container.id, grace).await?;
+    }
+    Ok(())
+}
+
+/// Starts the previous release from its restored files.
+pub async fn start_previous(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+    let (discovered, model) = previous(operation, state).await?;
+    let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
+    let containers = operation.containers().await?;
+    // Services that only the failed release has.
+    let strange = |one: &&ProjectContainer| {
+        !before.contains(&one.container.id)
+            && !model.services.keys().any(|name| name.as_str() == one.container.service)
+    };
+    let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
+    remove(operation, &strange, None).await?;
+    bring_up(operation, state, &discovered, &model).await?;
+    record_made(operation, state, &model).await?;
+    Ok(StepResult::quietly())
+}
+
+/// Watches the previous release, by its own terms.
+pub async fn verify_previous(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+    let (_, model) = previous(operation, state).await?;
+    let terms = terms(operation, state).await?;
+    let mut expected = expectations(&model, &terms.jobs);
+    let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
+    for (name, expected) in &mut expected {
+        expected.image_id =
+            images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
+    }
+    watch(operation, expected, &terms.verify).await?;
+    Ok(StepResult::saying("the previous release runs again and was seen healthy"))
+}
+
+async fn previous(
+    operation: &OperationContext,
+    state: &State,
+) -> Result<(crate::compose::Discovered, Arc<Model>), StepError> {
+    let checked = state.plan().map(|plan| plan.previous_checked.clone()).unwrap_or_default();
+    recheck::previous(operation, &checked).await
+}

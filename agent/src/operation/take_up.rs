@@ -1,0 +1,85 @@
+//! Taking up what was in flight when an agent ended.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tenantry_api::names::{OperationId, TenantUid};
+use tenantry_planner::steps::{Record, State};
+use tenantry_protocol::OperateRequest;
+
+use crate::host::{Host, request_of};
+use crate::store::{Journal, StoreError, TenantLock};
+
+/// An operation that is to be carried out: its journal and the tenant's lock are this process's.
+pub struct OpenOperation {
+    /// Its journal.
+    pub journal: Journal<Record>,
+    /// What is in it.
+    pub state: State,
+    /// Held until it has ended: nobody else changes this tenant.
+    pub lock: TenantLock,
+}
+
+/// An operation that was in flight, and whose it is.
+pub struct TakenUp {
+    /// The Tenant's.
+    pub uid: TenantUid,
+    /// Which.
+    pub id: OperationId,
+    /// What was asked.
+    pub request: Arc<OperateRequest>,
+    /// What it goes on with.
+    pub open: OpenOperation,
+}
+
+/// Takes up every operation of these tenants that began and did not end. A tenant whose records are damaged is left alone,
+/// loudly; one that is busy, or whose disk fails, is given back.
+pub fn take_up(host: &Host, tenants: Vec<TenantUid>) -> (Vec<TakenUp>, Vec<TenantUid>) {
+    let (mut found, mut busy) = (Vec::new(), Vec::new());
+    for uid in tenants {
+        match latest(host, &uid) {
+            Ok(Some(one)) => found.push(one),
+            Ok(None) => {}
+            Err(StoreError::Busy { .. }) => {
+                tracing::warn!(tenant = %uid, "another holds the tenant's lock; its operation waits");
+                busy.push(uid);
+            }
+            Err(error @ (StoreError::Files(_) | StoreError::Broken { .. })) => {
+                tracing::error!(tenant = %uid, %error, "the disk fails; its operation waits");
+                busy.push(uid);
+            }
+            Err(error) => tracing::error!(tenant = %uid, %error, "an operation can't be taken up again"),
+        }
+    }
+    (found, busy)
+}
+
+/// Takes up the operation of one tenant, for a process that serves nobody.
+pub async fn take_up_one(
+    host: &Arc<Host>,
+    uid: &TenantUid,
+) -> Result<Option<(OperateRequest, OpenOperation)>, StoreError> {
+    let (host, uid) = (host.clone(), uid.clone());
+    let taken = tokio::task::spawn_blocking(move || latest(&host, &uid)).await;
+    let taken = taken.unwrap_or(Ok(None))?;
+    Ok(taken.map(|taken| ((*taken.request).clone(), taken.open)))
+}
+
+fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
+    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
+    let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    let mut state = State::fold(&records);
+    if state.outcome().is_some() {
+        // The agent was killed between the end and forgetting what was asked, which may hold secrets.
+        host.store.forget_request(uid, &id)?;
+    }
+    if records.is_empty() || state.outcome().is_some() {
+        return Ok(None);
+    }
+    let request = Arc::new(request_of(host, uid, &id)?);
+    let lock = host.store.lock(uid)?;
+    let record = Record::Resumed { at: Timestamp::now() };
+    journal.append(&record)?;
+    state.take(&record);
+    Ok(Some(TakenUp { uid: uid.clone(), id, request, open: OpenOperation { journal, state, lock } }))
+}

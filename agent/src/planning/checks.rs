@@ -1,0 +1,9 @@
+//! What a plan is checked for, each in a file of its own.
+
+pub mod env;
+pub mod in_project_agent;
+pub mod manual_run;
+pub mod model;
+pub mod policy;
+pub mod ports;
+pub mod space;

@@ -1,0 +1,249 @@
+//! A plan: everything that can be checked before an image is pulled, and what would change on the host.
+//!
+//! Guarantees: nothing of the tenant's is changed, no image is pulled or tagged, no record is written, no lock is taken. A
+//! plan has a staged tree of its own, which is gone once the plan is made, so any number of plans can be made at once,
+//! also beside an operation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_api::names::OperationId;
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::{Checked, FileChange, ImageChoice, Plan, PlannedImage, PreviousReference};
+use tenantry_protocol::{ComposeUse, FailureCategory, PlanReport, RunImage};
+
+use super::changes::{Changes, patched_values};
+use super::checks::{env, in_project_agent, manual_run, model, policy, ports, space};
+use super::context::RequestContext;
+use super::error::StepError;
+use super::file_changes::file_changes;
+use super::orphans::orphans;
+use super::recreates::recreates;
+use super::stage::{StagedRelease, StagedTree, hashes, resolve_stage, stage};
+use super::{data, images, way_back};
+use crate::compose::{Compose, Discovered};
+use crate::engine::ProjectContainer;
+use crate::files::{Change, Stage};
+use crate::host::OpenPlan;
+use crate::observe::own;
+
+/// How many references are looked at side by side.
+const SIDE_BY_SIDE: usize = 8;
+
+/// A plan, and the release that it leads to.
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The release, as compose will see it once its files are written.
+    pub release: StagedRelease,
+}
+
+/// Checks everything and plans. `own` is the operation that has begun on it, where one has.
+pub async fn plan(context: &RequestContext, own: Option<&OperationId>) -> Result<Planned, StepError> {
+    let open = context.host.plans.open();
+    let planned = Box::pin(planned(context, own, &open)).await;
+    let (tree, name) = (context.tree()?, open.name().to_owned());
+    context.blocking(move || Ok(Stage::remove(&tree, &name)?)).await?;
+    planned
+}
+
+async fn planned(
+    context: &RequestContext,
+    own: Option<&OperationId>,
+    open: &OpenPlan,
+) -> Result<Planned, StepError> {
+    directory(context)?;
+    let compose = context.compose().await?;
+    let (containers, staged) = tokio::join!(containers(context), staged(context, own, open));
+    let containers = containers?;
+    let inside = in_project_agent::service(context, &containers).await?;
+    let (changes, tree) = staged?;
+    let (has_env, path) = (tree.discovered.env, tree.path.clone());
+    // What is on disk is resolved already, unless the agent has just been started.
+    let (staged, read_back, previous) = tokio::join!(
+        resolve_stage(context, &compose, tree),
+        env::check(context, open.name(), has_env, &path),
+        previous(context, &containers)
+    );
+    let staged = staged?;
+    read_back?;
+    let old = previous.as_ref().map(|(_, model)| &**model);
+    policy::check(context, &compose, &staged).await?;
+    model::check(context, &staged.model, &changes)?;
+    ports::check(&staged.model, old, !containers.is_empty())?;
+    let orphans = orphans(context, &staged, old, &containers).await?;
+    let (by_hand, chosen, references) = tokio::join!(
+        manual_run::check(context, &staged),
+        chosen(context, &staged.model),
+        references(context, &staged.model, old)
+    );
+    by_hand?;
+    let chosen = chosen?;
+    let models: Vec<&Model> = std::iter::once(&*staged.model).chain(old).collect();
+    let data = data::plan(context, &models).await?;
+    let (previous_compose, previous_checked) = inputs_of(context, &compose, previous.as_ref()).await?;
+    let plan = Plan {
+        report: PlanReport {
+            hash: String::new(),
+            files: changes.counts,
+            recreates: recreates(context.directory(), &staged.model, old, &changes, &containers),
+        },
+        compose: staged.compose.clone(),
+        previous_compose,
+        writes: !changes.is_empty(),
+        changed: changes.changed.clone(),
+        files: file_list(&changes),
+        env_keys: patched_values(&context.request.manifest.env).into_keys().map(str::to_owned).collect(),
+        first: containers.is_empty(),
+        containers: containers.iter().map(|container| container.container.id.clone()).collect(),
+        previous_images: previous_images(&containers),
+        references: references?,
+        left_running: orphans.left,
+        left_files: changes.left.iter().map(ToString::to_string).collect(),
+        removed: orphans.removed,
+        data,
+        choices: chosen.choices,
+        images: chosen.images,
+        inside,
+        checked: staged.tree.checked.clone(),
+        previous_checked,
+    };
+    Ok(Planned { plan: plan.hashed(&context.request), release: staged.into_release() })
+}
+
+fn directory(context: &RequestContext) -> Result<(), StepError> {
+    let allowed = context.host.allowed(&context.request.place.directory);
+    allowed.map_err(|error| StepError::new(FailureCategory::PolicyRefused, error.message))
+}
+
+/// The containers of the project; refused where another directory's are among them.
+async fn containers(context: &RequestContext) -> Result<Vec<ProjectContainer>, StepError> {
+    let all = context.host.engine.known_containers(context.request.place.project.as_str()).await?;
+    let foreign = all.iter().find(|one| one.directory.trim_end_matches('/') != context.directory());
+    if let Some(foreign) = foreign {
+        let message = format!(
+            "container {} of project {} was made from {}, not from {}: remove it or rename one of the projects",
+            foreign.container.name,
+            context.request.place.project,
+            if foreign.directory.is_empty() { "an unknown directory" } else { &foreign.directory },
+            context.directory()
+        );
+        return Err(StepError::new(FailureCategory::AdoptionNeeded, message));
+    }
+    Ok(own(all, context.directory()))
+}
+
+/// The staged tree of what changes. Trees of plans that nobody makes any more are removed by the way.
+async fn staged(
+    context: &RequestContext,
+    own: Option<&OperationId>,
+    open: &OpenPlan,
+) -> Result<(Changes, StagedTree), StepError> {
+    let (host, cache, request, tree) =
+        (context.host.clone(), context.cache.clone(), context.request.clone(), context.tree()?);
+    let (own, name) = (own.cloned(), open.name().to_owned());
+    context
+        .blocking(move || {
+            Stage::remove_abandoned(&tree, |plan| host.plans.is_open(plan))?;
+            let changes = file_changes(&request, own.as_ref(), &tree, &cache, &host.store)?;
+            space::check(&tree, &changes)?;
+            let staged = stage(&request, name, &tree, &changes)?;
+            Ok((changes, staged))
+        })
+        .await
+}
+
+/// What is on disk now. That it can't be read is no reason against a release that can.
+async fn previous(
+    context: &RequestContext,
+    containers: &[ProjectContainer],
+) -> Option<(Discovered, Arc<Model>)> {
+    match context.on_disk().await {
+        Ok(found) => found,
+        Err(wrong) => {
+            if !containers.is_empty() {
+                tracing::warn!(tenant = %context.request.tenant.name, problem = %wrong.message, "the compose files on disk can't be read");
+            }
+            None
+        }
+    }
+}
+
+/// The compose files of what is on disk, for people, and all that compose reads for it by hash.
+async fn inputs_of(
+    context: &RequestContext,
+    compose: &Compose,
+    previous: Option<&(Discovered, Arc<Model>)>,
+) -> Result<(Option<ComposeUse>, Checked), StepError> {
+    let Some((found, _)) = previous else { return Ok((None, Checked::new())) };
+    let in_use = found.in_use(compose, &context.request.place);
+    Ok((Some(in_use), hashes(context, found.inputs.clone()).await?))
+}
+
+fn file_list(changes: &Changes) -> Vec<FileChange> {
+    let list = changes.set.changes.iter().map(|change| match change {
+        Change::Write { path, content, mode, before, .. } => FileChange {
+            path: path.clone(),
+            before: before.sha256().cloned(),
+            after: Some(crate::files::sha256(content)),
+            mode: *mode,
+        },
+        Change::Delete { path, before } => {
+            FileChange { path: path.clone(), before: before.sha256().cloned(), after: None, mode: None }
+        }
+    });
+    let mut list: Vec<FileChange> = list.collect();
+    list.sort_by(|a, b| a.path.cmp(&b.path));
+    list
+}
+
+/// The images of a release: chosen for an upgrade, known where a restore point is gone back to.
+#[derive(Default)]
+struct Chosen {
+    choices: Option<Vec<ImageChoice>>,
+    images: Vec<PlannedImage>,
+}
+
+async fn chosen(context: &RequestContext, model: &Model) -> Result<Chosen, StepError> {
+    match way_back::chosen_by(context).await? {
+        None => Ok(Chosen { choices: Some(images::choices(context, model).await?), ..Chosen::default() }),
+        Some(point) => {
+            Ok(Chosen { images: way_back::images(context, &point, model).await?, ..Chosen::default() })
+        }
+    }
+}
+
+/// What every reference of both releases points to now.
+async fn references(
+    context: &RequestContext,
+    staged: &Model,
+    previous: Option<&Model>,
+) -> Result<Vec<PreviousReference>, StepError> {
+    let names = staged
+        .references()
+        .into_keys()
+        .chain(previous.iter().flat_map(|model| model.references().into_keys()));
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    let looks = names.into_iter().map(|reference| async move {
+        let image_id = context.host.engine.known_image(&reference).await?.map(|image| image.id);
+        Ok::<_, StepError>(PreviousReference { reference, image_id })
+    });
+    let mut found: Vec<PreviousReference> =
+        futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+    found.sort_by(|a, b| a.reference.cmp(&b.reference));
+    Ok(found)
+}
+
+fn previous_images(containers: &[ProjectContainer]) -> Vec<RunImage> {
+    let all: BTreeMap<&str, &ProjectContainer> =
+        containers.iter().map(|container| (container.container.service.as_str(), container)).collect();
+    all.into_iter()
+        .map(|(service, container)| RunImage {
+            service: service.to_owned(),
+            reference: container.container.image_ref.clone(),
+            image_id: container.container.image_id.clone(),
+            repo_digest: None,
+        })
+        .collect()
+}
