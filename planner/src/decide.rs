@@ -16,20 +16,20 @@ use tenantry_protocol::{ApiError, Observation, OperationStatus, ResolveResponse}
 use crate::target::{Desired, Refusal, RefusalReason, Rollback};
 
 mod accept;
-mod asks;
-mod back;
-mod begin;
-mod contact;
-mod flight;
-mod leave;
-mod notes;
-mod steady;
-mod verdict;
+mod adoption;
+mod annotations;
+mod conditions;
+mod deletion;
+mod drift;
+mod events;
+mod in_flight;
+mod rollback;
+mod upgrade;
 
-pub use notes::{Note, NoteKind};
-pub use verdict::truths;
+pub use conditions::truths;
+pub use events::{Note, NoteKind};
 
-use verdict::Verdict;
+use conditions::Verdict;
 
 /// How long a Tenant that is as it should be is left alone.
 pub const OBSERVE_EVERY: Duration = Duration::from_mins(1);
@@ -230,7 +230,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     let mut pass = Pass::new(facts);
     let finalizer = pass.run();
     pass.keep_transitions();
-    let notes = notes::between(facts.status, &pass.next, facts.subject);
+    let notes = events::between(facts.status, &pass.next, facts.subject);
     Decision { status: pass.next, effect: pass.effect, finalizer, requeue: pass.requeue, notes }
 }
 

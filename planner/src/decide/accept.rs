@@ -7,9 +7,9 @@ use tenantry_api::conditions::whole_seconds;
 use tenantry_api::tenant_status::{BlockedTarget, Handled, Outcome, Phase};
 use tenantry_protocol::Observation;
 
-use super::asks::asked;
-use super::contact::differences;
-use super::verdict::Verdict;
+use super::adoption::differences;
+use super::annotations::asked;
+use super::conditions::Verdict;
 use super::{Effect, Pass, listed, sentence};
 use crate::target::{Desired, RefusalReason};
 

@@ -8,8 +8,8 @@ use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_secon
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
 use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
 
-use super::flight::one_per_service;
-use super::verdict::Verdict;
+use super::conditions::Verdict;
+use super::in_flight::one_per_service;
 use super::{Pass, listed, sentence};
 use crate::target::Desired;
 
@@ -162,7 +162,7 @@ impl Pass<'_> {
 
     pub(super) fn record_compose(&mut self, observation: &Observation) {
         if let Some(compose) = &observation.compose {
-            self.next.compose = Some(super::flight::in_use(compose));
+            self.next.compose = Some(super::in_flight::in_use(compose));
         }
     }
 }
@@ -173,7 +173,7 @@ fn seen_image(service: &ServiceObservation) -> Option<DeployedImage> {
         service: service.name.to_string(),
         reference: bounded(&service.image_ref, 512),
         image_id: bounded(&running.image_id, 128),
-        repo_digest: running.repo_digest.as_deref().map(super::flight::plain),
+        repo_digest: running.repo_digest.as_deref().map(super::in_flight::plain),
     })
 }
 

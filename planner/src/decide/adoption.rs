@@ -6,8 +6,8 @@ use tenantry_api::tenant::Adopt;
 use tenantry_api::tenant_status::{Handled, Outcome, Phase};
 use tenantry_protocol::{ClaimState, FileState, Observation, ServiceState};
 
-use super::asks::asked;
-use super::verdict::Verdict;
+use super::annotations::asked;
+use super::conditions::Verdict;
 use super::{Answer, Effect, Pass, listed};
 use crate::target::{Desired, RefusalReason};
 

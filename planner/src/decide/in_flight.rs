@@ -15,8 +15,8 @@ use tenantry_protocol::{
     PlanReport, Progress, RunImage, StepState,
 };
 
-use super::begin::full_stop;
-use super::verdict::Verdict;
+use super::conditions::Verdict;
+use super::upgrade::full_stop;
 use super::{Answer, Effect, Pass, Unreached, sentence};
 use crate::target::Desired;
 
@@ -156,7 +156,7 @@ impl Pass<'_> {
         let phase = current_phase(operation);
         let Some(upgrade) = &self.next.upgrade else { return };
         let what = match &upgrade.from {
-            _ if upgrade.rollback_to.is_some() => super::back::what(upgrade),
+            _ if upgrade.rollback_to.is_some() => super::rollback::what(upgrade),
             Some(from) if *from != upgrade.to => format!("Upgrading from {from} to {}", upgrade.to),
             Some(_) => format!("Applying {} anew", upgrade.to),
             None => format!("Installing {}", upgrade.to),

@@ -9,9 +9,9 @@ use tenantry_api::tenant_status::{
 };
 use tenantry_protocol::{Observation, ReleaseLabel, RestorePointBrief};
 
-use super::asks::asked;
-use super::begin::planning;
-use super::verdict::Verdict;
+use super::annotations::asked;
+use super::conditions::Verdict;
+use super::upgrade::planning;
 use super::{Answer, Effect, Pass, Submission, listed};
 use crate::target::{Refusal, RefusalReason, Rollback};
 

@@ -10,7 +10,7 @@ use tenantry_api::tenant_status::{
 };
 use tenantry_protocol::{FileObservation, FileState, Observation};
 
-use super::verdict::Verdict;
+use super::conditions::Verdict;
 use super::{Effect, Pass, Submission, listed};
 use crate::target::{Desired, ENV_FILE, Refusal, RefusalReason, hash_json};
 
