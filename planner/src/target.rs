@@ -486,7 +486,7 @@ impl Desired {
     }
 
     /// The request that brings a host to this target.
-    pub fn operate_request(&self, with: OperateWith) -> OperateRequest {
+    pub fn operate_request(&self, terms: &OperationTerms, contents: Vec<FileContent>) -> OperateRequest {
         let pin = |image: &ResolvedImage| ResolvedReference {
             reference: image.reference.clone(),
             digest: Some(image.digest.clone()),
@@ -495,12 +495,12 @@ impl Desired {
         let upgrade = OperateRequest {
             tenant: self.intent.tenant.clone(),
             place: self.intent.place.clone(),
-            epoch: with.epoch,
-            target_hash: with.target_hash,
-            approach: with.approach,
+            epoch: terms.epoch,
+            target_hash: terms.target_hash.clone(),
+            approach: terms.approach,
             manifest: self.manifest.clone(),
-            contents: with.contents,
-            pinned: with.pinned.iter().map(pin).collect(),
+            contents,
+            pinned: terms.pinned.iter().map(pin).collect(),
             verify: self.intent.verify.clone(),
             on_failure: self.intent.on_failure,
             overwrite: self.intent.adopt == Adopt::Overwrite,
@@ -513,7 +513,7 @@ impl Desired {
             snapshot: self.intent.snapshot.clone(),
             rollback_data: self.intent.rollback_data,
         };
-        let Some(Rollback { to, data, release }) = with.rollback else { return upgrade };
+        let Some(Rollback { to, data, release }) = terms.rollback.clone() else { return upgrade };
         // What is restored is all on the host: of what is wanted only how to watch it counts.
         let manifest = Manifest {
             files: Vec::new(),
@@ -537,17 +537,15 @@ pub struct Rollback {
     pub release: ReleaseLabel,
 }
 
-/// What a request to operate holds besides the target.
-#[derive(Clone, Debug)]
-pub struct OperateWith {
+/// What an operation is to do, besides what the target says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationTerms {
     /// Above every epoch before.
     pub epoch: u64,
     /// The target's hash, moved tags included.
     pub target_hash: String,
     /// `ImageOnly` or `Release`.
     pub approach: Approach,
-    /// Contents of files.
-    pub contents: Vec<FileContent>,
     /// Digests of moved tags.
     pub pinned: Vec<ResolvedImage>,
     /// Set where a person goes back to a restore point.

@@ -1,10 +1,10 @@
-//! The table of phases: which three truths each one is, to kstatus.
+//! The table of phases, and how a phase becomes conditions that kstatus reads.
 
-use jiff::Timestamp;
-use tenantry_api::conditions::{DRIFTED, READY, RECONCILING, STALLED, Truth, find, whole_seconds};
+use tenantry_api::conditions::{DRIFTED, READY, RECONCILING, STALLED, Truth, find, set};
 use tenantry_api::tenant_status::Phase;
 
-use super::{Pass, Unreached, sentence};
+use super::Draft;
+use super::decision::Ruling;
 use crate::target::RefusalReason;
 
 /// What `Ready`, `Reconciling` and `Stalled` are in a phase. `None`: `Ready` stays as it was.
@@ -32,13 +32,13 @@ pub const fn truths(phase: Phase) -> (Option<Truth>, bool, bool) {
 
 /// A phase with its reason and its message.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
+pub(super) struct PhaseReport {
     pub phase: Phase,
     pub reason: String,
     pub message: String,
 }
 
-impl Verdict {
+impl PhaseReport {
     pub fn of(phase: Phase, message: impl Into<String>) -> Self {
         Self { phase, reason: phase.as_str().to_owned(), message: message.into() }
     }
@@ -51,49 +51,41 @@ impl Verdict {
         Self::of(Phase::Pending, format!("Host {host} has not been looked at yet."))
     }
 
+    pub fn suspended() -> Self {
+        let message = "spec.suspend is set: nothing is done on the host until it is false again.";
+        Self::of(Phase::Suspended, message)
+    }
+
     pub fn refused(reason: RefusalReason, message: &str) -> Self {
         Self::with_reason(Phase::Refused, reason.as_str(), message)
     }
-
-    pub fn unreachable(host: &str, why: Unreached, text: &str, since: Timestamp) -> Self {
-        let next = match why {
-            Unreached::NoAnswer | Unreached::Timeout => {
-                "What runs there goes on running; see that the machine is up and tenantry-agent runs."
-            }
-            Unreached::BadCertificate => "See that both certificates are valid and of the same authority.",
-            Unreached::WrongAgent => {
-                "See that spec.connection.dial.address and spec.identity of the ComposeHost belong together."
-            }
-            Unreached::BadAnswer => "See that a tenantry-agent of a fitting version listens at that address.",
-            Unreached::HostFault => "See to Docker and the disk on that machine.",
-            Unreached::HostMissing => "Make the ComposeHost again.",
-        };
-        let since = whole_seconds(since);
-        let message = format!("Host {host}, since {since}: {}. {next}", sentence(text));
-        Self::with_reason(Phase::HostUnreachable, why.as_str(), message)
-    }
 }
 
-impl Pass<'_> {
-    /// Puts a verdict into phase and conditions.
-    pub(super) fn settle(&mut self, verdict: Verdict) {
-        let Verdict { phase, reason, message } = verdict;
-        let (ready, reconciling, stalled) = truths(phase);
-        self.next.phase = Some(phase);
+impl Draft<'_> {
+    /// Puts what a ruling says into phase and conditions.
+    pub(super) fn report(&mut self, ruling: &Ruling) {
+        let Some(PhaseReport { phase, reason, message }) = &ruling.report else { return };
+        let (ready, reconciling, stalled) = truths(*phase);
+        self.next.phase = Some(*phase);
         self.next.observed_generation = Some(self.facts.subject.generation);
         let ready = ready.unwrap_or_else(|| {
             find(&self.next.conditions, READY)
                 .map_or(Truth::Unknown, |condition| Truth::parse(&condition.status))
         });
-        let told = |yes: bool| if yes { message.clone() } else { String::new() };
-        self.condition(READY, ready, &reason, &message);
-        self.condition(RECONCILING, reconciling.into(), &reason, &told(reconciling));
-        self.condition(STALLED, stalled.into(), &reason, &told(stalled));
+        let told = |yes: bool| if yes { message.as_str() } else { "" };
+        self.condition(READY, ready, reason, message);
+        self.condition(RECONCILING, reconciling.into(), reason, told(reconciling));
+        self.condition(STALLED, stalled.into(), reason, told(stalled));
         if find(&self.next.conditions, DRIFTED).is_none() {
             self.condition(DRIFTED, Truth::Unknown, "NotCompared", "Not compared yet.");
         }
-        if phase != Phase::Degraded {
+        if *phase != Phase::Degraded {
             self.next.healthy_since = None;
         }
+    }
+
+    pub(super) fn condition(&mut self, kind: &str, truth: Truth, reason: &str, message: &str) {
+        let (generation, now) = (self.facts.subject.generation, self.facts.now);
+        set(&mut self.next.conditions, kind, truth, reason, message, generation, now);
     }
 }

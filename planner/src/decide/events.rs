@@ -1,9 +1,10 @@
 //! What to tell people: the difference between the status that was and the one that is, as events.
 
 use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find};
-use tenantry_api::tenant_status::{HistoryEntry, Outcome, Phase, TenantStatus};
+use tenantry_api::tenant_status::{HistoryEntry, Phase, TenantStatus};
 
 use super::Subject;
+use super::outcomes::{Meaning, Runs};
 
 /// The longest note that the API takes is 1,024 bytes.
 const NOTE_LIMIT: usize = 1_000;
@@ -56,14 +57,12 @@ fn outcome(entry: &HistoryEntry) -> Note {
     let from = entry.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
     let said = if entry.message.is_empty() { String::new() } else { format!(" {}", entry.message) };
     let took = entry.finished_at.0.as_second() - entry.started_at.0.as_second();
-    let (kind, how) = match entry.outcome {
-        Outcome::Succeeded => (NoteKind::Normal, "succeeded"),
-        Outcome::Aborted => (NoteKind::Warning, "was given up before anything was changed"),
-        Outcome::RolledBack if entry.from.is_none() => (NoteKind::Warning, "failed and was taken back"),
-        Outcome::RolledBack => (NoteKind::Warning, "failed, and the previous release was restored"),
-        Outcome::Held => (NoteKind::Warning, "failed and was left running on purpose"),
-        Outcome::RollbackFailed => (NoteKind::Warning, "failed, and so did its rollback: a person is needed"),
+    let meaning = Meaning::of(entry.outcome);
+    let how = match (meaning.runs, &entry.from) {
+        (Runs::Restored, None) => "failed and was taken back",
+        (Runs::Restored | Runs::Target | Runs::Unchanged | Runs::Failed | Runs::Unknown, _) => meaning.event,
     };
+    let kind = if meaning.blocks_target() { NoteKind::Warning } else { NoteKind::Normal };
     let text = format!("Operation {}{from} to {} {how} after {took} s.{said}", entry.id, entry.to);
     note(kind, entry.outcome.as_str(), &text)
 }

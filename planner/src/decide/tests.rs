@@ -6,6 +6,7 @@ mod annotations;
 mod deletion;
 mod drift;
 mod in_flight;
+mod lifecycle;
 mod promises;
 mod rollback;
 mod upgrade;
