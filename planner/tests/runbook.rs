@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use strum::VariantArray as _;
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_planner::decide::Unreached;
 use tenantry_planner::decide::outcomes::{Meaning, OUTCOMES};
@@ -29,15 +30,12 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
     let phases = chain!(Phase: Pending, AdoptionNeeded, Planning, Pulling, Snapshotting, Writing, Starting, Verifying,
         RollingBack, Ready, Aborted, RolledBack, Held, RollbackFailed, Suspended, Degraded, Refused, HostUnreachable);
     let outcomes = OUTCOMES.map(Outcome::as_str).to_vec();
-    let reasons = chain!(RefusalReason: InvalidSpec, BundleMissing, BundleInvalid, RenderFailed, HostMissing, Duplicate,
-        ClaimedByOther, PathRefused, ReleaseNeeded, HandEdited, ProjectMissing, ComposeInvalid, PolicyRefused,
-        RecordsDamaged, RestorePointMissing, RequestRefused);
+    let reasons = RefusalReason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
     let failures = chain!(FailureCategory: PolicyRefused, HandEdited, ReleaseNeeded, PathRefused, AdoptionNeeded,
         HandRunDiffers, ComposeInvalid, EnvUnrepresentable, DiskFull, ImageNotFound, RegistryRefused,
         RegistryUnreachable, SnapshotFailed, RestorePointUnusable, WriteFailed, PortInUse, StartFailed, Unhealthy,
         Crashed, ProbeFailed, WrongImage, EngineFault, AgentFault);
-    let unreached =
-        chain!(Unreached: NoAnswer, Timeout, BadCertificate, WrongAgent, BadAnswer, HostFault, HostMissing);
+    let unreached = Unreached::VARIANTS.iter().map(|why| why.as_str()).collect();
     for (title, words) in [
         ("Phases", phases),
         ("Outcomes", outcomes),

@@ -40,7 +40,7 @@ pub struct Subject {
 }
 
 /// Why an agent was not reached as itself; bounded, for it is a condition's reason and a metric's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Unreached {
     /// Nothing answers at the address.
     NoAnswer,
@@ -60,16 +60,8 @@ pub enum Unreached {
 
 impl Unreached {
     /// The reason's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoAnswer => "NoAnswer",
-            Self::Timeout => "Timeout",
-            Self::BadCertificate => "BadCertificate",
-            Self::WrongAgent => "WrongAgent",
-            Self::BadAnswer => "BadAnswer",
-            Self::HostFault => "HostFault",
-            Self::HostMissing => "HostMissing",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
