@@ -13,9 +13,10 @@ pub fn clause(text: &str) -> String {
     bounded(line.trim_end_matches('.'), CLAUSE_LIMIT)
 }
 
-/// A text as a sentence of its own: one line, with a closing full stop.
+/// A text as a sentence of its own: one line, with a closing mark.
 pub fn sentence(text: &str) -> String {
-    format!("{}.", clause(text))
+    let clause = clause(text);
+    if clause.ends_with(['!', '?']) { clause } else { format!("{clause}.") }
 }
 
 /// The first few of a list, and how many more there are.
@@ -25,4 +26,23 @@ pub fn listed<T: AsRef<str>>(items: &[T], most: usize) -> String {
         let _ = write!(text, " and {} more", items.len() - most);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::open("a  b\nc", "a b c.")]
+    #[case::closed("a b.", "a b.")]
+    #[case::a_question("why?", "why?")]
+    fn what_others_said_is_one_sentence(#[case] said: &str, #[case] sentence_: &str) {
+        assert_eq!(sentence(said), sentence_);
+    }
+
+    #[test]
+    fn a_long_list_says_how_many_it_leaves_out() {
+        assert_eq!(listed(&["a", "b"], 2), "a, b");
+        assert_eq!(listed(&["a", "b", "c"], 1), "a and 2 more");
+    }
 }
