@@ -34,7 +34,7 @@ mod upgrade;
 
 pub use conditions::truths;
 pub use decision::{Decision, Effect, Finalizer, Submission};
-pub use events::{Note, NoteKind};
+pub use events::{Event, EventType};
 pub use facts::{Answer, Facts, Subject, Unreached};
 
 use conditions::PhaseReport;
@@ -59,8 +59,8 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     };
     let Ruling { effect, requeue, .. } = ruling;
     let status = draft.into_status();
-    let notes = events::between(facts.status, &status, facts.subject);
-    Decision { status, effect, finalizer, requeue, notes }
+    let events = events::between(facts.status, &status, facts.subject);
+    Decision { status, effect, finalizer, requeue, events }
 }
 
 /// A decision while it is made.

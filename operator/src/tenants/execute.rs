@@ -122,7 +122,7 @@ impl Tenants {
             let host = turn.key.beside(&turn.subject.host);
             owed::owe(&self.client, &self.metrics, &host, &tenant).await?;
         }
-        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.notes).await;
+        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.events).await;
         self.remove_finalizer(turn).await?;
         Ok(Ending::Gone)
     }

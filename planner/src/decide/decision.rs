@@ -8,7 +8,7 @@ use tenantry_protocol::{AcceptRequest, ClaimRequest, FileContent, OperateRequest
 
 use super::OBSERVE_EVERY;
 use super::conditions::PhaseReport;
-use super::events::Note;
+use super::events::Event;
 use crate::target::{Desired, OperationTerms};
 
 /// What to write, what to do, and when to look again.
@@ -23,7 +23,7 @@ pub struct Decision {
     /// When to look again, at the latest.
     pub requeue: Duration,
     /// What to tell people.
-    pub notes: Vec<Note>,
+    pub events: Vec<Event>,
 }
 
 /// What to do with our finalizer.

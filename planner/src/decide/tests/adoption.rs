@@ -31,7 +31,7 @@ fn a_project_that_is_as_wanted_is_taken_over_silently() {
     let deployed = world.status.deployed.as_ref().unwrap();
     assert_eq!((deployed.image_tag.as_str(), deployed.images.len()), ("v1", 1));
     assert_eq!(deployed.images[0].repo_digest.as_deref(), Some("sha256:d1"));
-    assert!(decision.notes.iter().any(|note| note.reason == "Adopted"));
+    assert!(decision.events.iter().any(|event| event.reason == "Adopted"));
 }
 
 #[test]

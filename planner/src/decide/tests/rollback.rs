@@ -130,7 +130,7 @@ fn p9_data_that_was_restored_is_told_with_what_is_lost() {
     assert!(world.status.upgrade.as_ref().unwrap().data_restored);
     assert!(world.message().contains(since), "{}", world.message());
     assert!(world.status.history[0].message.contains(since), "{}", world.status.history[0].message);
-    assert!(decision.notes.iter().any(|note| note.reason == "Succeeded" && note.text.contains(since)));
+    assert!(decision.events.iter().any(|event| event.reason == "Succeeded" && event.note.contains(since)));
 
     // The same for a rollback that the agent does by itself.
     let mut world = World::deployed("v1");
@@ -273,7 +273,7 @@ fn p4_a_rollback_that_fails_is_told_and_not_tried_again(#[case] outcome: Outcome
     let status = over(&world, outcome);
     let decision = world.decide(Answer::Followed(&status, Some(&kept())));
     assert_eq!((world.phase(), decision.effect), (phase, None));
-    assert!(decision.notes.iter().any(|note| note.reason == outcome.as_str()));
+    assert!(decision.events.iter().any(|event| event.reason == outcome.as_str()));
     assert_eq!(world.status.history[0].outcome, outcome);
     assert_eq!(world.status.deployed.as_ref().unwrap().image_tag, "v2");
     for _ in 0..4 {

@@ -118,9 +118,9 @@ fn a_refusal_is_said_once_and_ends_when_its_cause_does() {
     world.desired =
         Err(Refusal::new(RefusalReason::BundleMissing, "spec.bundle: there is no TemplateBundle x."));
     let first = world.decide(Answer::NotAsked);
-    assert_eq!((world.reason(), first.notes.len()), ("BundleMissing", 1));
+    assert_eq!((world.reason(), first.events.len()), ("BundleMissing", 1));
     let second = world.decide(Answer::NotAsked);
-    assert!(second.notes.is_empty());
+    assert!(second.events.is_empty());
     world.desired = good;
     world.decide(Answer::Seen(&running()));
     assert_eq!(world.phase(), Phase::Ready);
