@@ -306,7 +306,7 @@ fn features(names: Vec<String>) -> Result<Vec<Feature>, Refusal> {
     numbered
         .map(|(at, name)| {
             Feature::parse(&name).ok_or_else(|| {
-                let known = Feature::ALL.map(|feature| feature.to_string()).join(", ");
+                let known = Feature::ALL.iter().map(Feature::to_string).collect::<Vec<_>>().join(", ");
                 let problem = format!("{name:?} is not a feature that can be allowed: these are {known}");
                 Refusal::new(format!("allow.compose[{at}]"), problem)
             })

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
-use tenantry_planner::decide::{Note, NoteKind};
+use tenantry_planner::decide;
 
-/// Publishes notes about objects.
+/// Publishes events about objects.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
@@ -18,22 +18,27 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter) }
     }
 
-    /// Publishes notes in their order. An event that can't be written is logged: it is never worth a second try.
-    pub async fn publish<K: Resource<DynamicType = ()>>(&self, about: &K, action: &str, notes: &[Note]) {
+    /// Publishes events in their order. An event that can't be written is logged: it is never worth a second try.
+    pub async fn publish<K: Resource<DynamicType = ()>>(
+        &self,
+        about: &K,
+        action: &str,
+        events: &[decide::Event],
+    ) {
         let reference: ObjectReference = about.object_ref(&());
-        for note in notes {
+        for decided in events {
             let event = Event {
-                type_: match note.kind {
-                    NoteKind::Normal => EventType::Normal,
-                    NoteKind::Warning => EventType::Warning,
+                type_: match decided.type_ {
+                    decide::EventType::Normal => EventType::Normal,
+                    decide::EventType::Warning => EventType::Warning,
                 },
-                reason: note.reason.to_owned(),
-                note: Some(note.text.clone()),
+                reason: decided.reason.to_owned(),
+                note: Some(decided.note.clone()),
                 action: action.to_owned(),
                 secondary: None,
             };
             if let Err(error) = self.recorder.publish(&event, &reference).await {
-                tracing::warn!(reason = note.reason, "an event could not be written: {error}");
+                tracing::warn!(reason = decided.reason, "an event could not be written: {error}");
             }
         }
     }

@@ -301,5 +301,4 @@ fn others_stay(before: &[u8], after: &[u8], values: &[EnvValue]) -> Result<(), E
 }
 
 #[cfg(test)]
-#[path = "env/tests.rs"]
 mod tests;

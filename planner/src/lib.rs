@@ -7,4 +7,5 @@ pub mod policy;
 pub mod render;
 pub mod steps;
 pub mod target;
+pub mod text;
 pub mod verify;

@@ -6,106 +6,27 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{
-    Directory, EnvKey, Identity, ImageTag, NameError, OperationId, ProjectName, ProtectedPath, RelativePath,
-    TenantUid, VolumeName,
+    Directory, Identity, ImageTag, NameError, OperationId, ProjectName, ProtectedPath, RelativePath,
+    TenantUid,
 };
-use tenantry_api::tenant::{
-    Adopt, Approach, EnvOwnership, OnFailure, RollbackData, TenantSpec, Upgrade, Verify, parse_duration,
-};
+use tenantry_api::tenant::{Adopt, Approach, OnFailure, RollbackData, TenantSpec, Verify, parse_duration};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
-    Action, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, OperateRequest, Place,
+    Action, ComposeChoice, EnvManifest, FileContent, FileManifest, Manifest, OperateRequest, Place,
     ProbeHttp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
 };
 
 use crate::bundle::{Bundle, BundleIdentity};
 
+mod env;
+mod refusal;
+mod snapshot;
+
+pub use env::expand;
+pub use refusal::{Refusal, RefusalReason};
+
 /// The name of the file that a managed `.env` is.
 pub const ENV_FILE: &str = ".env";
-
-/// Why no operation is begun, in the terms of the person who wrote the input.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// Which kind of refusal: the Ready condition's reason.
-    pub reason: RefusalReason,
-    /// The field, what was wrong, what would be right.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal of this kind.
-    pub fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-/// The kinds of refusal; bounded, for they are condition reasons, event reasons and metric labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalReason {
-    /// A field of the spec can't be what it says.
-    InvalidSpec,
-    /// There is no such TemplateBundle, or no such source behind it.
-    BundleMissing,
-    /// The bundle's files or its `bundle.yaml` can't be used.
-    BundleInvalid,
-    /// A template could not be rendered.
-    RenderFailed,
-    /// There is no such ComposeHost.
-    HostMissing,
-    /// Another Tenant has the same project or directory on the same host.
-    Duplicate,
-    /// The host's record says that directory or project belong to another Tenant.
-    ClaimedByOther,
-    /// A path is protected, or something that is not a file is in its place.
-    PathRefused,
-    /// `ImageOnly` was asked for, but managed files would change.
-    ReleaseNeeded,
-    /// A managed file was edited by hand since it was last written.
-    HandEdited,
-    /// There is nothing at the directory that an image could be changed in.
-    ProjectMissing,
-    /// The compose files on the host can't be read.
-    ComposeInvalid,
-    /// The host's local policy does not allow it.
-    PolicyRefused,
-    /// The agent's own records of this Tenant are damaged.
-    RecordsDamaged,
-    /// There is no such restore point on the host.
-    RestorePointMissing,
-    /// The agent did not accept the request.
-    RequestRefused,
-}
-
-impl RefusalReason {
-    /// The reason's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidSpec => "InvalidSpec",
-            Self::BundleMissing => "BundleMissing",
-            Self::BundleInvalid => "BundleInvalid",
-            Self::RenderFailed => "RenderFailed",
-            Self::HostMissing => "HostMissing",
-            Self::Duplicate => "Duplicate",
-            Self::ClaimedByOther => "ClaimedByOther",
-            Self::PathRefused => "PathRefused",
-            Self::ReleaseNeeded => "ReleaseNeeded",
-            Self::HandEdited => "HandEdited",
-            Self::ProjectMissing => "ProjectMissing",
-            Self::ComposeInvalid => "ComposeInvalid",
-            Self::PolicyRefused => "PolicyRefused",
-            Self::RecordsDamaged => "RecordsDamaged",
-            Self::RestorePointMissing => "RestorePointMissing",
-            Self::RequestRefused => "RequestRefused",
-        }
-    }
-}
-
-impl fmt::Display for RefusalReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A spec whose strings have been parsed. What is rendered from a bundle is not in it yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,10 +70,10 @@ impl Intent {
         let uid = TenantUid::parse(uid)
             .map_err(|error| Refusal::new(RefusalReason::InvalidSpec, format!("metadata.uid: {error}.")))?;
         let image_tag = field("imageTag", ImageTag::parse(&spec.image_tag))?;
-        let env = env(spec, &image_tag)?;
-        let (protect, snapshot) = (protect(spec)?, snapshot(&spec.upgrade)?);
-        check_snapshot(&snapshot, &[])?;
-        check_rollback_data(spec.upgrade.rollback_data, &snapshot, &protect)?;
+        let env = env::parse(spec, &image_tag)?;
+        let (protect, snapshot) = (protect(spec)?, snapshot::parse(&spec.upgrade)?);
+        snapshot::check_overlap(&snapshot, &[])?;
+        snapshot::check_rollback_data(spec.upgrade.rollback_data, &snapshot, &protect)?;
         Ok(Self {
             tenant: TenantRef { uid, namespace: namespace.to_owned(), name: name.to_owned() },
             host: field("host", Identity::parse(&spec.host))?,
@@ -197,140 +118,6 @@ fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
     paths.sort();
     paths.dedup();
     Ok(paths)
-}
-
-fn snapshot(upgrade: &Upgrade) -> Result<SnapshotPolicy, Refusal> {
-    let spec = &upgrade.snapshot;
-    let path = |(index, path): (usize, &String)| {
-        field(format!("upgrade.snapshot.paths[{index}]"), RelativePath::parse(path))
-    };
-    let volume = |(index, name): (usize, &String)| {
-        field(format!("upgrade.snapshot.volumes[{index}]"), VolumeName::parse(name))
-    };
-    let paths: Vec<RelativePath> = spec.paths.iter().enumerate().map(path).collect::<Result<_, _>>()?;
-    let volumes: Vec<VolumeName> = spec.volumes.iter().enumerate().map(volume).collect::<Result<_, _>>()?;
-    kept_once(&paths)?;
-    if let Some(at) = (1..volumes.len()).find(|at| volumes[..*at].contains(&volumes[*at])) {
-        let message = format!(
-            "spec.upgrade.snapshot.volumes[{at}]: {} is named twice; name each volume once.",
-            volumes[at]
-        );
-        return Err(Refusal::new(RefusalReason::InvalidSpec, message));
-    }
-    let (consistency, retain) = (spec.consistency, spec.retain.clamp(1, 20));
-    Ok(SnapshotPolicy { paths, volumes, consistency, retain })
-}
-
-/// What lies beneath another path of the snapshot would be kept, and restored, twice.
-fn kept_once(paths: &[RelativePath]) -> Result<(), Refusal> {
-    for (at, path) in paths.iter().enumerate() {
-        let around = paths.iter().enumerate().find(|(other, one)| *other != at && path.is_at_or_below(one));
-        if let Some((_, around)) = around {
-            let message = format!(
-                "spec.upgrade.snapshot.paths[{at}]: {path} is kept with {around} already; name each path once, and \
-                 nothing beneath another."
-            );
-            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
-        }
-    }
-    Ok(())
-}
-
-/// A restore point keeps managed files and `.env` anyway, and puts them back by a commit of their own.
-fn check_snapshot(snapshot: &SnapshotPolicy, files: &[FileManifest]) -> Result<(), Refusal> {
-    let env = RelativePath::parse(ENV_FILE).ok();
-    for (at, path) in snapshot.paths.iter().enumerate() {
-        let managed = files.iter().map(|file| &file.path).chain(env.as_ref());
-        let mut overlapping = managed.filter(|file| file.is_at_or_below(path) || path.is_at_or_below(file));
-        if let Some(file) = overlapping.next() {
-            let message = format!(
-                "spec.upgrade.snapshot.paths[{at}]: {path} overlaps {file}, which each restore point keeps anyway; name \
-                 the folders beside it, or take the path out."
-            );
-            return Err(Refusal::new(RefusalReason::PathRefused, message));
-        }
-    }
-    Ok(())
-}
-
-/// Data of the tenant's own is restored only by a person, never by itself (P1).
-fn check_rollback_data(
-    rollback_data: RollbackData,
-    snapshot: &SnapshotPolicy,
-    protect: &[ProtectedPath],
-) -> Result<(), Refusal> {
-    if rollback_data == RollbackData::Never {
-        return Ok(());
-    }
-    for (at, path) in snapshot.paths.iter().enumerate() {
-        if let Some(own) = protect.iter().find(|own| own.conflicts_with(path)) {
-            let message = format!(
-                "spec.upgrade.rollbackData is Always, but spec.upgrade.snapshot.paths[{at}] ({path}) overlaps \
-                 spec.protect ({own}), which nothing of ours writes; take one of the two out, or set rollbackData to Never."
-            );
-            return Err(Refusal::new(RefusalReason::PathRefused, message));
-        }
-    }
-    Ok(())
-}
-
-fn env(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Refusal> {
-    if spec.env.ownership == EnvOwnership::Managed {
-        if spec.bundle.is_none() {
-            let message = "spec.env.ownership: Managed needs a bundle that renders .env; set spec.bundle or use Adopted.";
-            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
-        }
-        return Ok(EnvManifest::Managed);
-    }
-    let mut patch: Vec<EnvValue> = Vec::with_capacity(spec.env.patch.len());
-    for (index, entry) in spec.env.patch.iter().enumerate() {
-        let name = field(format!("env.patch[{index}].name"), EnvKey::parse(&entry.name))?;
-        let value = expand(&entry.value, tag).map_err(|problem| {
-            let message = format!("spec.env.patch[{index}].value (variable {name}): {problem}.");
-            Refusal::new(RefusalReason::InvalidSpec, message)
-        })?;
-        if patch.iter().any(|earlier| earlier.name == name) {
-            let message =
-                format!("spec.env.patch[{index}].name: {name} is patched twice; name each variable once.");
-            return Err(Refusal::new(RefusalReason::InvalidSpec, message));
-        }
-        patch.push(EnvValue { name, value });
-    }
-    if spec.bundle.is_none() && patch.is_empty() {
-        let message = "spec.env.patch: is empty, and without a bundle the image tag reaches the host only through it; \
-                       name the variable, for example IMAGE_TAG.";
-        return Err(Refusal::new(RefusalReason::InvalidSpec, message));
-    }
-    patch.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(EnvManifest::Adopted { patch })
-}
-
-/// Expands `$(imageTag)`; `$$(` is a literal `$(`.
-pub fn expand(value: &str, tag: &ImageTag) -> Result<String, &'static str> {
-    const KNOWN: &str = "$(imageTag)";
-    if value.chars().any(|c| matches!(c, '\0' | '\n' | '\r')) {
-        return Err("holds a line break or a NUL; a value is one line");
-    }
-    let mut expanded = String::with_capacity(value.len());
-    let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        expanded.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(after) = rest.strip_prefix("$$(") {
-            expanded.push_str("$(");
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix(KNOWN) {
-            expanded.push_str(tag.as_str());
-            rest = after;
-        } else if rest.starts_with("$(") {
-            return Err("only $(imageTag) can be used in a value; write $$( for a literal $(");
-        } else {
-            expanded.push('$');
-            rest = &rest[1..];
-        }
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
 }
 
 fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
@@ -442,7 +229,7 @@ impl Desired {
             _ => {}
         }
         check_protected(&intent.protect, &files, name)?;
-        check_snapshot(&intent.snapshot, &files)?;
+        snapshot::check_overlap(&intent.snapshot, &files)?;
         let manifest = Manifest {
             files,
             env: intent.env.clone(),
@@ -486,7 +273,7 @@ impl Desired {
     }
 
     /// The request that brings a host to this target.
-    pub fn operate_request(&self, with: OperateWith) -> OperateRequest {
+    pub fn operate_request(&self, terms: &OperationTerms, contents: Vec<FileContent>) -> OperateRequest {
         let pin = |image: &ResolvedImage| ResolvedReference {
             reference: image.reference.clone(),
             digest: Some(image.digest.clone()),
@@ -495,12 +282,12 @@ impl Desired {
         let upgrade = OperateRequest {
             tenant: self.intent.tenant.clone(),
             place: self.intent.place.clone(),
-            epoch: with.epoch,
-            target_hash: with.target_hash,
-            approach: with.approach,
+            epoch: terms.epoch,
+            target_hash: terms.target_hash.clone(),
+            approach: terms.approach,
             manifest: self.manifest.clone(),
-            contents: with.contents,
-            pinned: with.pinned.iter().map(pin).collect(),
+            contents,
+            pinned: terms.pinned.iter().map(pin).collect(),
             verify: self.intent.verify.clone(),
             on_failure: self.intent.on_failure,
             overwrite: self.intent.adopt == Adopt::Overwrite,
@@ -513,7 +300,7 @@ impl Desired {
             snapshot: self.intent.snapshot.clone(),
             rollback_data: self.intent.rollback_data,
         };
-        let Some(Rollback { to, data, release }) = with.rollback else { return upgrade };
+        let Some(Rollback { to, data, release }) = terms.rollback.clone() else { return upgrade };
         // What is restored is all on the host: of what is wanted only how to watch it counts.
         let manifest = Manifest {
             files: Vec::new(),
@@ -537,17 +324,15 @@ pub struct Rollback {
     pub release: ReleaseLabel,
 }
 
-/// What a request to operate holds besides the target.
-#[derive(Clone, Debug)]
-pub struct OperateWith {
+/// What an operation is to do, besides what the target says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationTerms {
     /// Above every epoch before.
     pub epoch: u64,
     /// The target's hash, moved tags included.
     pub target_hash: String,
     /// `ImageOnly` or `Release`.
     pub approach: Approach,
-    /// Contents of files.
-    pub contents: Vec<FileContent>,
     /// Digests of moved tags.
     pub pinned: Vec<ResolvedImage>,
     /// Set where a person goes back to a restore point.

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use strum::VariantArray as _;
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_planner::decide::Unreached;
+use tenantry_planner::decide::outcomes::{Meaning, OUTCOMES};
 use tenantry_planner::target::RefusalReason;
 use tenantry_protocol::FailureCategory;
 
@@ -27,16 +29,13 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
     let runbook = include_str!("../../docs/runbook.md");
     let phases = chain!(Phase: Pending, AdoptionNeeded, Planning, Pulling, Snapshotting, Writing, Starting, Verifying,
         RollingBack, Ready, Aborted, RolledBack, Held, RollbackFailed, Suspended, Degraded, Refused, HostUnreachable);
-    let outcomes = chain!(Outcome: Succeeded, Aborted, RolledBack, Held, RollbackFailed);
-    let reasons = chain!(RefusalReason: InvalidSpec, BundleMissing, BundleInvalid, RenderFailed, HostMissing, Duplicate,
-        ClaimedByOther, PathRefused, ReleaseNeeded, HandEdited, ProjectMissing, ComposeInvalid, PolicyRefused,
-        RecordsDamaged, RestorePointMissing, RequestRefused);
+    let outcomes = OUTCOMES.map(Outcome::as_str).to_vec();
+    let reasons = RefusalReason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
     let failures = chain!(FailureCategory: PolicyRefused, HandEdited, ReleaseNeeded, PathRefused, AdoptionNeeded,
         HandRunDiffers, ComposeInvalid, EnvUnrepresentable, DiskFull, ImageNotFound, RegistryRefused,
         RegistryUnreachable, SnapshotFailed, RestorePointUnusable, WriteFailed, PortInUse, StartFailed, Unhealthy,
         Crashed, ProbeFailed, WrongImage, EngineFault, AgentFault);
-    let unreached =
-        chain!(Unreached: NoAnswer, Timeout, BadCertificate, WrongAgent, BadAnswer, HostFault, HostMissing);
+    let unreached = Unreached::VARIANTS.iter().map(|why| why.as_str()).collect();
     for (title, words) in [
         ("Phases", phases),
         ("Outcomes", outcomes),
@@ -44,13 +43,35 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
         ("Failures of an operation", failures),
         ("The host does not answer", unreached),
     ] {
-        let text = section(runbook, title);
         for word in words {
-            let told = text.lines().any(|line| {
-                line.starts_with('|')
-                    && line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{word}`")))
-            });
-            assert!(told, "docs/runbook.md, section '{title}', says nothing of {word}");
+            assert!(
+                row(runbook, title, word).is_some(),
+                "docs/runbook.md, section '{title}', says nothing of {word}"
+            );
+        }
+    }
+}
+
+/// The row of a section's table whose first cell names a word.
+fn row<'a>(runbook: &'a str, title: &str, word: &str) -> Option<&'a str> {
+    let names = |line: &&str| {
+        line.starts_with('|')
+            && line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{word}`")))
+    };
+    section(runbook, title).lines().find(names)
+}
+
+#[test]
+fn what_a_message_tells_a_person_to_do_is_in_the_runbook() {
+    let runbook = include_str!("../../docs/runbook.md");
+    for outcome in OUTCOMES {
+        let meaning = Meaning::of(outcome);
+        let phase = row(runbook, "Phases", meaning.phase.as_str());
+        let to_do = phase.and_then(|row| row.split('|').nth(4)).unwrap_or_default().trim();
+        assert_eq!(to_do == "nothing", meaning.next_step.is_empty(), "what to do in {:?}", meaning.phase);
+        for command in ["tenantry.dev/retry", "tenantry rollback", "tenantry accept-host"] {
+            let told = !meaning.next_step.contains(command) || runbook.contains(command);
+            assert!(told, "docs/runbook.md says nothing of {command}");
         }
     }
 }

@@ -11,10 +11,10 @@ use tenantry_api::tenant_status::TenantStatus;
 use tenantry_planner::decide::{
     Answer, Decision, Effect, Facts, Finalizer, Subject, Submission, Unreached, decide,
 };
-use tenantry_planner::target::{Desired, OperateWith, Refusal};
+use tenantry_planner::target::{Desired, Refusal};
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ErrorCode, Observation, ObserveRequest, OperationState,
-    OperationStatus, ReleaseRequest, ResolveResponse, TenantRef,
+    ApiError, ErrorCode, Observation, ObserveRequest, OperationState, OperationStatus, ReleaseRequest,
+    ResolveResponse, TenantRef,
 };
 
 use crate::agent::{Request, Response};
@@ -483,9 +483,8 @@ impl Operator {
 
     async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
         let request = match &decision.effect {
-            Some(Effect::Claim { epoch }) => claim_request(turn, *epoch, false)?,
-            Some(Effect::TakeOver { epoch }) => claim_request(turn, *epoch, true)?,
-            Some(Effect::Accept { epoch }) => accept_request(turn, *epoch)?,
+            Some(Effect::Claim(request)) => Request::Claim(request.clone()),
+            Some(Effect::Accept(request)) => Request::Accept(request.clone()),
             Some(Effect::Release) => {
                 let tenant = reference(turn.tenant.uid.as_str())?;
                 Request::Release(ReleaseRequest { tenant })
@@ -546,7 +545,7 @@ impl Operator {
 
     async fn submit(&self, turn: &Turn, submission: &Submission, requeue: u64) -> Ending {
         let Ok(prepared) = &turn.desired else { return Ending::Done(requeue) };
-        let request = operate_request(prepared, submission);
+        let request = submission.request(prepared.contents.clone());
         tick(&self.shared, self.number).await;
         let request = Request::Operate(submission.id.clone(), Arc::new(request));
         match call(&self.shared, self.number, request, CALL_WITHIN).await {
@@ -633,52 +632,10 @@ fn strange() -> AgentError {
     AgentError::Unreached(Unreached::BadAnswer, "the agent answered something else".to_owned())
 }
 
-fn claim_request(turn: &Turn, epoch: u64, take_over: bool) -> Option<Request> {
-    let desired = turn.desired().ok()?;
-    Some(Request::Claim(Box::new(ClaimRequest {
-        tenant: desired.intent.tenant.clone(),
-        place: desired.intent.place.clone(),
-        manifest: desired.manifest.clone(),
-        epoch,
-        take_over,
-    })))
-}
-
-fn accept_request(turn: &Turn, epoch: u64) -> Option<Request> {
-    let desired = turn.desired().ok()?;
-    Some(Request::Accept(Box::new(AcceptRequest {
-        tenant: desired.intent.tenant.clone(),
-        place: desired.intent.place.clone(),
-        manifest: desired.manifest.clone(),
-        epoch,
-    })))
-}
-
-fn operate_request(prepared: &Prepared, submission: &Submission) -> tenantry_protocol::OperateRequest {
-    let with = OperateWith {
-        epoch: submission.epoch,
-        target_hash: submission.target_hash.clone(),
-        approach: submission.approach,
-        contents: prepared.contents.clone(),
-        pinned: submission.pinned.clone(),
-        rollback: submission.rollback.clone(),
-    };
-    prepared.desired.operate_request(with)
-}
-
 /// Whatever changes something on a host, or lets go of it, is done only on what was read just now (P5).
 fn needs_fresh(decision: &Decision) -> bool {
     let lets_go = matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon);
-    let changes = match decision.effect {
-        Some(
-            Effect::Submit(_)
-            | Effect::Claim { .. }
-            | Effect::TakeOver { .. }
-            | Effect::Accept { .. }
-            | Effect::Release,
-        ) => true,
-        Some(Effect::Resolve { .. } | Effect::Follow { .. }) | None => false,
-    };
+    let changes = decision.effect.as_ref().is_some_and(Effect::changes_host);
     lets_go || changes
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tenantry_api::names::TenantUid;
 use tenantry_api::tenant_status::Phase;
-use tenantry_planner::decide::{Decision, Effect, Finalizer, Submission};
-use tenantry_planner::target::{Desired, OperateWith, Refusal};
+use tenantry_planner::decide::{Decision, Effect, Finalizer, Submission, Unreached};
+use tenantry_planner::target::Refusal;
 use tenantry_protocol::{
     AcceptRequest, ApiError, ClaimRequest, ErrorCode, FileContent, FileState, OperationState, ReleaseRequest,
     ResolveRequest, TenantRef,
@@ -44,14 +44,7 @@ impl Tenants {
                 self.follow(turn, id.clone(), *after);
                 Ok(Ending::Done(requeue))
             }
-            Some(
-                Effect::Claim { .. }
-                | Effect::TakeOver { .. }
-                | Effect::Accept { .. }
-                | Effect::Release
-                | Effect::Resolve { .. },
-            )
-            | None => {
+            Some(Effect::Claim(_) | Effect::Accept(_) | Effect::Release | Effect::Resolve { .. }) | None => {
                 self.settle_memory(turn, &decision);
                 Ok(Ending::Done(requeue))
             }
@@ -60,15 +53,19 @@ impl Tenants {
 
     /// What comes before the status that speaks of it. An answer that changes the decision ends this round.
     async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
-        let agent = turn.wanted.route.as_ref().map(|route| route.agent.clone());
-        let result = match (&decision.effect, agent) {
-            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => self.claim(turn, &agent, *epoch, false).await,
-            (Some(Effect::TakeOver { epoch }), Some(Ok(agent))) => {
-                self.claim(turn, &agent, *epoch, true).await
-            }
-            (Some(Effect::Accept { epoch }), Some(Ok(agent))) => self.accept(turn, &agent, *epoch).await,
-            (Some(Effect::Release), Some(Ok(agent))) => self.release(turn, &agent).await,
-            (Some(Effect::Resolve { references }), Some(Ok(agent))) => {
+        let effect = decision.effect.as_ref()?;
+        if matches!(effect, Effect::Submit(_) | Effect::Follow { .. }) {
+            return None;
+        }
+        let agent = match agent_of(turn) {
+            Ok(agent) => agent,
+            Err(error) => return Some(Ending::Decide(error.into())),
+        };
+        let result = match effect {
+            Effect::Claim(request) => self.claim(turn, &agent, request).await,
+            Effect::Accept(request) => self.accept(turn, &agent, request).await,
+            Effect::Release => self.release(turn, &agent).await,
+            Effect::Resolve { references } => {
                 let request = ResolveRequest { references: references.clone() };
                 let answer = agent.resolve(&request).await;
                 self.count("resolve", &answer);
@@ -77,17 +74,7 @@ impl Tenants {
                     Err(error) => Err(error),
                 }
             }
-            (
-                Some(
-                    Effect::Claim { .. }
-                    | Effect::TakeOver { .. }
-                    | Effect::Accept { .. }
-                    | Effect::Release
-                    | Effect::Resolve { .. },
-                ),
-                Some(Err(error)),
-            ) => Err(error),
-            _ => Ok(()),
+            Effect::Submit(_) | Effect::Follow { .. } => Ok(()),
         };
         result.err().map(|error| Ending::Decide(error.into()))
     }
@@ -96,35 +83,25 @@ impl Tenants {
         &self,
         turn: &Turn,
         agent: &Arc<dyn Agent>,
-        epoch: u64,
-        take_over: bool,
+        request: &ClaimRequest,
     ) -> Result<(), AgentError> {
-        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
-        let request = ClaimRequest {
-            tenant: desired.intent.tenant.clone(),
-            place: desired.intent.place.clone(),
-            manifest: desired.manifest.clone(),
-            epoch,
-            take_over,
-        };
-        let answer = agent.claim(&request).await;
+        let ClaimRequest { epoch, take_over, .. } = *request;
+        let answer = agent.claim(request).await;
         self.count(if take_over { "takeover" } else { "claim" }, &answer);
         tracing::info!(tenant = %turn.key, epoch, take_over, ok = answer.is_ok(), "claimed");
         self.with_memory(&turn.key, |memory| memory.seen = None);
         answer.map(|_| ())
     }
 
-    async fn accept(&self, turn: &Turn, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
-        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
-        let request = AcceptRequest {
-            tenant: desired.intent.tenant.clone(),
-            place: desired.intent.place.clone(),
-            manifest: desired.manifest.clone(),
-            epoch,
-        };
-        let answer = agent.accept(&request).await;
+    async fn accept(
+        &self,
+        turn: &Turn,
+        agent: &Arc<dyn Agent>,
+        request: &AcceptRequest,
+    ) -> Result<(), AgentError> {
+        let answer = agent.accept(request).await;
         self.count("accept", &answer);
-        tracing::warn!(tenant = %turn.key, epoch, ok = answer.is_ok(), "a person accepts the host as it is");
+        tracing::warn!(tenant = %turn.key, epoch = request.epoch, ok = answer.is_ok(), "a person accepts the host as it is");
         self.with_memory(&turn.key, |memory| memory.seen = None);
         answer.map(|_| ())
     }
@@ -145,40 +122,30 @@ impl Tenants {
             let host = turn.key.beside(&turn.subject.host);
             owed::owe(&self.client, &self.metrics, &host, &tenant).await?;
         }
-        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.notes).await;
+        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.events).await;
         self.remove_finalizer(turn).await?;
         Ok(Ending::Gone)
     }
 
     async fn submit(self: &Arc<Self>, turn: &Turn, submission: &Submission, requeue: Duration) -> Ending {
-        let Some(desired) = turn.wanted.asking() else { return Ending::Done(requeue) };
-        let agent = match turn.wanted.route.as_ref().map(|route| route.agent.clone()) {
-            Some(Ok(agent)) => agent,
-            Some(Err(error)) => return Ending::Decide(error.into()),
-            None => return Ending::Done(requeue),
+        let agent = match agent_of(turn) {
+            Ok(agent) => agent,
+            Err(error) => return Ending::Decide(error.into()),
         };
-        // Going back needs nothing that is not on the host.
-        let contents = match submission.rollback {
-            Some(_) => Vec::new(),
-            None => match self.contents(turn).await {
+        let contents = if submission.needs_contents() {
+            match self.contents(turn).await {
                 Ok(contents) => self.to_send(turn, &contents),
                 Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
-            },
+            }
+        } else {
+            Vec::new()
         };
-        let with = OperateWith {
-            epoch: submission.epoch,
-            target_hash: submission.target_hash.clone(),
-            approach: submission.approach,
-            contents,
-            pinned: submission.pinned.clone(),
-            rollback: submission.rollback.clone(),
-        };
-        let request = Desired::operate_request(desired, with);
+        let (request, terms) = (submission.request(contents), &submission.terms);
         let answer = agent.operate(&submission.id, &request).await;
         self.count("operate", &answer);
         tracing::info!(
-            tenant = %turn.key, operation = %submission.id, epoch = submission.epoch, target = submission.target_hash,
-            again = submission.again, back_to = submission.rollback.as_ref().map(|rollback| rollback.to.as_str()), result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
+            tenant = %turn.key, operation = %submission.id, epoch = terms.epoch, target = terms.target_hash,
+            again = submission.again, back_to = terms.rollback.as_ref().map(|rollback| rollback.to.as_str()), result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
         );
         match answer {
             Ok(status) => {
@@ -222,6 +189,17 @@ impl Tenants {
                 prepared.contents = None;
             }
         });
+    }
+}
+
+/// The host's agent. Without a ComposeHost there is none, and nothing can be done.
+fn agent_of(turn: &Turn) -> Result<Arc<dyn Agent>, AgentError> {
+    match &turn.wanted.route {
+        Some(route) => route.agent.clone(),
+        None => {
+            let text = format!("there is no ComposeHost {} any more", turn.subject.host);
+            Err(AgentError::Unreached { why: Unreached::HostMissing, text })
+        }
     }
 }
 

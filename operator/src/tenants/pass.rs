@@ -201,16 +201,7 @@ fn decided(turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> De
 /// Whatever changes something on a host, or lets go of it, is done only on what was read just now (P5).
 fn needs_fresh(decision: &Decision) -> bool {
     let lets_go = matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon);
-    let changes = match decision.effect {
-        Some(
-            Effect::Submit(_)
-            | Effect::Claim { .. }
-            | Effect::TakeOver { .. }
-            | Effect::Accept { .. }
-            | Effect::Release,
-        ) => true,
-        Some(Effect::Resolve { .. } | Effect::Follow { .. }) | None => false,
-    };
+    let changes = decision.effect.as_ref().is_some_and(Effect::changes_host);
     lets_go || changes
 }
 

@@ -60,16 +60,16 @@ impl Tenants {
 
     /// Events go out beside the pass: nothing waits for them.
     fn tell(&self, turn: &Turn, action: &str, decision: &Decision) {
-        for note in &decision.notes {
-            tracing::info!(tenant = %turn.key, operation = action, reason = note.reason, "{}", note.text);
+        for event in &decision.events {
+            tracing::info!(tenant = %turn.key, operation = action, reason = event.reason, "{}", event.note);
         }
-        if decision.notes.is_empty() {
+        if decision.events.is_empty() {
             return;
         }
         self.metrics.wrote("event");
-        let (events, tenant, action, notes) =
-            (self.events.clone(), turn.tenant.clone(), action.to_owned(), decision.notes.clone());
-        tokio::spawn(async move { events.publish(tenant.as_ref(), &action, &notes).await });
+        let (recorder, tenant, action, events) =
+            (self.events.clone(), turn.tenant.clone(), action.to_owned(), decision.events.clone());
+        tokio::spawn(async move { recorder.publish(tenant.as_ref(), &action, &events).await });
     }
 
     async fn write_status(&self, turn: &mut Turn, status: &TenantStatus) -> Result<(), PassError> {

@@ -1,12 +1,13 @@
 //! What is decided, case by case; and what holds for every case.
 
 mod accept;
-mod asks;
-mod back;
-mod contact;
-mod flight;
-mod leave;
+mod adoption;
+mod annotations;
+mod deletion;
+mod drift;
+mod in_flight;
+mod lifecycle;
 mod promises;
-mod steady;
+mod rollback;
 mod upgrade;
 mod world;

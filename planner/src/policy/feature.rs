@@ -1,9 +1,19 @@
 //! The features of compose that a host grants by name.
 
-use std::fmt;
-
 /// A feature of compose that gives a container more than its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 pub enum Feature {
     /// `privileged: true`, of a service or of one of its hooks.
     Privileged,
@@ -53,39 +63,10 @@ pub enum Feature {
 
 impl Feature {
     /// All of them, as the policy file may list them.
-    pub const ALL: [Self; 22] = [
-        Self::Privileged,
-        Self::HostNetwork,
-        Self::HostPid,
-        Self::HostIpc,
-        Self::HostUts,
-        Self::HostUserns,
-        Self::HostCgroup,
-        Self::DockerSocket,
-        Self::Devices,
-        Self::Capabilities,
-        Self::SecurityOptions,
-        Self::Sysctls,
-        Self::Runtimes,
-        Self::Priority,
-        Self::ForeignContainers,
-        Self::ExternalNetworks,
-        Self::ExternalVolumes,
-        Self::NetworkDrivers,
-        Self::VolumeDrivers,
-        Self::LogDrivers,
-        Self::ImageMounts,
-        Self::UnknownFields,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The feature of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|feature| feature.to_string() == name)
-    }
-}
-
-impl fmt::Display for Feature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        name.parse().ok()
     }
 }

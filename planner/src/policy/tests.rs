@@ -90,7 +90,7 @@ fn p13_every_dangerous_field_is_refused_and_granted_by_its_name_alone() {
             "{refused:?}"
         );
         assert_eq!(shown(&model, &allowing(feature)), [""; 0], "{fields}");
-        let others = Feature::ALL.into_iter().filter(|other| *other != feature).collect();
+        let others = Feature::ALL.iter().copied().filter(|other| *other != feature).collect();
         assert_eq!(shown(&model, &Policy { features: others, ..policy() }).len(), 1, "{fields}");
     }
 }
@@ -272,7 +272,7 @@ fn p15_services_and_containers_are_counted() {
 #[test]
 fn p13_a_policy_file_lists_features_by_their_names() {
     for feature in Feature::ALL {
-        assert_eq!(Feature::parse(&feature.to_string()), Some(feature));
+        assert_eq!(Feature::parse(&feature.to_string()), Some(*feature));
     }
     assert_eq!(Feature::parse("privileged"), None);
 }

@@ -6,6 +6,7 @@ use tenantry_protocol::{Action, Failure};
 
 use super::Step;
 use super::state::{Next, State};
+use crate::text::sentence;
 
 /// Every step of the way forward, in order.
 const FORWARD: [Step; 14] = [
@@ -146,9 +147,4 @@ fn both(first: &Failure, second: &Failure) -> Failure {
     let message =
         format!("{} The rollback then failed: {}", sentence(&first.message), sentence(&second.message));
     Failure { message, ..second.clone() }
-}
-
-fn sentence(text: &str) -> String {
-    let text = text.trim_end();
-    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }

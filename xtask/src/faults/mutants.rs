@@ -46,7 +46,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "journal-unsynced" "P3" "a record counts before it is on disk": "tenantry-agent" LIB, "store::tests::p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect";
     "claim-unsynced" "P2" "a claim counts before it is on disk": "tenantry-agent" LIB, "store::tests::p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect";
     "drop-damaged-records" "P3" "a damaged journal is taken for a shorter one": "tenantry-agent" LIB, "store::tests::p3_a_journal_with_any_flipped_bit_fails_closed";
-    "retry-what-failed" "P4" "a target that failed is tried again and again": "tenantry-planner" LIB, "decide::tests::flight::p4_a_target_that_failed_is_blocked_until_something_changes::case_2";
+    "retry-what-failed" "P4" "a target that failed is tried again and again": "tenantry-planner" LIB, "decide::tests::in_flight::p4_a_target_that_failed_is_blocked_until_something_changes::case_2";
     "content-unsynced" "P6" "new content is renamed before it is on disk": "tenantry-agent" LIB, "files::tests::power::p6_a_power_cut_after_any_effect_leaves_the_set_wholly_old_or_wholly_new";
     "folders-unsynced" "P6" "renames are never made durable": "tenantry-agent" LIB, "files::tests::power::p6_once_committed_it_is_new_whatever_is_lost";
     "rename-before-commit" "P6" "files are renamed before the commit record": "tenantry-agent" LIB, "files::tests::crash::p6_after_a_crash_at_any_effect_the_set_is_wholly_old_or_wholly_new";

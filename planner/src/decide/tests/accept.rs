@@ -13,7 +13,7 @@ fn damaged() -> Observation {
 fn accept(world: &mut World, seen: &Observation) -> Decision {
     world.subject.accept_host = Some(format!("at-{}", world.now));
     let decision = world.decide(Answer::Seen(seen));
-    assert!(matches!(decision.effect, Some(Effect::Accept { .. })), "{decision:?}");
+    assert!(matches!(decision.effect, Some(Effect::Accept(_))), "{decision:?}");
     assert_eq!(world.status.handled.as_ref().unwrap().accept_host, world.subject.accept_host);
     decision
 }
@@ -46,7 +46,8 @@ fn p2_accepting_takes_an_epoch_above_all_and_then_what_is_there_is_the_target() 
     let mut world = World::deployed("v1");
     world.decide(Answer::Seen(&damaged()));
     let decision = accept(&mut world, &damaged());
-    assert_eq!(decision.effect, Some(Effect::Accept { epoch: 8 }));
+    let Some(Effect::Accept(request)) = decision.effect else { panic!("{decision:?}") };
+    assert_eq!((request.epoch, &request.manifest), (8, &world.target().manifest));
     assert!(decision.requeue.is_zero());
     world.now += 1;
     let decision = world.decide(Answer::Seen(&running()));
@@ -141,7 +142,7 @@ fn an_operation_whose_end_nobody_can_tell_waits_for_a_person() {
     assert_eq!(world.status.upgrade.as_ref().unwrap().outcome, None, "it is not called ended");
     world.subject.accept_host = Some("1".to_owned());
     let decision = world.decide(Answer::Unknown(&damaged()));
-    assert!(matches!(decision.effect, Some(Effect::Accept { .. })));
+    assert!(matches!(decision.effect, Some(Effect::Accept(_))));
     let upgrade = world.status.upgrade.clone().unwrap();
     assert_eq!((upgrade.outcome, upgrade.accepted), (Some(Outcome::RollbackFailed), true));
     assert_eq!(world.status.history[0].outcome, Outcome::RollbackFailed);
@@ -167,7 +168,7 @@ fn a_place_is_taken_over_once_for_each_value_and_then_met_for_the_first_time() {
     assert!(world.message().contains("tenantry claim"), "{}", world.message());
     world.subject.claim = Some("1".to_owned());
     let decision = world.decide(Answer::Seen(&held_by_other()));
-    assert_eq!(decision.effect, Some(Effect::TakeOver { epoch: 1 }));
+    assert_eq!(claimed(decision.effect), (1, true));
     assert!(world.message().contains("fleet/old"));
     // What differs is not overwritten.
     let seen = Observation { epoch: 1, ..other() };
@@ -177,7 +178,7 @@ fn a_place_is_taken_over_once_for_each_value_and_then_met_for_the_first_time() {
     // What is as wanted is recorded by the agent, too.
     let seen = Observation { epoch: 1, ..running() };
     let decision = world.decide(Answer::Seen(&seen));
-    assert_eq!((world.phase(), decision.effect), (Phase::Ready, Some(Effect::Claim { epoch: 2 })));
+    assert_eq!((world.phase(), claimed(decision.effect)), (Phase::Ready, (2, false)));
     // The value is spent: a place that is lost again is not fought over.
     assert_eq!(world.decide(Answer::Seen(&held_by_other())).effect, None);
     assert_eq!(world.reason(), "ClaimedByOther");
@@ -188,14 +189,14 @@ fn p2_taking_over_waits_while_the_others_operation_is_in_flight() {
     let mut world = World::new("v1");
     world.subject.claim = Some("1".to_owned());
     let decision = world.try_decide(Answer::Seen(&held_by_other()));
-    assert!(matches!(decision.effect, Some(Effect::TakeOver { .. })));
+    assert!(claimed(decision.effect).1);
     let message = "operation z-1 of Tenant fleet/old is in flight".to_owned();
     let busy = ApiError { code: ErrorCode::Busy, field: None, message };
     let decision = world.decide(Answer::Refused(&busy));
     assert_eq!((world.phase(), decision.requeue.as_secs()), (Phase::Planning, 5));
     assert!(world.message().contains("operation z-1 of Tenant fleet/old"), "{}", world.message());
     let decision = world.decide(Answer::Seen(&held_by_other()));
-    assert!(matches!(decision.effect, Some(Effect::TakeOver { .. })), "it is tried again");
+    assert!(claimed(decision.effect).1, "it is tried again");
 }
 
 #[test]

@@ -193,14 +193,14 @@ proptest! {
                 prop_assert!(world.subject.deleted_at.is_none(), "begun for a deleted Tenant");
                 prop_assert!(!world.subject.suspend, "begun while suspended");
                 let retried = before.handled != decision.status.handled;
-                prop_assert!(retried || blocked.as_ref() != Some(&submission.target_hash), "P4: a blocked target");
+                prop_assert!(retried || blocked.as_ref() != Some(&submission.terms.target_hash), "P4: a blocked target");
                 let upgrade = world.status.upgrade.as_ref().unwrap();
                 prop_assert_eq!(&upgrade.id, submission.id.as_str());
                 if submission.again {
-                    prop_assert_eq!(submission.epoch, highest, "P2: the same operation under another epoch");
+                    prop_assert_eq!(submission.terms.epoch, highest, "P2: the same operation under another epoch");
                 } else {
-                    prop_assert!(submission.epoch > highest, "P2: epochs only rise");
-                    highest = submission.epoch;
+                    prop_assert!(submission.terms.epoch > highest, "P2: epochs only rise");
+                    highest = submission.terms.epoch;
                 }
             }
             if flew && in_flight(&world) && matches!(happening, Happening::Running(_) | Happening::Lost) {

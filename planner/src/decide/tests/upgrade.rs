@@ -1,5 +1,5 @@
 use super::world::*;
-use crate::decide::{Answer, Effect, Submission, Unreached};
+use crate::decide::{Answer, Effect, Unreached};
 use crate::target::{Refusal, RefusalReason};
 use rstest::rstest;
 use tenantry_api::tenant::Approach;
@@ -7,13 +7,6 @@ use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_protocol::{
     ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, Observation, OperationPhase,
 };
-
-fn submitted(effect: Option<Effect>) -> Submission {
-    match effect {
-        Some(Effect::Submit(submission)) => submission,
-        other => panic!("no submission but {other:?}"),
-    }
-}
 
 #[test]
 fn a_new_tag_is_submitted_with_its_id_and_epoch_in_status() {
@@ -23,11 +16,11 @@ fn a_new_tag_is_submitted_with_its_id_and_epoch_in_status() {
     let decision = world.decide(Answer::Seen(&observation));
     let submission = submitted(decision.effect);
     let upgrade = world.status.upgrade.as_ref().unwrap();
-    assert_eq!((submission.epoch, upgrade.epoch, upgrade.outcome), (8, 8, None));
+    assert_eq!((submission.terms.epoch, upgrade.epoch, upgrade.outcome), (8, 8, None));
     assert_eq!(upgrade.id, submission.id.as_str());
     assert_eq!((upgrade.from.as_deref(), upgrade.to.as_str(), upgrade.attempt), (Some("v1"), "v2", 1));
     assert_eq!((world.phase(), world.truths()), (Phase::Planning, ["False", "True", "False"]));
-    assert_eq!(submission.approach, Approach::ImageOnly);
+    assert_eq!(submission.terms.approach, Approach::ImageOnly);
     assert!(!submission.again);
 }
 
@@ -44,7 +37,7 @@ fn p2_the_epoch_is_above_all_that_status_and_host_have_seen() {
             world.want("v2");
         }
         let observation = Observation { epoch: host, ..running() };
-        assert_eq!(submitted(world.decide(Answer::Seen(&observation)).effect).epoch, expected);
+        assert_eq!(submitted(world.decide(Answer::Seen(&observation)).effect).terms.epoch, expected);
     }
 }
 
@@ -66,7 +59,7 @@ fn the_approach_is_chosen_by_what_changes(
     // A managed .env does not count.
     observation.files.push(file(".env", FileState::Differs));
     let decision = world.decide(Answer::Seen(&observation));
-    assert_eq!(submitted(decision.effect).approach, chosen);
+    assert_eq!(submitted(decision.effect).terms.approach, chosen);
     assert_eq!(world.status.plan.as_ref().unwrap().approach, chosen);
 }
 
@@ -77,7 +70,7 @@ fn a_file_that_the_release_no_longer_has_needs_a_release() {
     let mut observation = running();
     observation.leftover_files.push(file("old.conf", FileState::Differs));
     let decision = world.decide(Answer::Seen(&observation));
-    assert_eq!(submitted(decision.effect).approach, Approach::Release);
+    assert_eq!(submitted(decision.effect).terms.approach, Approach::Release);
     assert_eq!(world.status.plan.as_ref().unwrap().files.deleted, 1);
 }
 
@@ -125,9 +118,9 @@ fn a_refusal_is_said_once_and_ends_when_its_cause_does() {
     world.desired =
         Err(Refusal::new(RefusalReason::BundleMissing, "spec.bundle: there is no TemplateBundle x."));
     let first = world.decide(Answer::NotAsked);
-    assert_eq!((world.reason(), first.notes.len()), ("BundleMissing", 1));
+    assert_eq!((world.reason(), first.events.len()), ("BundleMissing", 1));
     let second = world.decide(Answer::NotAsked);
-    assert!(second.notes.is_empty());
+    assert!(second.events.is_empty());
     world.desired = good;
     world.decide(Answer::Seen(&running()));
     assert_eq!(world.phase(), Phase::Ready);
@@ -160,7 +153,7 @@ fn an_operation_that_never_reached_the_agent_is_submitted_again_under_its_id() {
     let first = submitted(world.decide(Answer::Seen(&running())).effect);
     let status = world.status.clone();
     let again = submitted(world.decide(Answer::Unknown(&running())).effect);
-    assert_eq!((again.id, again.epoch, again.again), (first.id, first.epoch, true));
+    assert_eq!((again.id, again.terms.epoch, again.again), (first.id, first.terms.epoch, true));
     assert_eq!(world.status.upgrade, status.upgrade);
 }
 
@@ -171,7 +164,7 @@ fn an_operation_that_never_reached_the_agent_is_dropped_for_a_newer_spec() {
     let first = submitted(world.decide(Answer::Seen(&running())).effect);
     world.want("v3");
     let second = submitted(world.decide(Answer::Unknown(&running())).effect);
-    assert!(second.epoch > first.epoch && second.id != first.id);
+    assert!(second.terms.epoch > first.terms.epoch && second.id != first.id);
     assert_eq!(world.status.upgrade.as_ref().unwrap().to, "v3");
 }
 
@@ -183,7 +176,7 @@ fn p2_what_may_still_arrive_is_kept_out_by_a_higher_epoch() {
     // The wish is taken back before the agent is known to have it: it seems to be at the target, and is applied anew.
     world.want("v1");
     let second = submitted(world.decide(Answer::Unknown(&running())).effect);
-    assert!(second.epoch > first.epoch && second.id != first.id);
+    assert!(second.terms.epoch > first.terms.epoch && second.id != first.id);
     assert_eq!((world.status.upgrade.as_ref().unwrap().to.as_str(), world.phase()), ("v1", Phase::Planning));
 }
 
@@ -218,7 +211,7 @@ fn a_host_that_has_seen_a_higher_epoch_gets_a_higher_one() {
     let decision = world.decide(Answer::NotBegun(&stale));
     assert!(decision.requeue.is_zero() && decision.effect.is_none());
     let observation = Observation { epoch: 5, ..running() };
-    assert_eq!(submitted(world.decide(Answer::Seen(&observation)).effect).epoch, 6);
+    assert_eq!(submitted(world.decide(Answer::Seen(&observation)).effect).terms.epoch, 6);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tenantry_protocol::{
     ServiceObservation, ServiceState, StepState,
 };
 
-use crate::decide::{Answer, Decision, Facts, Subject, decide};
+use crate::decide::{Answer, Decision, Effect, Facts, Subject, Submission, decide};
 use crate::target::{Desired, Intent, Refusal};
 
 pub const START: i64 = 1_800_000_000;
@@ -261,4 +261,20 @@ pub fn ended(world: &World, outcome: Outcome) -> OperationStatus {
     let at = Timestamp::from_second(world.now).unwrap();
     status.state = OperationState::Ended { outcome, failure, at };
     status
+}
+
+/// The operation that is begun.
+pub fn submitted(effect: Option<Effect>) -> Submission {
+    match effect {
+        Some(Effect::Submit(submission)) => *submission,
+        other => panic!("no submission but {other:?}"),
+    }
+}
+
+/// The epoch of a claim, and whether it takes the place over from another Tenant.
+pub fn claimed(effect: Option<Effect>) -> (u64, bool) {
+    match effect {
+        Some(Effect::Claim(request)) => (request.epoch, request.take_over),
+        other => panic!("no claim but {other:?}"),
+    }
 }

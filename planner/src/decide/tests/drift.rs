@@ -37,10 +37,10 @@ fn a_host_that_differs_is_shown_and_not_repaired(#[case] change: fn(&mut Observa
     let (status, message) = drifted(&world);
     assert_eq!(status, "True");
     assert!(message.contains(shown), "{message}");
-    assert!(decision.notes.iter().any(|note| note.reason == "Drifted"));
+    assert!(decision.events.iter().any(|event| event.reason == "Drifted"));
     let decision = world.decide(Answer::Seen(&running()));
     assert_eq!(drifted(&world).0, "False");
-    assert!(decision.notes.iter().any(|note| note.reason == "DriftGone"));
+    assert!(decision.events.iter().any(|event| event.reason == "DriftGone"));
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn a_moved_tag_is_a_new_target_when_somebody_asks() {
     world.resolved = Some(answer(Some("sha256:d2")));
     let decision = world.decide(Answer::Seen(&running()));
     let Some(Effect::Submit(submission)) = decision.effect else { panic!("{decision:?}") };
-    assert_eq!(submission.pinned[0].digest, "sha256:d2");
-    assert_ne!(submission.target_hash, world.target().base_hash);
+    assert_eq!(submission.terms.pinned[0].digest, "sha256:d2");
+    assert_ne!(submission.terms.target_hash, world.target().base_hash);
     assert_eq!(world.status.handled.as_ref().unwrap().reconcile.as_deref(), Some("1"));
     // And the same value asks only once.
     world.resolved = None;
@@ -67,7 +67,7 @@ fn digests_that_were_found_for_another_target_are_dropped() {
     world.want("v2");
     let decision = world.decide(Answer::Seen(&running()));
     let Some(Effect::Submit(submission)) = decision.effect else { panic!("{decision:?}") };
-    assert!(submission.pinned.is_empty() && world.status.resolved.is_none());
+    assert!(submission.terms.pinned.is_empty() && world.status.resolved.is_none());
 }
 
 #[test]

@@ -8,18 +8,17 @@ use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_secon
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
 use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
 
-use super::flight::one_per_service;
-use super::verdict::Verdict;
+use super::conditions::Verdict;
+use super::in_flight::one_per_service;
 use super::{Pass, listed, sentence};
 use crate::target::Desired;
 
 /// How soon a Tenant that is not well is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-const SHOWN: usize = 8;
 
-impl Pass<'_> {
+impl Draft<'_> {
     /// Says how the host stands to what was deployed. Nothing is repaired.
-    pub(super) fn stay(&mut self, observation: &Observation) {
+    pub(super) fn stay(&mut self, observation: &Observation) -> Ruling {
         self.drift(observation);
         let problems = self.problems(observation);
         let tag = self.next.deployed.as_ref().map(|deployed| deployed.image_tag.clone()).unwrap_or_default();
@@ -30,18 +29,14 @@ impl Pass<'_> {
             let message = format!(
                 "{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself."
             );
-            self.settle(Verdict::of(Phase::Degraded, message));
-            self.requeue = LOOK_AGAIN;
-            return;
+            return Ruling::says(PhaseReport::of(Phase::Degraded, message)).within(LOOK_AGAIN);
         }
         if let Some(left) = self.not_stable_yet(observation) {
             let message =
                 format!("{tag} is deployed; every service is healthy again and is watched for a while.");
-            self.settle(Verdict::of(Phase::Degraded, message));
-            self.requeue = left;
-            return;
+            return Ruling::says(PhaseReport::of(Phase::Degraded, message)).within(left);
         }
-        self.settle(Verdict::of(Phase::Ready, ready_message(&tag, observation)));
+        Ruling::says(PhaseReport::of(Phase::Ready, ready_message(&tag, observation)))
     }
 
     fn unready_since(&self) -> jiff::Timestamp {
@@ -76,9 +71,9 @@ impl Pass<'_> {
     /// What keeps the services from being well, a clause each.
     fn problems(&self, observation: &Observation) -> Vec<String> {
         let mut problems: Vec<String> =
-            observation.health.problems.iter().map(|text| sentence(text.as_str())).collect();
+            observation.health.problems.iter().map(|text| clause(text.as_str())).collect();
         if let Some(problem) = &observation.compose_problem {
-            problems.push(format!("the compose files can't be read: {}", sentence(problem)));
+            problems.push(format!("the compose files can't be read: {}", clause(problem)));
         }
         let stable = self.facts.desired.map_or(15_000, |desired| desired.intent.verify.stable_for_ms);
         let stable = i64::try_from(stable / 1_000).unwrap_or(15);
@@ -162,7 +157,7 @@ impl Pass<'_> {
 
     pub(super) fn record_compose(&mut self, observation: &Observation) {
         if let Some(compose) = &observation.compose {
-            self.next.compose = Some(super::flight::in_use(compose));
+            self.next.compose = Some(progress::in_use(compose));
         }
     }
 }
@@ -173,7 +168,7 @@ fn seen_image(service: &ServiceObservation) -> Option<DeployedImage> {
         service: service.name.to_string(),
         reference: bounded(&service.image_ref, 512),
         image_id: bounded(&running.image_id, 128),
-        repo_digest: running.repo_digest.as_deref().map(super::flight::plain),
+        repo_digest: running.repo_digest.as_deref().map(plain_digest),
     })
 }
 

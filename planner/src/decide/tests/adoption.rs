@@ -17,7 +17,7 @@ fn a_new_tenant_has_its_conditions_before_the_host_is_asked_and_our_finalizer_be
     assert_eq!(world.status.conditions.len(), 5);
     let observation = Observation { claim: ClaimState::Free, ..running() };
     let decision = world.decide(Answer::Seen(&observation));
-    assert!(matches!(decision.effect, Some(Effect::Claim { .. })));
+    assert!(matches!(decision.effect, Some(Effect::Claim(_))));
     assert_eq!(decision.finalizer, Finalizer::Add);
 }
 
@@ -26,12 +26,12 @@ fn a_project_that_is_as_wanted_is_taken_over_silently() {
     let mut world = World::new("v1");
     let observation = Observation { claim: ClaimState::Free, epoch: 4, ..running() };
     let decision = world.decide(Answer::Seen(&observation));
-    assert_eq!(decision.effect, Some(Effect::Claim { epoch: 5 }));
+    assert_eq!(claimed(decision.effect), (5, false));
     assert_eq!((world.phase(), world.truths()), (Phase::Ready, ["True", "False", "False"]));
     let deployed = world.status.deployed.as_ref().unwrap();
     assert_eq!((deployed.image_tag.as_str(), deployed.images.len()), ("v1", 1));
     assert_eq!(deployed.images[0].repo_digest.as_deref(), Some("sha256:d1"));
-    assert!(decision.notes.iter().any(|note| note.reason == "Adopted"));
+    assert!(decision.events.iter().any(|event| event.reason == "Adopted"));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn another_mode_is_no_difference_at_first_contact() {
     let mut observation = Observation { claim: ClaimState::Free, ..running() };
     observation.files.push(file("a.conf", FileState::Attributes));
     let decision = world.decide(Answer::Seen(&observation));
-    assert!(matches!(decision.effect, Some(Effect::Claim { .. })));
+    assert!(matches!(decision.effect, Some(Effect::Claim(_))));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn p2_what_is_taken_over_is_fenced_from_what_may_still_arrive() {
     world.desired = bundled("v2", "Auto").desired;
     let decision = world.decide(Answer::Unknown(&running()));
     let epoch = u64::try_from(lost.epoch).unwrap() + 1;
-    assert_eq!((world.phase(), decision.effect), (Phase::Ready, Some(Effect::Claim { epoch })));
+    assert_eq!((world.phase(), claimed(decision.effect)), (Phase::Ready, (epoch, false)));
     assert_eq!(world.status.upgrade.as_ref().unwrap().outcome, Some(Outcome::Aborted));
 }
 

@@ -3,83 +3,92 @@
 use std::time::Duration;
 
 use tenantry_api::tenant::Adopt;
-use tenantry_api::tenant_status::{Handled, Outcome, Phase};
-use tenantry_protocol::{ClaimState, FileState, Observation, ServiceState};
+use tenantry_api::tenant_status::{Handled, Phase};
+use tenantry_protocol::{ClaimRequest, ClaimState, FileState, Observation, ServiceState};
 
-use super::asks::asked;
-use super::verdict::Verdict;
-use super::{Answer, Effect, Pass, listed};
+use super::annotations::asked;
+use super::conditions::PhaseReport;
+use super::decision::Ruling;
+use super::unreached::BUSY_AGAIN;
+use super::{Answer, Draft, Effect, SHOWN};
 use crate::target::{Desired, RefusalReason};
+use crate::text::listed;
 
-/// How many differences a message names.
-const SHOWN: usize = 8;
-
-impl Pass<'_> {
+impl Draft<'_> {
     /// Ends the pass where the host holds directory or project for another Tenant.
-    pub(super) fn claimed_by_other(&mut self, observation: &Observation) -> bool {
-        let ClaimState::Other { owner, uid, holds } = &observation.claim else { return false };
+    pub(super) fn claimed_by_other(
+        &mut self,
+        desired: &Desired,
+        observation: &Observation,
+    ) -> Option<Ruling> {
+        let ClaimState::Other { owner, uid, holds } = &observation.claim else { return None };
         let handled = self.handled().claim;
         if let Some(value) = asked(self.facts.subject.claim.as_deref(), handled.as_deref()) {
-            return self.take_over(value, owner, observation);
+            return Some(self.take_over(value, owner, desired, observation));
         }
         let message = format!(
             "Host {} holds the {holds} for Tenant {owner} (UID {uid}). Delete that Tenant, or give this one another \
              place; if that Tenant is gone and never gave it back, `tenantry claim` for this one takes it over.",
             self.facts.subject.host
         );
-        self.settle(Verdict::refused(RefusalReason::ClaimedByOther, &message));
-        true
+        Some(Ruling::says(PhaseReport::refused(RefusalReason::ClaimedByOther, &message)))
     }
 
     /// Takes the place over, because a person asked for it. First contact follows.
-    fn take_over(&mut self, value: String, owner: &str, observation: &Observation) -> bool {
+    fn take_over(
+        &mut self,
+        value: String,
+        owner: &str,
+        desired: &Desired,
+        observation: &Observation,
+    ) -> Ruling {
         let message =
             format!("Takes the place over from Tenant {owner} on host {}.", self.facts.subject.host);
         self.next.handled.get_or_insert_with(Handled::default).claim = Some(value);
-        self.settle(Verdict::of(Phase::Planning, message));
-        self.effect = Some(Effect::TakeOver { epoch: self.next_epoch(observation) });
-        self.requeue = Duration::ZERO;
-        true
+        Ruling::says(PhaseReport::of(Phase::Planning, message))
+            .with(self.claim(desired, observation, true))
+            .within(Duration::ZERO)
+    }
+
+    fn claim(&self, desired: &Desired, observation: &Observation, take_over: bool) -> Effect {
+        Effect::Claim(Box::new(ClaimRequest {
+            tenant: desired.intent.tenant.clone(),
+            place: desired.intent.place.clone(),
+            manifest: desired.manifest.clone(),
+            epoch: self.next_epoch(observation),
+            take_over,
+        }))
     }
 
     /// Ends the pass where the host carries out an operation of this Tenant that status does not know.
-    pub(super) fn strange_operation(&mut self, observation: &Observation) -> bool {
-        let Some(operation) = observation.operation.as_ref().filter(|operation| operation.outcome.is_none())
-        else {
-            return false;
-        };
+    pub(super) fn strange_operation(&self, observation: &Observation) -> Option<Ruling> {
+        let operation = observation.operation.as_ref().filter(|operation| operation.outcome.is_none())?;
         let message = format!(
             "Host {} still carries out operation {} of this Tenant, which this status does not know; its end is waited for.",
             self.facts.subject.host, operation.id
         );
-        self.settle(Verdict::of(Phase::Planning, message));
-        self.requeue = Duration::from_secs(5);
-        true
+        Some(Ruling::says(PhaseReport::of(Phase::Planning, message)).within(BUSY_AGAIN))
     }
 
     /// Nothing of this Tenant was ever seen to run, and no operation of ours changed the host.
     pub(super) fn is_first_contact(&self, observation: &Observation) -> bool {
-        // One that was aborted changed nothing, but may have been begun where an earlier one left its release running.
-        let untouched = self.next.upgrade.as_ref().is_none_or(|upgrade| {
-            matches!(upgrade.outcome, None | Some(Outcome::Aborted)) && !upgrade.unsettled
-        });
         let free = observation.claim == ClaimState::Free;
         // A host that a person has accepted is known.
         let accepted = !free && self.handled().accept_host.is_some();
-        self.next.deployed.is_none() && (free || untouched) && !accepted
+        self.next.deployed.is_none() && (free || self.lifecycle.is_untouched()) && !accepted
     }
 
     /// Takes over what is as it should be, installs where nothing is, and stops where something differs.
-    pub(super) fn meet(&mut self, desired: &Desired, observation: &Observation, target: &str) {
+    pub(super) fn meet(&mut self, desired: &Desired, observation: &Observation, target: &str) -> Ruling {
         if !observation.foreign_containers.is_empty() {
-            return self.foreign(observation);
+            return foreign(observation);
         }
         if !is_there(observation) {
             return self.upgrade(desired, observation, target);
         }
         let differences = differences(observation);
         if !differences.is_empty() && desired.intent.adopt == Adopt::IfIdentical {
-            return self.adoption_needed(desired, &differences);
+            return adoption_needed(desired, &differences);
         }
         let runs = observation.services.iter().any(|service| service.running.is_some());
         if !differences.is_empty() || !runs {
@@ -88,40 +97,38 @@ impl Pass<'_> {
         // What was taken over is ours already, but the agent has not looked at what is there. What never reached the
         // agent may still arrive: a claim under a higher epoch keeps it out.
         let may_arrive = matches!(self.facts.answer, Answer::Unknown(_));
-        if observation.claim == ClaimState::Free || self.handled().claim.is_some() || may_arrive {
-            let epoch = self.next_epoch(observation);
-            self.effect = Some(Effect::Claim { epoch });
-        }
-        self.next.blocked_target = None;
+        let claims = observation.claim == ClaimState::Free || self.handled().claim.is_some() || may_arrive;
+        let effect = claims.then(|| self.claim(desired, observation, false));
+        self.block = None;
         self.deploy_seen(desired, observation, target);
-        self.stay(observation);
+        Ruling { effect, ..self.stay(observation) }
     }
+}
 
-    fn foreign(&mut self, observation: &Observation) {
-        let shown: Vec<String> = observation
-            .foreign_containers
-            .iter()
-            .map(|container| format!("{} (made from {})", container.name, container.directory))
-            .collect();
-        let message = format!(
-            "Containers of this project were made from another directory: {}. Remove them, or set spec.directory of \
-             a new Tenant to where they were made from; adopt: Overwrite does not cover them.",
-            listed(&shown, SHOWN)
-        );
-        self.settle(Verdict::of(Phase::AdoptionNeeded, message));
-    }
+fn foreign(observation: &Observation) -> Ruling {
+    let shown: Vec<String> = observation
+        .foreign_containers
+        .iter()
+        .map(|container| format!("{} (made from {})", container.name, container.directory))
+        .collect();
+    let message = format!(
+        "Containers of this project were made from another directory: {}. Remove them, or set spec.directory of \
+         a new Tenant to where they were made from; adopt: Overwrite does not cover them.",
+        listed(&shown, SHOWN)
+    );
+    Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message))
+}
 
-    fn adoption_needed(&mut self, desired: &Desired, differences: &[String]) {
-        let message = format!(
-            "{} on host {} is there already and differs from {}: {}. Nothing was written. Make the Tenant fit what is \
-             there, or set spec.adopt to Overwrite.",
-            desired.intent.place.directory,
-            desired.intent.host,
-            desired.intent.image_tag,
-            listed(differences, SHOWN)
-        );
-        self.settle(Verdict::of(Phase::AdoptionNeeded, message));
-    }
+fn adoption_needed(desired: &Desired, differences: &[String]) -> Ruling {
+    let message = format!(
+        "{} on host {} is there already and differs from {}: {}. Nothing was written. Make the Tenant fit what is \
+         there, or set spec.adopt to Overwrite.",
+        desired.intent.place.directory,
+        desired.intent.host,
+        desired.intent.image_tag,
+        listed(differences, SHOWN)
+    );
+    Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message))
 }
 
 /// Whether a project is there already. An adopted `.env` alone is what a person prepares for a first installation.

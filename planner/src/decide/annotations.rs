@@ -4,7 +4,9 @@ use tenantry_api::conditions::bounded;
 use tenantry_api::tenant_status::{Handled, Resolved, ResolvedImage};
 use tenantry_protocol::{Observation, ResolveResponse};
 
-use super::{Effect, Pass};
+use super::decision::Ruling;
+use super::ended::plain_digest;
+use super::{Draft, Effect};
 use crate::target::Desired;
 
 /// The longest annotation value that is echoed, and so told apart.
@@ -17,10 +19,10 @@ pub(super) fn asked(value: Option<&str>, handled: Option<&str>) -> Option<String
     value.map(|value| bounded(value, VALUE_LIMIT)).filter(|value| Some(value.as_str()) != handled)
 }
 
-impl Pass<'_> {
-    /// Handles what is asked for. True when the pass ends here, for a registry must be asked first, or a person
-    /// goes back to a restore point.
-    pub(super) fn handle_asks(&mut self, desired: &Desired, observation: &Observation) -> bool {
+impl Draft<'_> {
+    /// Handles what is asked for. That ends the pass where a registry must be asked first, or where a person goes back
+    /// to a restore point.
+    pub(super) fn annotations(&mut self, desired: &Desired, observation: &Observation) -> Option<Ruling> {
         let subject = self.facts.subject;
         if let Some(value) = asked(subject.claim.as_deref(), self.handled().claim.as_deref()) {
             // Nobody else holds the place: there is nothing to take over.
@@ -28,32 +30,31 @@ impl Pass<'_> {
         }
         if let Some(value) = asked(subject.retry.as_deref(), self.handled().retry.as_deref()) {
             self.next.handled.get_or_insert_with(Handled::default).retry = Some(value);
-            self.next.blocked_target = None;
+            self.block = None;
         }
         if self.next.resolved.as_ref().is_some_and(|resolved| resolved.base_hash != desired.base_hash) {
             self.next.resolved = None;
         }
-        self.asked_to_reconcile(desired, observation) || self.asked_to_go_back(observation)
+        self.asked_to_reconcile(desired, observation).or_else(|| self.asked_to_go_back(desired, observation))
     }
 
-    fn asked_to_reconcile(&mut self, desired: &Desired, observation: &Observation) -> bool {
+    /// Asks the registry where that is asked for, and takes its answer.
+    fn asked_to_reconcile(&mut self, desired: &Desired, observation: &Observation) -> Option<Ruling> {
         let handled = self.handled().reconcile;
-        let Some(value) = asked(self.facts.subject.reconcile.as_deref(), handled.as_deref()) else {
-            return false;
-        };
+        let value = asked(self.facts.subject.reconcile.as_deref(), handled.as_deref())?;
         let references = pulled_references(observation);
         let target = desired.target_hash(self.next.resolved.as_ref());
         if self.at_target(&target) && !references.is_empty() {
             let Some(answer) = self.facts.resolved else {
-                self.effect = Some(Effect::Resolve { references });
-                return true;
+                return Some(Ruling::unchanged().with(Effect::Resolve { references }));
             };
             self.take_digests(desired, answer);
         }
         self.next.handled.get_or_insert_with(Handled::default).reconcile = Some(value);
-        false
+        None
     }
 
+    /// The annotation values that count as handled.
     pub(super) fn handled(&self) -> Handled {
         self.next.handled.clone().unwrap_or_default()
     }
@@ -82,11 +83,6 @@ impl Pass<'_> {
             self.next.resolved = Some(Resolved { base_hash: desired.base_hash.clone(), images });
         }
     }
-}
-
-/// `repository@sha256:…` and `sha256:…` are the same digest.
-fn plain_digest(digest: &str) -> String {
-    digest.rsplit('@').next().unwrap_or(digest).to_owned()
 }
 
 fn pulled_references(observation: &Observation) -> Vec<String> {

@@ -30,11 +30,6 @@ fn kept() -> Observation {
     Observation { restore_points: vec![point("op-2", "v1"), point("op-1", "v0")], ..running() }
 }
 
-fn submitted(effect: Option<Effect>) -> Submission {
-    let Some(Effect::Submit(submission)) = effect else { panic!("{effect:?}") };
-    submission
-}
-
 /// Deployed at v2, with `value` as the annotation; decided once.
 fn asked(value: &str) -> (World, Submission) {
     let mut world = World::deployed("v2");
@@ -57,10 +52,10 @@ fn over(world: &World, outcome: Outcome) -> OperationStatus {
 #[case::a_token_is_not_data("op-1,database", "op-1", false)]
 fn a_person_goes_back_to_a_restore_point(#[case] value: &str, #[case] to: &str, #[case] data: bool) {
     let (mut world, submission) = asked(value);
-    let back = submission.rollback.clone().unwrap();
+    let back = submission.terms.rollback.clone().unwrap();
     assert_eq!((back.to.as_str(), back.data), (to, data));
     let tag = if to == "op-2" { "v1" } else { "v0" };
-    assert_eq!(submission.target_hash, format!("sha256:target-{tag}"));
+    assert_eq!(submission.terms.target_hash, format!("sha256:target-{tag}"));
     let upgrade = world.status.upgrade.clone().unwrap();
     assert_eq!((upgrade.from.as_deref(), upgrade.to.as_str()), (Some("v2"), tag));
     assert_eq!(upgrade.rollback_to.as_deref(), Some(to));
@@ -107,9 +102,9 @@ fn p16_what_was_restored_is_deployed_and_what_was_wanted_is_blocked() {
     let mut again = World { status: world.status.clone(), ..World::deployed("v2") };
     again.subject.rollback_to = world.subject.rollback_to.clone();
     again.subject.retry = Some("now".to_owned());
-    assert_eq!(submitted(again.decide(Answer::Seen(&kept())).effect).rollback, None);
+    assert_eq!(submitted(again.decide(Answer::Seen(&kept())).effect).terms.rollback, None);
     world.want("v3");
-    assert_eq!(submitted(world.decide(Answer::Seen(&kept())).effect).rollback, None);
+    assert_eq!(submitted(world.decide(Answer::Seen(&kept())).effect).terms.rollback, None);
 }
 
 #[test]
@@ -122,7 +117,7 @@ fn what_comes_between_waits_and_is_then_tried() {
     let status = over(&world, Outcome::Succeeded);
     let decision = world.decide(Answer::Followed(&status, Some(&kept())));
     assert_eq!(world.status.deployed.as_ref().unwrap().image_tag, "v1");
-    assert_eq!(submitted(decision.effect).rollback, None, "v3 was wished for after the rollback");
+    assert_eq!(submitted(decision.effect).terms.rollback, None, "v3 was wished for after the rollback");
 }
 
 #[test]
@@ -135,7 +130,7 @@ fn p9_data_that_was_restored_is_told_with_what_is_lost() {
     assert!(world.status.upgrade.as_ref().unwrap().data_restored);
     assert!(world.message().contains(since), "{}", world.message());
     assert!(world.status.history[0].message.contains(since), "{}", world.status.history[0].message);
-    assert!(decision.notes.iter().any(|note| note.reason == "Succeeded" && note.text.contains(since)));
+    assert!(decision.events.iter().any(|event| event.reason == "Succeeded" && event.note.contains(since)));
 
     // The same for a rollback that the agent does by itself.
     let mut world = World::deployed("v1");
@@ -201,7 +196,7 @@ fn a_person_can_go_back_though_what_is_wanted_cannot_be_rendered() {
     world.desired = Err(Refusal::new(RefusalReason::RenderFailed, "TemplateBundle b: no value 'domain'."));
     world.subject.rollback_to = Some("op-2".to_owned());
     let first = submitted(world.decide(Answer::Seen(&kept())).effect);
-    assert_eq!(first.rollback.as_ref().unwrap().to.as_str(), "op-2");
+    assert_eq!(first.terms.rollback.as_ref().unwrap().to.as_str(), "op-2");
     let upgrade = world.status.upgrade.clone().unwrap();
     assert_eq!(
         upgrade.gives_up.unwrap().target_hash,
@@ -210,7 +205,7 @@ fn a_person_can_go_back_though_what_is_wanted_cannot_be_rendered() {
     );
     // It never arrived.
     let again = submitted(world.decide(Answer::Unknown(&kept())).effect);
-    assert_eq!((again.id, again.rollback, again.again), (first.id, first.rollback, true));
+    assert_eq!((again.id, again.terms.rollback, again.again), (first.id, first.terms.rollback, true));
     let status = ended(&world, Outcome::Succeeded);
     world.decide(Answer::Followed(&status, None));
     assert_eq!(world.phase(), Phase::RolledBack);
@@ -239,14 +234,14 @@ fn it_is_not_handled_in_the_middle_of_an_operation_nor_while_suspended() {
     assert!(matches!(world.decide(Answer::Followed(&status, None)).effect, Some(Effect::Follow { .. })));
     let status = ended(&world, Outcome::Succeeded);
     let decision = world.decide(Answer::Followed(&status, Some(&kept())));
-    assert!(submitted(decision.effect).rollback.is_some(), "it is begun when the other has ended");
+    assert!(submitted(decision.effect).terms.rollback.is_some(), "it is begun when the other has ended");
 
     let mut world = World::deployed("v2");
     world.subject.suspend = true;
     world.subject.rollback_to = Some("op-2".to_owned());
     assert_eq!(world.decide(Answer::Seen(&kept())).effect, None);
     world.subject.suspend = false;
-    assert!(submitted(world.decide(Answer::Seen(&kept())).effect).rollback.is_some());
+    assert!(submitted(world.decide(Answer::Seen(&kept())).effect).terms.rollback.is_some());
 }
 
 #[rstest]
@@ -261,7 +256,7 @@ fn it_works_from_every_end_of_an_upgrade(#[case] outcome: Outcome) {
     world.decide(Answer::Followed(&status, Some(&kept())));
     world.subject.rollback_to = Some("op-2".to_owned());
     let decision = world.decide(Answer::Seen(&kept()));
-    assert!(submitted(decision.effect).rollback.is_some());
+    assert!(submitted(decision.effect).terms.rollback.is_some());
     let status = over(&world, Outcome::Succeeded);
     let decision = world.decide(Answer::Followed(&status, Some(&kept())));
     assert_eq!((world.phase(), decision.effect), (Phase::RolledBack, None));
@@ -278,7 +273,7 @@ fn p4_a_rollback_that_fails_is_told_and_not_tried_again(#[case] outcome: Outcome
     let status = over(&world, outcome);
     let decision = world.decide(Answer::Followed(&status, Some(&kept())));
     assert_eq!((world.phase(), decision.effect), (phase, None));
-    assert!(decision.notes.iter().any(|note| note.reason == outcome.as_str()));
+    assert!(decision.events.iter().any(|event| event.reason == outcome.as_str()));
     assert_eq!(world.status.history[0].outcome, outcome);
     assert_eq!(world.status.deployed.as_ref().unwrap().image_tag, "v2");
     for _ in 0..4 {
@@ -286,7 +281,7 @@ fn p4_a_rollback_that_fails_is_told_and_not_tried_again(#[case] outcome: Outcome
         assert_eq!(world.decide(Answer::Seen(&kept())).effect, None);
     }
     world.subject.rollback_to = Some("op-2,again".to_owned());
-    assert!(submitted(world.decide(Answer::Seen(&kept())).effect).rollback.is_some());
+    assert!(submitted(world.decide(Answer::Seen(&kept())).effect).terms.rollback.is_some());
 }
 
 #[test]
@@ -315,13 +310,13 @@ fn p2_one_that_never_reached_the_agent_is_submitted_again_under_the_same_id() {
     // Another operator was there meanwhile: asked anew, under an epoch above.
     let seen = Observation { epoch: 9, ..kept() };
     let again = submitted(world.decide(Answer::Unknown(&seen)).effect);
-    assert_eq!((again.epoch, again.again), (10, false));
-    assert_eq!(again.rollback, first.rollback);
+    assert_eq!((again.terms.epoch, again.again), (10, false));
+    assert_eq!(again.terms.rollback, first.terms.rollback);
     // Refused as stale: the same.
     let stale = ApiError { code: ErrorCode::StaleEpoch, field: None, message: "late".to_owned() };
     assert!(world.decide(Answer::NotBegun(&stale)).requeue.is_zero());
     let seen = Observation { epoch: 20, ..kept() };
-    assert_eq!(submitted(world.decide(Answer::Seen(&seen)).effect).epoch, 21);
+    assert_eq!(submitted(world.decide(Answer::Seen(&seen)).effect).terms.epoch, 21);
     // The point is gone meanwhile: that is said.
     world.decide(Answer::Unknown(&running()));
     assert_eq!(world.reason(), "RestorePointMissing");
@@ -340,16 +335,15 @@ fn p4_one_that_the_agent_refuses_is_not_asked_again() {
 #[test]
 fn p8_the_request_names_no_files_and_asks_for_nothing_but_the_point() {
     let world = bundled("v2", "Release");
-    let rollback = asked("op-1,data").1.rollback;
-    let with = crate::target::OperateWith {
+    let rollback = asked("op-1,data").1.terms.rollback;
+    let terms = crate::target::OperationTerms {
         epoch: 4,
         target_hash: "sha256:target-v0".to_owned(),
         approach: tenantry_api::tenant::Approach::Release,
-        contents: Vec::new(),
         pinned: Vec::new(),
         rollback,
     };
-    let request = world.target().operate_request(with);
+    let request = world.target().operate_request(&terms, Vec::new());
     let to = OperationId::parse("op-1").unwrap();
     assert_eq!(request.action, Action::Rollback { to, data: true });
     assert!(request.manifest.files.is_empty() && request.contents.is_empty());
@@ -369,7 +363,7 @@ fn a_point_of_a_project_that_was_taken_over_is_named_by_what_ran_then() {
     assert_eq!(tags, ["v1", "what-ran-before"]);
     world.subject.rollback_to = Some(",1".to_owned());
     let submission = submitted(world.decide(Answer::Seen(&seen)).effect);
-    assert_eq!(submission.rollback.unwrap().release.image_tag, "v1", "and the agent is told");
+    assert_eq!(submission.terms.rollback.unwrap().release.image_tag, "v1", "and the agent is told");
     assert_eq!(world.status.upgrade.as_ref().unwrap().to, "v1");
 }
 

@@ -28,7 +28,7 @@ fn each_phase_of_the_operation_is_told(#[case] phases: &[P], #[case] phase: Phas
     assert!(matches!(decision.effect, Some(Effect::Follow { after: 3, .. })));
     assert!(world.message().starts_with("Upgrading from v1 to v2: "), "{}", world.message());
     let again = world.decide(Answer::Followed(&status, None));
-    assert_eq!((again.notes.len(), &again.status), (0, &world.status));
+    assert_eq!((again.events.len(), &again.status), (0, &world.status));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_upgrade_that_succeeded_is_ready_in_the_same_write() {
     assert_eq!(decision.effect, None);
     assert_eq!(world.status.deployed.as_ref().unwrap().image_tag, "v2");
     assert_eq!(world.status.history[0].outcome, Outcome::Succeeded);
-    assert!(decision.notes.iter().any(|note| note.reason == "Succeeded"));
+    assert!(decision.events.iter().any(|event| event.reason == "Succeeded"));
     let before = world.status.clone();
     world.now += 60;
     let decision = world.decide(Answer::Seen(&running()));
@@ -112,7 +112,7 @@ fn p4_a_target_that_failed_is_blocked_until_something_changes(
     assert_eq!(world.status.blocked_target.as_ref().unwrap().outcome, outcome);
     assert_eq!(world.status.deployed.as_ref().unwrap().image_tag, "v1");
     assert!(world.message().contains("did not become healthy"), "{}", world.message());
-    let told = decision.notes.iter().filter(|note| note.reason == outcome.as_str()).count();
+    let told = decision.events.iter().filter(|event| event.reason == outcome.as_str()).count();
     assert_eq!(told, 1);
     let written = world.status.clone();
     for _ in 0..5 {

@@ -1,0 +1,134 @@
+//! Which approach a host permits, and what forbids an upgrade before it is begun.
+
+use tenantry_api::tenant::Approach;
+use tenantry_api::tenant_status::{FileCounts, PlanSummary};
+use tenantry_protocol::{FileObservation, FileState, Observation};
+
+use super::{Draft, SHOWN};
+use crate::target::{Desired, ENV_FILE, Refusal, RefusalReason, hash_json};
+use crate::text::{listed, sentence};
+
+impl Draft<'_> {
+    /// Which approach the host permits, if any.
+    pub(super) fn permitted(
+        &self,
+        desired: &Desired,
+        observation: &Observation,
+    ) -> Result<Approach, Refusal> {
+        let intent = &desired.intent;
+        only_from_here(desired, observation)?;
+        if intent.bundle.is_none() {
+            project_is_usable(desired, observation)?;
+        }
+        blocked_files(observation)?;
+        if self.next.deployed.is_some() {
+            hand_edited(observation)?;
+        }
+        let changed = changed_files(observation);
+        match (intent.approach, changed.is_empty()) {
+            (Approach::Release, _) | (Approach::Auto, false) => Ok(Approach::Release),
+            (Approach::Auto | Approach::ImageOnly, true) => Ok(Approach::ImageOnly),
+            (Approach::ImageOnly, false) => {
+                let message = format!(
+                    "spec.upgrade.approach is ImageOnly, but {} would change managed files: {}. Use Auto or Release.",
+                    intent.image_tag,
+                    listed(&changed, SHOWN)
+                );
+                Err(Refusal::new(RefusalReason::ReleaseNeeded, message))
+            }
+        }
+    }
+}
+
+/// Every container of the project was made from the Tenant's own directory.
+fn only_from_here(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
+    if observation.foreign_containers.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = observation.foreign_containers.iter().map(|one| one.name.as_str()).collect();
+    let message = format!(
+        "Containers of project {} were made from another directory since: {}. Remove them first.",
+        desired.intent.place.project,
+        listed(&names, SHOWN)
+    );
+    Err(Refusal::new(RefusalReason::PathRefused, message))
+}
+
+/// Without a bundle there must be something in which an image can be changed.
+fn project_is_usable(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
+    let place = &desired.intent.place;
+    if !observation.directory_exists {
+        let message = format!(
+            "{} does not exist on host {}, and without spec.bundle there is nothing to install there.",
+            place.directory, desired.intent.host
+        );
+        return Err(Refusal::new(RefusalReason::ProjectMissing, message));
+    }
+    if let Some(problem) = &observation.compose_problem {
+        let message =
+            format!("The compose files in {} can't be read: {}", place.directory, sentence(problem));
+        return Err(Refusal::new(RefusalReason::ComposeInvalid, message));
+    }
+    if observation.compose.is_none() {
+        let message = format!(
+            "There is no compose file in {} on host {}; install the project, or set spec.bundle.",
+            place.directory, desired.intent.host
+        );
+        return Err(Refusal::new(RefusalReason::ProjectMissing, message));
+    }
+    Ok(())
+}
+
+fn blocked_files(observation: &Observation) -> Result<(), Refusal> {
+    let blocked = |file: &FileObservation| match &file.state {
+        FileState::Blocked { found } => Some(format!("{} ({found})", file.path)),
+        FileState::Same | FileState::Attributes | FileState::Differs | FileState::Missing => None,
+    };
+    let shown: Vec<String> = observation.files.iter().filter_map(blocked).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("Where managed files go is something else: {}. Move it away first.", listed(&shown, SHOWN));
+    Err(Refusal::new(RefusalReason::PathRefused, message))
+}
+
+fn hand_edited(observation: &Observation) -> Result<(), Refusal> {
+    let edited: Vec<&str> = observation
+        .files
+        .iter()
+        .filter(|file| file.hand_edited && file.state != FileState::Same)
+        .map(|file| file.path.as_str())
+        .collect();
+    if edited.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "Managed files were edited by hand since they were last written: {}. Put the edits into the bundle, or undo them.",
+        listed(&edited, SHOWN)
+    );
+    Err(Refusal::new(RefusalReason::HandEdited, message))
+}
+
+/// What is known of the plan before the agent has made its own.
+pub(super) fn expected_plan(observation: &Observation, target: &str, approach: Approach) -> PlanSummary {
+    let mut files = FileCounts::default();
+    for file in &observation.files {
+        match file.state {
+            FileState::Same => files.unchanged += 1,
+            FileState::Missing => files.created += 1,
+            FileState::Attributes | FileState::Differs | FileState::Blocked { .. } => files.modified += 1,
+        }
+    }
+    let gone = observation.leftover_files.iter().filter(|file| !file.hand_edited).count();
+    files.deleted = i32::try_from(gone).unwrap_or(i32::MAX);
+    let hash = hash_json(&(target, approach, changed_files(observation)));
+    PlanSummary { hash, approach, files, recreates: Vec::new() }
+}
+
+/// Managed files that would change, `.env` aside.
+fn changed_files(observation: &Observation) -> Vec<&str> {
+    let changed = observation.files.iter().filter(|file| file.state != FileState::Same);
+    let leftover = observation.leftover_files.iter().filter(|file| !file.hand_edited);
+    changed.chain(leftover).map(|file| file.path.as_str()).filter(|path| *path != ENV_FILE).collect()
+}

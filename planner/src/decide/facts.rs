@@ -1,0 +1,104 @@
+//! What a decision is made from.
+
+use jiff::Timestamp;
+use tenantry_api::tenant_status::TenantStatus;
+use tenantry_protocol::{ApiError, Observation, OperationStatus, ResolveResponse};
+
+use crate::target::{Desired, Refusal};
+
+/// What of the Tenant itself the decision needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Its UID.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// When its deletion was asked for.
+    pub deleted_at: Option<Timestamp>,
+    /// Whether our finalizer holds it.
+    pub finalizer: bool,
+    /// `spec.suspend`.
+    pub suspend: bool,
+    /// `spec.host`.
+    pub host: String,
+    /// `spec.imageTag`.
+    pub image_tag: String,
+    /// `tenantry.dev/reconcile`.
+    pub reconcile: Option<String>,
+    /// `tenantry.dev/retry`.
+    pub retry: Option<String>,
+    /// `tenantry.dev/rollback-to`.
+    pub rollback_to: Option<String>,
+    /// `tenantry.dev/accept-host`.
+    pub accept_host: Option<String>,
+    /// `tenantry.dev/claim`.
+    pub claim: Option<String>,
+    /// Whether its host's agent is known to be one that can't go back to a restore point.
+    pub cannot_roll_back: bool,
+    /// Whether `tenantry.dev/orphan` is there.
+    pub orphan: bool,
+}
+
+/// Why an agent was not reached as itself; bounded, for it is a condition's reason and a metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+pub enum Unreached {
+    /// Nothing answers at the address.
+    NoAnswer,
+    /// It did not answer in time.
+    Timeout,
+    /// Its certificate, or ours, is expired, of another authority, or not one at all.
+    BadCertificate,
+    /// It is another host's agent.
+    WrongAgent,
+    /// It answered something that is not an answer.
+    BadAnswer,
+    /// The agent answers, but Docker, compose or the disk of the host do not.
+    HostFault,
+    /// There is no such ComposeHost any more.
+    HostMissing,
+}
+
+impl Unreached {
+    /// The reason's word.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What the host's agent said, or why it did not.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// It was not asked.
+    NotAsked,
+    /// It was not reached as itself. The text says what happened, without a closing full stop.
+    Unreached(Unreached, &'a str),
+    /// It refused to be asked about this Tenant.
+    Refused(&'a ApiError),
+    /// It refused the operation that status names; nothing was begun.
+    NotBegun(&'a ApiError),
+    /// What it saw.
+    Seen(&'a Observation),
+    /// It does not know the operation that status names; what it saw instead.
+    Unknown(&'a Observation),
+    /// How the operation that status names stands; what it saw, once that has ended.
+    Followed(&'a OperationStatus, Option<&'a Observation>),
+}
+
+/// Everything that a decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The Tenant.
+    pub subject: &'a Subject,
+    /// What should be on its host, or why that can't be said.
+    pub desired: Result<&'a Desired, &'a Refusal>,
+    /// What a person goes back with who asks for that while there is nothing that should be on the host.
+    pub back: Option<&'a Desired>,
+    /// What the agent said.
+    pub answer: Answer<'a>,
+    /// What its registry said, where [`super::Effect::Resolve`] asked.
+    pub resolved: Option<&'a ResolveResponse>,
+    /// What status says.
+    pub status: &'a TenantStatus,
+    /// The time.
+    pub now: Timestamp,
+}

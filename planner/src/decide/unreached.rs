@@ -1,0 +1,92 @@
+//! A host that is not reached, or whose agent refuses to be asked.
+
+use std::time::Duration;
+
+use tenantry_api::conditions::{DRIFTED, HOST_REACHABLE, Truth, find, whole_seconds};
+use tenantry_api::tenant_status::Phase;
+use tenantry_protocol::{ApiError, ErrorCode};
+
+use super::conditions::PhaseReport;
+use super::decision::Ruling;
+use super::{Answer, Draft, Unreached};
+use crate::target::RefusalReason;
+use crate::text::sentence;
+
+/// How soon a host that carries something else out is asked again.
+pub(super) const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
+impl Draft<'_> {
+    /// Records what this pass learnt about the way to the host.
+    pub(super) fn note_contact(&mut self) {
+        let host = &self.facts.subject.host;
+        let (truth, reason, message) = match self.facts.answer {
+            Answer::NotAsked => {
+                if find(&self.next.conditions, HOST_REACHABLE).is_some() {
+                    return;
+                }
+                (Truth::Unknown, "NotContacted", format!("The agent of host {host} has not been asked yet."))
+            }
+            Answer::Unreached(why, text) => {
+                (Truth::False, why.as_str(), format!("Host {host}: {}", sentence(text)))
+            }
+            Answer::Refused(error) | Answer::NotBegun(error) if error.code == ErrorCode::HostFault => {
+                (Truth::False, "HostFault", format!("Host {host}: {}", sentence(&error.to_string())))
+            }
+            Answer::Refused(_)
+            | Answer::NotBegun(_)
+            | Answer::Seen(_)
+            | Answer::Unknown(_)
+            | Answer::Followed(..) => (Truth::True, "Answered", format!("The agent of host {host} answers.")),
+        };
+        self.condition(HOST_REACHABLE, truth, reason, &message);
+        if truth == Truth::False {
+            self.condition(DRIFTED, Truth::Unknown, reason, "The host does not answer.");
+        }
+    }
+
+    pub(super) fn unreached(&self, why: Unreached, text: &str) -> Ruling {
+        let since =
+            find(&self.next.conditions, HOST_REACHABLE).map(|condition| condition.last_transition_time.0);
+        let since = since.unwrap_or(self.facts.now);
+        let waited = u64::try_from(self.facts.now.as_second() - since.as_second()).unwrap_or(0);
+        let next_step = match why {
+            Unreached::NoAnswer | Unreached::Timeout => {
+                "What runs there goes on running; see that the machine is up and tenantry-agent runs."
+            }
+            Unreached::BadCertificate => "See that both certificates are valid and of the same authority.",
+            Unreached::WrongAgent => {
+                "See that spec.connection.dial.address and spec.identity of the ComposeHost belong together."
+            }
+            Unreached::BadAnswer => "See that a tenantry-agent of a fitting version listens at that address.",
+            Unreached::HostFault => "See to Docker and the disk on that machine.",
+            Unreached::HostMissing => "Make the ComposeHost again.",
+        };
+        let (host, since) = (&self.facts.subject.host, whole_seconds(since));
+        let message = format!("Host {host}, since {since}: {} {next_step}", sentence(text));
+        Ruling::says(PhaseReport::with_reason(Phase::HostUnreachable, why.as_str(), message))
+            .within(Duration::from_secs((waited / 2).clamp(2, 30)))
+    }
+
+    pub(super) fn agent_refused(&self, error: &ApiError) -> Ruling {
+        let reason = match error.code {
+            ErrorCode::Overloaded | ErrorCode::Busy => return self.host_is_busy(error),
+            ErrorCode::HostFault => return self.unreached(Unreached::HostFault, &error.to_string()),
+            ErrorCode::PolicyRefused => RefusalReason::PolicyRefused,
+            ErrorCode::ClaimedByOther => RefusalReason::ClaimedByOther,
+            ErrorCode::RecordsDamaged => RefusalReason::RecordsDamaged,
+            ErrorCode::Invalid
+            | ErrorCode::NotFound
+            | ErrorCode::OperationMismatch
+            | ErrorCode::StaleEpoch => RefusalReason::RequestRefused,
+        };
+        let host = &self.facts.subject.host;
+        let message = format!("The agent of host {host} refuses: {}", sentence(&error.to_string()));
+        Ruling::says(PhaseReport::refused(reason, &message))
+    }
+
+    /// Something else is in flight on the host, and ends by itself.
+    pub(super) fn host_is_busy(&self, error: &ApiError) -> Ruling {
+        let message = format!("Waits for host {}: {}", self.facts.subject.host, sentence(&error.to_string()));
+        Ruling::says(PhaseReport::of(Phase::Planning, message)).within(BUSY_AGAIN)
+    }
+}
