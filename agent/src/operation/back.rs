@@ -174,20 +174,26 @@ pub async fn present(work: &Work, id: &str, reference: &str, ran: &[RunImage]) -
 
 /// By which terms the release is judged that this operation brings about, or, once it has failed, the one before.
 pub async fn terms(work: &Work, state: &State) -> Result<Terms, Wrong> {
-    let request = &work.request;
-    if request.action == Action::Upgrade && state.failure().is_none() {
-        return Ok(Terms::of(request));
+    if state.failure().is_none() {
+        return own_terms(work).await;
     }
-    let known = if state.failure().is_some() {
-        let (host, uid) = (work.host.clone(), request.tenant.uid.clone());
-        work.blocking(move || Ok(host.store.baseline(&uid)?.terms)).await?
-    } else {
-        chosen_by(work).await?.and_then(|point| point.baseline.terms)
-    };
-    Ok(known.unwrap_or_else(|| {
-        // A release that was there before us has none of its own, and a target's probes are for the target.
-        let mut terms = Terms::of(request);
-        terms.verify.http.clear();
-        terms
-    }))
+    let (host, uid) = (work.host.clone(), work.request.tenant.uid.clone());
+    let known = work.blocking(move || Ok(host.store.baseline(&uid)?.terms)).await?;
+    Ok(known.unwrap_or_else(|| of_unknown(&work.request)))
+}
+
+/// By which terms the release is judged that this operation brings about.
+pub async fn own_terms(work: &Work) -> Result<Terms, Wrong> {
+    if work.request.action == Action::Upgrade {
+        return Ok(Terms::of(&work.request));
+    }
+    let known = chosen_by(work).await?.and_then(|point| point.baseline.terms);
+    Ok(known.unwrap_or_else(|| of_unknown(&work.request)))
+}
+
+/// A release that was there before us has no terms of its own, and a target's probes are for the target.
+fn of_unknown(request: &OperateRequest) -> Terms {
+    let mut terms = Terms::of(request);
+    terms.verify.probes.clear();
+    terms
 }

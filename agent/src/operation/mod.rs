@@ -19,6 +19,7 @@ mod point;
 mod policy;
 mod ports;
 mod preflight;
+mod probes;
 mod pull;
 mod readme;
 mod refresh;

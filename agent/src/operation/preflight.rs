@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::RelativePath;
-use tenantry_planner::compare::of_service;
+use tenantry_planner::compare::{expectations, of_service};
 use tenantry_planner::model::{Model, Mounted};
 use tenantry_planner::steps::{Checked, Did, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
@@ -46,6 +46,8 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
     let staged = Arc::new(staged?);
     read_back?;
     super::policy::check(work, &compose, &staged).await?;
+    let terms = back::own_terms(work).await?;
+    super::probes::check(work, &terms.verify, &expectations(&staged.model, &terms.jobs), inside.as_deref())?;
     model(work, &staged.model, &changes)?;
     let old = previous.as_ref().map(|(_, model)| &**model);
     ports::check(&staged.model, old, !containers.is_empty())?;

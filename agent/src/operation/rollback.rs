@@ -10,6 +10,7 @@ use tenantry_planner::steps::State;
 use super::back::{present, terms};
 use super::checked;
 use super::driver::{Performed, Wrong};
+use super::probes;
 use super::start::{bring_up, put, record_made};
 use super::verify::watch;
 use super::work::Work;
@@ -101,14 +102,15 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
 pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let (_, model) = previous(work, state).await?;
     let terms = terms(work, state).await?;
+    let (verify, left_out) = probes::still_granted(work, terms.verify);
     let mut expected = expectations(&model, &terms.jobs);
     let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
     for (name, expected) in &mut expected {
         expected.image_id =
             images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
     }
-    watch(work, expected, &terms.verify).await?;
-    Ok(Performed::saying("the previous release runs again and was seen healthy"))
+    watch(work, expected, &verify).await?;
+    Ok(Performed::saying(format!("the previous release runs again and was seen healthy{left_out}")))
 }
 
 async fn previous(work: &Work, state: &State) -> Result<(crate::compose::Discovered, Arc<Model>), Wrong> {

@@ -8,7 +8,7 @@ use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{
     FileCounts, Outcome, Phase, PhaseState, PhaseStatus, PlanSummary, UpgradeStatus,
 };
-use tenantry_protocol::{FileObservation, FileState, Observation};
+use tenantry_protocol::{FileObservation, FileState, Observation, Probe};
 
 use super::verdict::Verdict;
 use super::{Effect, Pass, Submission, listed};
@@ -209,6 +209,15 @@ impl Pass<'_> {
                 listed(&names, SHOWN)
             );
             return Err(Refusal::new(RefusalReason::PathRefused, message));
+        }
+        let only_http = self.facts.subject.only_http_probes;
+        if only_http && intent.verify.probes.iter().any(|probe| !matches!(probe, Probe::Http(_))) {
+            let message = format!(
+                "The agent of host {} makes no probes of spec.upgrade.verify but http: install a tenantry-agent of this \
+                 operator's version, or take tcp and exec out.",
+                intent.host
+            );
+            return Err(Refusal::new(RefusalReason::RequestRefused, message));
         }
         if intent.bundle.is_none() {
             project_is_usable(desired, observation)?;

@@ -1,4 +1,4 @@
-//! The features of compose that a host grants by name.
+//! What a host grants by name: features of compose, and ways to verify a release.
 
 use std::fmt;
 
@@ -85,6 +85,29 @@ impl Feature {
 }
 
 impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A way to verify a release that gives an operator more than a look from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verification {
+    /// Commands of the operator's choice in containers of the tenant's services.
+    Exec,
+}
+
+impl Verification {
+    /// All of them, as the policy file may list them.
+    pub const ALL: [Self; 1] = [Self::Exec];
+
+    /// The way of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.to_string() == name)
+    }
+}
+
+impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
