@@ -1,12 +1,13 @@
 //! The host's local policy: who may ask, and for what. Read once at the start; nothing that an operator sends changes it.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tenantry_api::names::{Directory, Identity, NameError};
-use tenantry_planner::policy::{AllowedMount, Feature, Policy};
+use tenantry_planner::policy::{AllowedMount, Feature, Policy, Verification};
 use tenantry_protocol::{AGENT_DOMAIN, OPERATOR_DOMAIN};
 
 /// How many operations are carried out at once where the file does not say.
@@ -70,6 +71,8 @@ pub struct Allow {
     pub registries: Vec<Registry>,
     /// What compose projects may ask of this host beyond ordinary containers.
     pub compose: Policy,
+    /// By what else than a look from outside releases may be verified.
+    pub verify: Vec<Verification>,
 }
 
 /// A registry that images may come from.
@@ -143,6 +146,8 @@ struct AllowDocument {
     compose: Vec<String>,
     #[serde(default)]
     mounts: Vec<String>,
+    #[serde(default)]
+    verify: Vec<String>,
 }
 
 impl Config {
@@ -250,7 +255,7 @@ impl Document {
         let (state_dir, docker_host) = (at(self.state_dir), docker_host(self.docker_host)?);
         let tls = TlsPaths { ca: at(self.tls.ca), cert: at(self.tls.cert), key: at(self.tls.key) };
         let compose = Policy {
-            features: features(self.allow.compose)?,
+            features: words("allow.compose", "feature", Feature::ALL, Feature::parse, self.allow.compose)?,
             mounts: mounts(self.allow.mounts)?,
             sockets: sockets(&docker_host),
             private: [&state_dir, &tls.key].into_iter().map(|path| plain(path)).collect(),
@@ -263,7 +268,12 @@ impl Document {
             state_dir,
             tls,
             operators,
-            allow: Allow { directories, registries: registries(self.allow.registries)?, compose },
+            allow: Allow {
+                directories,
+                registries: registries(self.allow.registries)?,
+                compose,
+                verify: verifications(self.allow.verify)?,
+            },
             max_operations,
             docker_host,
         })
@@ -301,17 +311,29 @@ fn registries(texts: Vec<String>) -> Result<Vec<Registry>, Refusal> {
         .collect()
 }
 
-fn features(names: Vec<String>) -> Result<Vec<Feature>, Refusal> {
+/// Words of the policy file, each one of those that there are.
+fn words<T: fmt::Display>(
+    field: &str,
+    kind: &str,
+    known: &[T],
+    parse: impl Fn(&str) -> Option<T>,
+    names: Vec<String>,
+) -> Result<Vec<T>, Refusal> {
     let numbered = names.into_iter().enumerate();
     numbered
         .map(|(at, name)| {
-            Feature::parse(&name).ok_or_else(|| {
-                let known = Feature::ALL.iter().map(Feature::to_string).collect::<Vec<_>>().join(", ");
-                let problem = format!("{name:?} is not a feature that can be allowed: these are {known}");
-                Refusal::new(format!("allow.compose[{at}]"), problem)
+            parse(&name).ok_or_else(|| {
+                let all: Vec<String> = known.iter().map(ToString::to_string).collect();
+                let problem =
+                    format!("{name:?} is not a {kind} that can be allowed: these are {}", all.join(", "));
+                Refusal::new(format!("{field}[{at}]"), problem)
             })
         })
         .collect()
+}
+
+fn verifications(names: Vec<String>) -> Result<Vec<Verification>, Refusal> {
+    words("allow.verify", "way to verify", Verification::ALL, Verification::parse, names)
 }
 
 fn mounts(texts: Vec<String>) -> Result<Vec<AllowedMount>, Refusal> {
@@ -433,6 +455,11 @@ allow:
                 "compose: [Privilege]\n  registries:",
                 "allow.compose[0]: \"Privilege\" is not a feature that can be allowed: these are Privileged, HostNetwork",
             ),
+            (
+                "registries:",
+                "verify: [Exec, exec]\n  registries:",
+                "allow.verify[1]: \"exec\" is not a way to verify that can be allowed: these are Exec",
+            ),
             ("registries:", "mounts: [/]\n  registries:", "allow.mounts[0]: \"/\" is not a directory"),
             ("registries:", "mounts: ['/:ro']\n  registries:", "/ itself is never allowed"),
             ("registries:", "mounts: [/mnt, /a/../b]\n  registries:", "allow.mounts[1]"),
@@ -466,8 +493,12 @@ allow:
 
     #[test]
     fn p13_nothing_dangerous_is_granted_unless_it_is_named() {
-        let nothing = parse(GOOD).unwrap().allow.compose;
+        let allow = parse(GOOD).unwrap().allow;
+        assert_eq!(allow.verify, []);
+        let nothing = allow.compose;
         assert_eq!((nothing.features, nothing.mounts), (vec![], vec![]));
+        let exec = GOOD.replace("registries:", "verify: [Exec]\n  registries:");
+        assert_eq!(parse(&exec).unwrap().allow.verify, [Verification::Exec]);
         let some =
             GOOD.replace("registries:", "compose: [HostPid]\n  mounts: [/mnt/a, '/mnt/b:ro']\n  registries:");
         let some = parse(&some).unwrap().allow.compose;

@@ -112,7 +112,12 @@ impl Host {
         HostInfo {
             identity: self.config.identity.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: vec![Capability::ImageOnly, Capability::Release, Capability::Rollback],
+            capabilities: vec![
+                Capability::ImageOnly,
+                Capability::Release,
+                Capability::Rollback,
+                Capability::Probes,
+            ],
             docker_version: docker,
             compose_version: compose.map(|compose| compose.version().to_owned()),
             disk_free_bytes: free,

@@ -15,6 +15,7 @@ mod orphans;
 mod plan;
 mod recreates;
 pub mod stage;
+pub mod terms;
 pub mod way_back;
 
 pub use context::RequestContext;

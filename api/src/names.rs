@@ -64,6 +64,10 @@ macro_rules! name {
     };
 }
 
+mod probe;
+
+pub use probe::{Argv, LoopbackAddress, LoopbackUrl};
+
 name!(
     /// A compose project's name: lower case letters, digits, `-` and `_`, starting with a letter or digit, at most 63.
     ProjectName, project

@@ -319,11 +319,28 @@ pub struct Verify {
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["url"]))]
     pub http: Vec<HttpProbe>,
+    /// Ports that must take a connection, tried from the host. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"]))]
+    pub tcp: Vec<TcpProbe>,
+    /// Commands that the agent runs in services' containers and that must end with 0. The host's policy must allow
+    /// them: `Exec` in `allow.verify`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub exec: Vec<ExecProbe>,
 }
 
 impl Default for Verify {
     fn default() -> Self {
-        Self { timeout: default_timeout(), stable_for: default_stable_for(), http: Vec::new() }
+        Self {
+            timeout: default_timeout(),
+            stable_for: default_stable_for(),
+            http: Vec::new(),
+            tcp: Vec::new(),
+            exec: Vec::new(),
+        }
     }
 }
 
@@ -345,6 +362,37 @@ pub struct HttpProbe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub contains: Option<String>,
+}
+
+/// A port that must take a connection, and not end it at once, within 5 s; tried again until it does or
+/// `verify.timeout` has passed. Nothing is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpProbe {
+    /// Host and port, seen from the host. Loopback only. Example: `127.0.0.1:5432`.
+    #[schemars(
+        length(min = 7, max = 32),
+        regex(pattern = r"^(localhost|127\.0\.0\.1|\[::1\]):[1-9][0-9]{0,4}$")
+    )]
+    pub address: String,
+}
+
+/// A command that must end with 0 within 10 s, run about once a second until it does or `verify.timeout` has passed.
+/// What it prints stays in a log on the host. A command that is still running by then is left to its container, and
+/// waited for before it is run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecProbe {
+    /// The service, as the compose file calls it, in whose running containers it is run, as their own user. Not one
+    /// that runs once and ends. Example: `db`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
+    pub service: String,
+    /// The program and its arguments, 1 to 32 words of at most 1,024 characters. No shell reads them. Example:
+    /// `[pg_isready, -q]`.
+    #[schemars(length(min = 1, max = 32), inner(length(max = 1024), regex(pattern = r"^[^\x00]*$")))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = Rule::new("self[0] != ''").message("verify.exec.command must name a program first, for example [pg_isready, -q]"))]
+    pub command: Vec<String>,
 }
 
 fn default_timeout() -> String {

@@ -270,9 +270,10 @@ pub struct ResolvedImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSummary {
-    /// Hash of everything that the plan would change.
+    /// Hash of everything that the plan would change, as the host's agent has computed it; absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    pub hash: String,
+    pub hash: Option<String>,
     /// The approach that is used; `Auto` is decided by now.
     pub approach: crate::tenant::Approach,
     /// Managed files by what happens to them.

@@ -10,7 +10,7 @@ mod feature;
 use std::fmt;
 
 pub(crate) use demands::demands;
-pub use feature::Feature;
+pub use feature::{Feature, Verification};
 
 use crate::model::{Model, beneath};
 

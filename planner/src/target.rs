@@ -6,14 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{
-    Directory, Identity, ImageTag, NameError, OperationId, ProjectName, ProtectedPath, RelativePath,
-    TenantUid,
+    Argv, Directory, Identity, ImageTag, LoopbackAddress, LoopbackUrl, NameError, OperationId, ProjectName,
+    ProtectedPath, RelativePath, ServiceName, TenantUid,
 };
 use tenantry_api::tenant::{Adopt, Approach, OnFailure, RollbackData, TenantSpec, Verify, parse_duration};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
-    Action, ComposeChoice, EnvManifest, FileContent, FileManifest, Manifest, OperateRequest, Place,
-    ProbeHttp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
+    Action, ComposeChoice, EnvManifest, FileContent, FileManifest, Manifest, OperateRequest, Place, Probe,
+    ProbeExec, ProbeHttp, ProbeTcp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
 };
 
 use crate::bundle::{Bundle, BundleIdentity};
@@ -123,33 +123,32 @@ fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
 fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
     let timeout = duration("verify.timeout", &spec.timeout, Duration::from_secs(1), Duration::from_hours(1))?;
     let stable = duration("verify.stableFor", &spec.stable_for, Duration::ZERO, Duration::from_mins(10))?;
-    let probe = |(index, probe): (usize, &tenantry_api::tenant::HttpProbe)| {
-        let refuse = |what: String| {
-            Refusal::new(RefusalReason::InvalidSpec, format!("spec.upgrade.verify.http[{index}].{what}."))
-        };
-        if !loopback(&probe.url) {
-            return Err(refuse(format!(
-                "url: {:?} is not a plain http:// address of the host's loopback, for example http://localhost:4000/health",
-                probe.url
-            )));
-        }
-        let status = u16::try_from(probe.status).ok().filter(|status| (100..=599).contains(status));
-        let status =
-            status.ok_or_else(|| refuse(format!("status: {} is not from 100 to 599", probe.status)))?;
-        Ok(ProbeHttp { url: probe.url.clone(), status, contains: probe.contains.clone() })
-    };
-    let http = spec.http.iter().enumerate().map(probe).collect::<Result<Vec<_>, _>>()?;
-    Ok(VerifyPolicy { timeout_ms: timeout, stable_for_ms: stable, http })
+    Ok(VerifyPolicy { timeout_ms: timeout, stable_for_ms: stable, probes: probes(spec)? })
 }
 
-fn loopback(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
-        authority.strip_prefix(host).is_some_and(|port| {
-            port.is_empty() || port.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok())
-        })
-    })
+/// The probes in the order HTTP, TCP, commands.
+fn probes(spec: &Verify) -> Result<Vec<Probe>, Refusal> {
+    let http = spec.http.iter().enumerate().map(|(index, probe)| {
+        let at = format!("upgrade.verify.http[{index}]");
+        let status = u16::try_from(probe.status).ok().filter(|status| (100..=599).contains(status));
+        let status = status.ok_or_else(|| {
+            let message = format!("spec.{at}.status: {} is not from 100 to 599.", probe.status);
+            Refusal::new(RefusalReason::InvalidSpec, message)
+        })?;
+        let url = field(format!("{at}.url"), LoopbackUrl::parse(&probe.url))?;
+        Ok(Probe::Http(ProbeHttp { url, status, contains: probe.contains.clone() }))
+    });
+    let tcp = spec.tcp.iter().enumerate().map(|(index, probe)| {
+        let name = format!("upgrade.verify.tcp[{index}].address");
+        Ok(Probe::Tcp(ProbeTcp { address: field(name, LoopbackAddress::parse(&probe.address))? }))
+    });
+    let exec = spec.exec.iter().enumerate().map(|(index, probe)| {
+        let at = format!("upgrade.verify.exec[{index}]");
+        let service = field(format!("{at}.service"), ServiceName::parse(&probe.service))?;
+        let command = field(format!("{at}.command"), Argv::parse(probe.command.clone()))?;
+        Ok(Probe::Exec(ProbeExec { service, command }))
+    });
+    http.chain(tcp).chain(exec).collect()
 }
 
 fn duration(name: &str, text: &str, least: Duration, most: Duration) -> Result<u64, Refusal> {
@@ -308,8 +307,18 @@ impl Desired {
             on_change: Vec::new(),
             ..upgrade.manifest
         };
+        // The release that is gone back to is judged by its own probes: an agent that does not know the target's can do it.
+        let verify = VerifyPolicy { probes: Vec::new(), ..upgrade.verify };
         let action = Action::Rollback { to, data };
-        OperateRequest { manifest, contents: Vec::new(), pinned: Vec::new(), action, release, ..upgrade }
+        OperateRequest {
+            manifest,
+            contents: Vec::new(),
+            pinned: Vec::new(),
+            verify,
+            action,
+            release,
+            ..upgrade
+        }
     }
 }
 
@@ -368,7 +377,7 @@ struct TargetParts<'a> {
     place: &'a Place,
     files: &'a [FileManifest],
     env: &'a EnvManifest,
-    jobs: &'a [tenantry_api::names::ServiceName],
+    jobs: &'a [ServiceName],
     on_change: &'a [tenantry_protocol::ChangeRule],
     verify: &'a VerifyPolicy,
 }

@@ -1,7 +1,9 @@
 //! Whether a release runs (promise P10): a judge over samples, with time as an argument.
 //!
-//! A release is good when every service has been as expected, and every probe answered as said, for the whole stable
+//! A release is good when every service has been as expected, and every probe has passed, for the whole stable
 //! window without a break. What can't come right by itself fails at once; the rest has until the timeout.
+
+mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,6 +12,8 @@ use tenantry_api::names::ServiceName;
 use tenantry_protocol::FailureCategory;
 
 use crate::compare::{Container, Expected, Problem, of_service, problem};
+
+pub use probes::{Surroundings, named_probes, permitted};
 
 /// So often may a service be restarted before it was ever healthy: some wait for others by ending.
 const RESTARTS_ALLOWED: u64 = 4;
@@ -23,7 +27,7 @@ pub struct Sample<'a> {
     pub at_ms: u64,
     /// Every container of the project.
     pub containers: &'a [Container],
-    /// What is wrong with HTTP probes, a sentence for each; empty when all were answered as said.
+    /// What is wrong with probes of any kind, a sentence for each; empty when all have passed.
     pub probe_problems: &'a [String],
 }
 

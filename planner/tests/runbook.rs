@@ -82,4 +82,7 @@ fn every_word_of_the_agents_policy_is_in_its_table() {
     for feature in tenantry_planner::policy::Feature::ALL {
         assert!(text.contains(&format!("\n| `{feature}` | ")), "docs/agent.md says nothing of {feature}");
     }
+    for way in tenantry_planner::policy::Verification::ALL {
+        assert!(text.contains(&format!("\n| `{way}` | ")), "docs/agent.md says nothing of {way}");
+    }
 }

@@ -37,6 +37,8 @@ pub enum Capability {
     Release,
     /// Restore points with data, and rolling back to them.
     Rollback,
+    /// Probes of other kinds than HTTP.
+    Probes,
     /// One that this version does not know.
     Other(String),
 }
@@ -47,6 +49,7 @@ impl From<String> for Capability {
             "ImageOnly" => Self::ImageOnly,
             "Release" => Self::Release,
             "Rollback" => Self::Rollback,
+            "Probes" => Self::Probes,
             _ => Self::Other(word),
         }
     }
@@ -58,6 +61,7 @@ impl From<Capability> for String {
             Capability::ImageOnly => "ImageOnly".to_owned(),
             Capability::Release => "Release".to_owned(),
             Capability::Rollback => "Rollback".to_owned(),
+            Capability::Probes => "Probes".to_owned(),
             Capability::Other(word) => word,
         }
     }

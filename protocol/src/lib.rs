@@ -19,12 +19,13 @@ mod host;
 mod manifest;
 mod observe;
 mod operate;
+mod verify;
 
 pub use error::{ApiError, ErrorCode};
 pub use host::{Capability, HostInfo};
 pub use manifest::{
     Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, Owner,
-    Place, ProbeHttp, TenantRef, VerifyPolicy,
+    Place, TenantRef,
 };
 pub use observe::{
     AcceptRequest, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation,
@@ -37,6 +38,7 @@ pub use operate::{
     OperationStatus, PhaseRecord, PlanReport, Progress, Recreate, ReleaseLabel, RunImage, SnapshotPolicy,
     StepState,
 };
+pub use verify::{Probe, ProbeExec, ProbeHttp, ProbeTcp, VerifyPolicy};
 
 /// The version of these messages; part of every path.
 pub const PROTOCOL: &str = "v1";

@@ -166,28 +166,3 @@ impl<'de> Deserialize<'de> for Bytes {
             .map_err(|_| serde::de::Error::custom("content is not base64"))
     }
 }
-
-/// When a release counts as running.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct VerifyPolicy {
-    /// How long services may take to become healthy, in milliseconds; 1 s to 1 h.
-    pub timeout_ms: u64,
-    /// How long they must then stay so, in milliseconds; at most 10 min.
-    pub stable_for_ms: u64,
-    /// Requests that must be answered as said.
-    pub http: Vec<ProbeHttp>,
-}
-
-/// A request that must be answered as said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ProbeHttp {
-    /// `http://` on the host's loopback only.
-    pub url: String,
-    /// The status code of a good answer.
-    pub status: u16,
-    /// A text in the first 64 KiB of a good answer's body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contains: Option<String>,
-}

@@ -6,8 +6,9 @@ use tenantry_api::names::{OperationId, RelativePath, VolumeName};
 use tenantry_api::tenant::{Approach, Consistency, OnFailure, RollbackData};
 use tenantry_api::tenant_status::Outcome;
 
-use crate::manifest::{FileContent, Manifest, Place, TenantRef, VerifyPolicy};
+use crate::manifest::{FileContent, Manifest, Place, TenantRef};
 use crate::observe::{ComposeUse, ResolvedReference};
+use crate::verify::VerifyPolicy;
 
 /// Brings a host to a target. The agent checks everything again: it does not trust what the operator checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,7 +216,7 @@ pub enum FailureCategory {
     Unhealthy,
     /// A service ended or restarted.
     Crashed,
-    /// An HTTP probe was not answered as said.
+    /// A probe did not pass, or can't.
     ProbeFailed,
     /// A service runs another image than planned.
     WrongImage,

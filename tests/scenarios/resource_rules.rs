@@ -70,6 +70,14 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
     let namespace = plane.namespace(&client, "rules").await?;
     assert_eq!(refusal(&client, &namespace, &tenant()).await?, "", "the example itself must be taken");
 
+    let probes = json!({"verify": {
+        "http": [{"url": "http://localhost:4000/api/health", "contains": "ok"}],
+        "tcp": [{"address": "127.0.0.1:5432"}, {"address": "[::1]:65535"}],
+        "exec": [{"service": "db", "command": ["pg_isready", "-q"]}, {"service": "db", "command": ["id", ""]}],
+    }});
+    let probed = with(tenant(), "/spec/upgrade", probes);
+    assert_eq!(refusal(&client, &namespace, &probed).await?, "", "probes of every kind must be taken");
+
     let long = "x".repeat(300);
     let cases: Vec<(&str, Value, &str)> = vec![
         ("/spec/host", json!("N5"), "spec.host"),
@@ -122,6 +130,24 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
             "/spec/upgrade",
             json!({"verify": {"http": [{"url": "http://localhost/", "status": 0}]}}),
             "http[0].status",
+        ),
+        ("/spec/upgrade", json!({"verify": {"tcp": [{"address": "10.0.0.1:80"}]}}), "tcp[0].address"),
+        ("/spec/upgrade", json!({"verify": {"tcp": [{"address": "127.0.0.1:0"}]}}), "tcp[0].address"),
+        (
+            "/spec/upgrade",
+            json!({"verify": {"exec": [{"service": "db", "command": "id"}]}}),
+            "exec[0].command",
+        ),
+        ("/spec/upgrade", json!({"verify": {"exec": [{"service": "db", "command": []}]}}), "exec[0].command"),
+        (
+            "/spec/upgrade",
+            json!({"verify": {"exec": [{"service": "db", "command": ["", "x"]}]}}),
+            "must name a program first",
+        ),
+        (
+            "/spec/upgrade",
+            json!({"verify": {"exec": [{"service": "--all", "command": ["id"]}]}}),
+            "exec[0].service",
         ),
         ("/spec/suspend", json!("yes"), "spec.suspend"),
     ];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::{Approach, RollbackData};
+use tenantry_planner::verify::named_probes;
 use tenantry_protocol::{Action, ApiError, EnvManifest, ErrorCode, Manifest, OperateRequest, VerifyPolicy};
 
 use crate::files::sha256;
@@ -142,24 +143,13 @@ fn verify(policy: &VerifyPolicy) -> Result<(), ApiError> {
     if policy.stable_for_ms > 600_000 {
         return invalid("verify.stableForMs", "must be at most 600,000");
     }
-    if policy.http.len() > MAX_PROBES {
-        return invalid("verify.http", &format!("are more than {MAX_PROBES}"));
+    // Probes are named by their kind and their number among it.
+    let beyond = format!("[{MAX_PROBES}]");
+    let named = named_probes(&policy.probes);
+    match named.iter().find_map(|(field, _)| field.strip_suffix(&beyond)) {
+        Some(list) => invalid(list, &format!("are more than {MAX_PROBES}")),
+        None => Ok(()),
     }
-    for (at, probe) in policy.http.iter().enumerate() {
-        let url = reqwest::Url::parse(&probe.url).ok().filter(|url| url.scheme() == "http");
-        let loopback = url.as_ref().and_then(|url| url.host_str()).is_some_and(is_loopback);
-        if !loopback {
-            let problem =
-                "must begin with http:// and name this host's loopback: localhost, 127.0.0.1 or [::1]";
-            return invalid(&format!("verify.http[{at}].url"), problem);
-        }
-    }
-    Ok(())
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn invalid(field: &str, problem: &str) -> Result<(), ApiError> {

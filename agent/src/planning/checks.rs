@@ -6,4 +6,5 @@ pub mod manual_run;
 pub mod model;
 pub mod policy;
 pub mod ports;
+pub mod probes;
 pub mod space;

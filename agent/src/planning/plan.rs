@@ -9,18 +9,20 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::OperationId;
+use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{Checked, FileChange, ImageChoice, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{ComposeUse, FailureCategory, PlanReport, RunImage};
 
 use super::changes::{Changes, patched_values};
-use super::checks::{env, in_project_agent, manual_run, model, policy, ports, space};
+use super::checks::{env, in_project_agent, manual_run, model, policy, ports, probes, space};
 use super::context::RequestContext;
 use super::error::StepError;
 use super::file_changes::file_changes;
 use super::orphans::orphans;
 use super::recreates::recreates;
 use super::stage::{StagedRelease, StagedTree, hashes, resolve_stage, stage};
+use super::terms::terms;
 use super::{data, images, way_back};
 use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
@@ -70,6 +72,9 @@ async fn planned(
     read_back?;
     let old = previous.as_ref().map(|(_, model)| &**model);
     policy::check(context, &compose, &staged).await?;
+    let terms = terms(context).await?;
+    let expected = expectations(&staged.model, &terms.jobs);
+    probes::check(context, &terms.verify, &expected, inside.as_deref())?;
     model::check(context, &staged.model, &changes)?;
     ports::check(&staged.model, old, !containers.is_empty())?;
     let orphans = orphans(context, &staged, old, &containers).await?;

@@ -53,6 +53,20 @@ fn opened(directory: &Path) -> Store {
 }
 
 #[test]
+fn p3_a_baseline_that_was_kept_before_there_were_other_probes_than_http_is_read() {
+    let kept = r#"{"targetHash":"sha256:1","files":{},"images":[],"restorePoint":null,
+        "release":{"imageTag":"v1","filesHash":""},
+        "terms":{"jobs":["migrate"],"onChange":[],"verify":{"timeoutMs":120000,"stableForMs":15000,
+            "http":[{"url":"http://127.0.0.1:4000/api/health","status":200,"contains":"ok"}]}}}"#;
+    let baseline: Baseline = serde_json::from_str(kept).unwrap();
+    let terms = baseline.terms.clone().unwrap();
+    assert!(matches!(&terms.verify.probes[..], [tenantry_protocol::Probe::Http(_)]), "{terms:?}");
+    let (again, kept): (serde_json::Value, serde_json::Value) =
+        (serde_json::to_value(&baseline).unwrap(), serde_json::from_str(kept).unwrap());
+    assert_eq!(again, kept, "an agent of before reads what this one keeps of such a release");
+}
+
+#[test]
 fn a_claim_outlives_the_agent() {
     let directory = scratch();
     let claim = opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 3, "op-1")).unwrap();

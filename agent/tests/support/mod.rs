@@ -43,6 +43,8 @@ pub struct Sandbox {
     pub verify: Value,
     pub extra: Value,
     pub docker_host: Option<String>,
+    /// `allow.verify` of an agent that is started from now on.
+    pub allow_verify: &'static [&'static str],
     /// How long others may take.
     pub limits: Limits,
     /// Below every change to a disk of an agent that is started from now on.
@@ -93,6 +95,7 @@ impl Sandbox {
             folder,
             core: None,
             docker_host: None,
+            allow_verify: &[],
             limits: Limits::default(),
             calls: Calls::default(),
             registry,
@@ -130,7 +133,8 @@ impl Sandbox {
         let text = json!({
             "identity": "test", "listen": "127.0.0.1:0", "stateDir": state,
             "tls": {"ca": "ca", "cert": "cert", "key": "key"}, "operators": ["main"],
-            "allow": {"directories": [self.folder.path()], "registries": [self.registry]},
+            "allow": {"directories": [self.folder.path()], "registries": [self.registry],
+                      "verify": self.allow_verify},
         });
         let mut text = text;
         if let Some(docker_host) = &self.docker_host {

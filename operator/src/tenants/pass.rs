@@ -217,9 +217,12 @@ impl Tenants {
         let capabilities =
             host.as_ref().and_then(|host| host.status.as_ref()).map(|status| &status.capabilities);
         let known = capabilities.filter(|capabilities| !capabilities.is_empty());
-        let able = String::from(Capability::Rollback);
-        let cannot_roll_back = known.is_some_and(|capabilities| !capabilities.contains(&able));
-        Subject { cannot_roll_back, ..subject(tenant) }
+        let lacks = |able: Capability| known.is_some_and(|all| !all.contains(&String::from(able)));
+        Subject {
+            cannot_roll_back: lacks(Capability::Rollback),
+            only_http_probes: lacks(Capability::Probes),
+            ..subject(tenant)
+        }
     }
 }
 
@@ -239,6 +242,7 @@ fn subject(tenant: &Tenant) -> Subject {
         accept_host: annotation(ACCEPT_HOST),
         claim: annotation(CLAIM),
         cannot_roll_back: false,
+        only_http_probes: false,
         orphan: tenant.annotations().contains_key(ORPHAN),
     }
 }

@@ -2,10 +2,10 @@
 
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{FileCounts, PlanSummary};
-use tenantry_protocol::{FileObservation, FileState, Observation};
+use tenantry_protocol::{FileObservation, FileState, Observation, Probe};
 
 use super::{Draft, SHOWN};
-use crate::target::{Desired, ENV_FILE, Refusal, RefusalReason, hash_json};
+use crate::target::{Desired, ENV_FILE, Intent, Refusal, RefusalReason};
 use crate::text::{listed, sentence};
 
 impl Draft<'_> {
@@ -17,6 +17,9 @@ impl Draft<'_> {
     ) -> Result<Approach, Refusal> {
         let intent = &desired.intent;
         only_from_here(desired, observation)?;
+        if self.facts.subject.only_http_probes {
+            only_by_http(intent)?;
+        }
         if intent.bundle.is_none() {
             project_is_usable(desired, observation)?;
         }
@@ -52,6 +55,19 @@ fn only_from_here(desired: &Desired, observation: &Observation) -> Result<(), Re
         listed(&names, SHOWN)
     );
     Err(Refusal::new(RefusalReason::PathRefused, message))
+}
+
+/// An older agent would not know what other probes are.
+fn only_by_http(intent: &Intent) -> Result<(), Refusal> {
+    if intent.verify.probes.iter().all(|probe| matches!(probe, Probe::Http(_))) {
+        return Ok(());
+    }
+    let message = format!(
+        "The agent of host {} makes no probes of spec.upgrade.verify but http: install a tenantry-agent of this \
+         operator's version, or take tcp and exec out.",
+        intent.host
+    );
+    Err(Refusal::new(RefusalReason::RequestRefused, message))
 }
 
 /// Without a bundle there must be something in which an image can be changed.
@@ -110,8 +126,8 @@ fn hand_edited(observation: &Observation) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalReason::HandEdited, message))
 }
 
-/// What is known of the plan before the agent has made its own.
-pub(super) fn expected_plan(observation: &Observation, target: &str, approach: Approach) -> PlanSummary {
+/// What is known of the plan before the agent has made it. Only the agent's plan has a hash.
+pub(super) fn expected_plan(observation: &Observation, approach: Approach) -> PlanSummary {
     let mut files = FileCounts::default();
     for file in &observation.files {
         match file.state {
@@ -122,8 +138,7 @@ pub(super) fn expected_plan(observation: &Observation, target: &str, approach: A
     }
     let gone = observation.leftover_files.iter().filter(|file| !file.hand_edited).count();
     files.deleted = i32::try_from(gone).unwrap_or(i32::MAX);
-    let hash = hash_json(&(target, approach, changed_files(observation)));
-    PlanSummary { hash, approach, files, recreates: Vec::new() }
+    PlanSummary { hash: None, approach, files, recreates: Vec::new() }
 }
 
 /// Managed files that would change, `.env` aside.

@@ -8,10 +8,12 @@ use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_secon
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
 use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
 
-use super::conditions::Verdict;
-use super::in_flight::one_per_service;
-use super::{Pass, listed, sentence};
+use super::conditions::PhaseReport;
+use super::decision::Ruling;
+use super::ended::{one_per_service, plain_digest};
+use super::{Draft, SHOWN, progress};
 use crate::target::Desired;
+use crate::text::{clause, listed};
 
 /// How soon a Tenant that is not well is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);

@@ -35,6 +35,8 @@ pub struct Subject {
     pub claim: Option<String>,
     /// Whether its host's agent is known to be one that can't go back to a restore point.
     pub cannot_roll_back: bool,
+    /// Whether its host's agent is known to be one that makes no other probes than by HTTP.
+    pub only_http_probes: bool,
     /// Whether `tenantry.dev/orphan` is there.
     pub orphan: bool,
 }

@@ -153,5 +153,5 @@ pub(super) fn plan_summary(report: &PlanReport, chosen: Option<Approach>, purpos
     recreates.sort_by(|a, b| a.service.cmp(&b.service));
     recreates.dedup_by(|a, b| a.service == b.service);
     recreates.truncate(RECREATE_LIMIT);
-    PlanSummary { hash: bounded(&report.hash, 128), approach, files, recreates }
+    PlanSummary { hash: Some(bounded(&report.hash, 128)), approach, files, recreates }
 }

@@ -28,7 +28,7 @@ impl Draft<'_> {
             Ok(approach) => approach,
             Err(refusal) => return refused(&refusal),
         };
-        self.next.plan = Some(expected_plan(observation, target, approach));
+        self.next.plan = Some(expected_plan(observation, approach));
         match self.named(self.next_epoch(observation)) {
             Ok((id, epoch)) => self.submit(desired, target, approach, id, epoch),
             Err(refusal) => refused(&refusal),

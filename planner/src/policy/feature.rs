@@ -1,4 +1,4 @@
-//! The features of compose that a host grants by name.
+//! What a host grants by name: features of compose, and ways to verify a release.
 
 /// A feature of compose that gives a container more than its own.
 #[derive(
@@ -66,6 +66,35 @@ impl Feature {
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The feature of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        name.parse().ok()
+    }
+}
+
+/// A way to verify a release that gives an operator more than a look from outside.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+pub enum Verification {
+    /// Commands of the operator's choice in containers of the tenant's services.
+    Exec,
+}
+
+impl Verification {
+    /// All of them, as the policy file may list them.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The way of that name.
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }

@@ -53,6 +53,11 @@ fn a_value_that_is_more_than_the_tag_is_refused(#[case] value: &str) {
 #[case::timeout(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"timeout": "2h"}}), "spec.upgrade.verify.timeout")]
 #[case::no_unit(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"stableFor": "15"}}), "spec.upgrade.verify.stableFor")]
 #[case::far_probe(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"http": [{"url": "http://localhost.evil/"}]}}), "spec.upgrade.verify.http[0].url")]
+#[case::far_port(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"tcp": [{"address": "localhost:1"}, {"address": "10.0.0.1:80"}]}}), "spec.upgrade.verify.tcp[1].address")]
+#[case::no_port(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"tcp": [{"address": "localhost"}]}}), "spec.upgrade.verify.tcp[0].address")]
+#[case::no_service(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"exec": [{"service": "--all", "command": ["id"]}]}}), "spec.upgrade.verify.exec[0].service")]
+#[case::no_program(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"exec": [{"service": "db", "command": []}]}}), "spec.upgrade.verify.exec[0].command")]
+#[case::nul_in_a_command(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"exec": [{"service": "db", "command": ["id", "\0"]}]}}), "spec.upgrade.verify.exec[0].command")]
 #[case::probe_status(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"http": [{"url": "http://localhost:1/", "status": 0}]}}), "spec.upgrade.verify.http[0].status")]
 fn a_bad_field_is_named(#[case] change: fn(&mut serde_json::Value), #[case] name: &str) {
     let refusal = parse(&spec(change)).unwrap_err();

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use tenantry_planner::bundle::path_conflict;
 use tenantry_planner::env::EnvFile;
+use tenantry_planner::verify::named_probes;
 use tenantry_protocol::{
-    ApiError, EnvManifest, ErrorCode, FileContent, Manifest, OperateRequest, Place, ResolvedReference,
+    ApiError, EnvManifest, ErrorCode, FileContent, Manifest, OperateRequest, Place, Probe, ResolvedReference,
     SnapshotPolicy, TenantRef, VerifyPolicy,
 };
 
@@ -24,7 +25,6 @@ const MAX_RETAIN: u32 = 20;
 const MAX_WORD: usize = 253;
 /// The longest text that a probe looks for: as much of an answer as is read.
 const MAX_CONTAINS: usize = 64 * 1024;
-const MAX_URL: usize = 2_048;
 /// Signals by which programs read their files again.
 const SIGNALS: [&str; 4] = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"];
 /// Variables in a `.env` of the operator's that would steer compose, its helpers or the loader.
@@ -155,11 +155,8 @@ fn pinned(all: &[ResolvedReference]) -> Checked {
 }
 
 fn verify(policy: &VerifyPolicy) -> Checked {
-    for (at, probe) in policy.http.iter().enumerate() {
-        let field = format!("verify.http[{at}]");
-        if probe.url.len() > MAX_URL {
-            return invalid(&format!("{field}.url"), &format!("is longer than {MAX_URL} bytes"));
-        }
+    for (field, probe) in named_probes(&policy.probes) {
+        let Probe::Http(probe) = probe else { continue };
         if !(100..600).contains(&probe.status) {
             return invalid(&format!("{field}.status"), "is no status of HTTP: 100 to 599");
         }

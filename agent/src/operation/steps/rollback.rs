@@ -12,7 +12,7 @@ use crate::engine::{ProjectContainer, Reference};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::references::{present, put};
-use crate::operation::parts::{recheck, starts::record_made, terms::terms, up::bring_up};
+use crate::operation::parts::{probes, recheck, starts::record_made, terms::terms, up::bring_up};
 use crate::planning::StepError;
 
 /// Puts every reference back to where it pointed.
@@ -105,14 +105,15 @@ pub async fn start_previous(operation: &OperationContext, state: &State) -> Resu
 pub async fn verify_previous(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
     let (_, model) = previous(operation, state).await?;
     let terms = terms(operation, state).await?;
+    let (verify, left_out) = probes::still_granted(operation, terms.verify);
     let mut expected = expectations(&model, &terms.jobs);
     let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
     for (name, expected) in &mut expected {
         expected.image_id =
             images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
     }
-    watch(operation, expected, &terms.verify).await?;
-    Ok(StepResult::saying("the previous release runs again and was seen healthy"))
+    watch(operation, expected, &verify).await?;
+    Ok(StepResult::saying(format!("the previous release runs again and was seen healthy{left_out}")))
 }
 
 async fn previous(

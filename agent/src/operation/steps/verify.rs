@@ -4,33 +4,32 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{Did, State};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
-use tenantry_protocol::{FailureCategory, ProbeHttp, RunImage, VerifyPolicy};
+use tenantry_protocol::{RunImage, VerifyPolicy};
 
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
-use crate::operation::parts::terms::terms;
+use crate::operation::parts::{probes::Probes, terms::terms};
 use crate::planning::StepError;
+use crate::planning::checks::probes;
 
 /// A look at least so often, whatever the events say.
 const EVERY: Duration = Duration::from_secs(2);
 /// A look at most so often.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Probes that were not answered as said are asked again so soon.
-const PROBE_AGAIN: Duration = Duration::from_millis(250);
-const PROBE_LIMIT: Duration = Duration::from_secs(5);
-const PROBE_BODY: usize = 64 * 1024;
 
 /// Watches the release.
 pub async fn verify(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
     let (_, model) = operation.release().await?;
     let terms = terms(operation, state).await?;
     let mut expected = expectations(&model, &terms.jobs);
+    // The policy may have been narrowed while this operation waited for its agent.
+    let inside = state.plan().and_then(|plan| plan.inside.as_deref());
+    probes::check(operation, &terms.verify, &expected, inside)?;
     for (name, expected) in &mut expected {
         let reference = model.services.get(name).map(|service| service.image.as_str());
         let planned = state.planned_images().iter().find(|image| Some(image.reference.as_str()) == reference);
@@ -47,10 +46,9 @@ pub async fn watch(
     expected: BTreeMap<ServiceName, Expected>,
     policy: &VerifyPolicy,
 ) -> Result<Vec<Container>, StepError> {
-    let probes = policy.http.as_slice();
+    let probes = Probes::new(operation, &policy.probes)?;
     let mut judge = Judge::new(expected, policy.timeout_ms, policy.stable_for_ms);
     let mut events = operation.host.engine.events().subscribe();
-    let client = probe_client(probes)?;
     let began = Instant::now();
     let mut answered = Instant::now();
     // The first and the last look are fresh ones: an event may come a moment after what it tells of.
@@ -69,10 +67,7 @@ pub async fn watch(
                 }
             };
         answered = Instant::now();
-        let problems = match &client {
-            Some(client) => probe_all(client, probes).await,
-            None => Vec::new(),
-        };
+        let problems = probes.ask(&containers).await;
         let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let sample = Sample { at_ms, containers: &containers, probe_problems: &problems };
         let wait = match judge.judge(&sample) {
@@ -83,63 +78,13 @@ pub async fn watch(
             Verdict::Good => return Ok(containers),
             Verdict::Failed(category, text) => return Err(StepError::new(category, text)),
             Verdict::Waiting(_) if problems.is_empty() => EVERY,
-            Verdict::Waiting(_) => PROBE_AGAIN,
+            Verdict::Waiting(_) => probes.again(),
             Verdict::Stabilising(left) => EVERY.min(Duration::from_millis(left)),
         };
         fresh = false;
         tokio::time::sleep(PAUSE.min(wait)).await;
         let _ = tokio::time::timeout(wait.saturating_sub(PAUSE), events.changed()).await;
     }
-}
-
-fn probe_client(probes: &[ProbeHttp]) -> Result<Option<reqwest::Client>, StepError> {
-    if probes.is_empty() {
-        return Ok(None);
-    }
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .timeout(PROBE_LIMIT)
-        .build()
-        .map_err(|error| {
-            StepError::new(FailureCategory::AgentFault, format!("no client for probes: {error}"))
-        })?;
-    Ok(Some(client))
-}
-
-async fn probe_all(client: &reqwest::Client, probes: &[ProbeHttp]) -> Vec<String> {
-    let asked = probes.iter().cloned().map(|probe| {
-        let client = client.clone();
-        async move { probe_one(&client, &probe).await }
-    });
-    futures::stream::iter(asked).buffered(4).filter_map(|problem| async move { problem }).collect().await
-}
-
-/// What is error with a probe's answer, if anything. The answer itself is never quoted.
-async fn probe_one(client: &reqwest::Client, probe: &ProbeHttp) -> Option<String> {
-    let mut answer = match client.get(&probe.url).send().await {
-        Ok(answer) => answer,
-        Err(error) if error.is_timeout() => {
-            return Some(format!("{}: no answer within {} s", probe.url, PROBE_LIMIT.as_secs()));
-        }
-        Err(_) => return Some(format!("{}: can't connect", probe.url)),
-    };
-    let status = answer.status().as_u16();
-    if status != probe.status {
-        return Some(format!("{}: answered {status} instead of {}", probe.url, probe.status));
-    }
-    let wanted = probe.contains.as_deref()?;
-    let mut body = Vec::new();
-    while body.len() < PROBE_BODY {
-        match answer.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(_) => return Some(format!("{}: the answer broke off", probe.url)),
-        }
-    }
-    body.truncate(PROBE_BODY);
-    let found = String::from_utf8_lossy(&body).contains(wanted);
-    (!found).then(|| format!("{}: the answer does not contain {wanted:?}", probe.url))
 }
 
 fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<RunImage> {

@@ -84,6 +84,8 @@ pub fn cases(host: &mut Host) -> Vec<Case> {
         ));
     }
     urls(host, &mut all);
+    addresses(host, &mut all);
+    commands(host, &mut all);
     counts(host, &mut all);
     waits(&mut all);
     all
@@ -126,12 +128,86 @@ fn urls(host: &mut Host, all: &mut Vec<Case>) {
     all.push(Case::new("a long text", Input::Operation(body), Expect::invalid("verify.http[0].contains")));
 }
 
+fn addresses(host: &mut Host, all: &mut Vec<Case>) {
+    let long = "1".repeat(5_000);
+    for address in [
+        "",
+        "localhost",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:80\0",
+        "127.0.0.1:80\n",
+        "10.0.0.1:80",
+        "0.0.0.0:80",
+        "[::]:80",
+        "169.254.169.254:80",
+        "127.0.0.1.nip.io:80",
+        "localhost.evil.example:80",
+        "http://localhost:80",
+        "/var/run/docker.sock",
+        &long,
+    ] {
+        let body = with(host, "/verify/tcp", json!([{"address": address}]));
+        all.push(Case::new(
+            format!("address {address:.40}"),
+            Input::Operation(body),
+            Expect::invalid("verify.tcp[0].address"),
+        ));
+    }
+}
+
+/// Commands that are none, and good ones, which this host's policy does not allow.
+fn commands(host: &mut Host, all: &mut Vec<Case>) {
+    let probe = |service: &str, command: Value| json!([{"service": service, "command": command}]);
+    for (what, command) in [
+        ("no command", json!([])),
+        ("no program", json!(["", "x"])),
+        ("a shell's line", json!("pg_isready -q")),
+        ("a NUL", json!(["id", "\0"])),
+        ("5,000 bytes", json!(["id", "x".repeat(5_000)])),
+        ("33 words", json!(vec!["x"; 33])),
+        ("a number", json!(["sleep", 1])),
+    ] {
+        let body = with(host, "/verify/exec", probe("web", command));
+        all.push(Case::new(what, Input::Operation(body), Expect::invalid("verify.exec[0].command")));
+    }
+    for service in ["", "--all", "../web", "web\0", "a b"] {
+        let body = with(host, "/verify/exec", probe(service, json!(["id"])));
+        let field = Expect::invalid("verify.exec[0].service");
+        all.push(Case::new(format!("a command in {service:?}"), Input::Operation(body), field));
+    }
+    for field in ["user", "privileged", "env", "workingDir", "tty"] {
+        let mut probe = probe("web", json!(["id"]));
+        probe[0][field] = json!("root");
+        let body = with(host, "/verify/exec", probe);
+        all.push(Case::new(
+            format!("a command with {field}"),
+            Input::Operation(body),
+            Expect::invalid("verify.exec[0]"),
+        ));
+    }
+    for (service, command) in
+        [("web", json!(["--privileged"])), ("nowhere", json!(["sh", "-c", "id; $(id)"]))]
+    {
+        let body = with(host, "/verify/exec", probe(service, command.clone()));
+        let says = format!(
+            "here of {service}, are what this host's policy does not allow; a person can add Exec to allow.verify"
+        );
+        all.push(Case::new(
+            format!("{command} in {service}"),
+            Input::Operation(body),
+            Expect::resolved("PolicyRefused", says),
+        ));
+    }
+}
+
 /// Lists that are too long.
 fn counts(host: &mut Host, all: &mut Vec<Case>) {
     let file = |n: usize| json!({"path": format!("f{n}"), "sha256": "0".repeat(64), "size": 1, "mode": 0o644, "sensitive": false});
     let of =
         |count: usize, one: &dyn Fn(usize) -> Value| Value::from((0..count).map(one).collect::<Vec<_>>());
-    let lists: [(&str, &str, Value); 9] = [
+    let lists: [(&str, &str, Value); 11] = [
         ("/manifest/files", "manifest.files", of(5_000, &file)),
         ("/manifest/protect", "manifest.protect", of(2_000, &|n| json!(format!("p{n}")))),
         ("/manifest/jobs", "manifest.jobs", of(2_000, &|n| json!(format!("j{n}")))),
@@ -157,6 +233,8 @@ fn counts(host: &mut Host, all: &mut Vec<Case>) {
             json!({"files": [], "profiles": of(100, &|n| json!(format!("p{n}")))}),
         ),
         ("/verify/http", "verify.http", of(17, &|_| json!({"url": "http://localhost/", "status": 200}))),
+        ("/verify/tcp", "verify.tcp", of(17, &|n| json!({"address": format!("localhost:{}", n + 1)}))),
+        ("/verify/exec", "verify.exec", of(17, &|_| json!({"service": "web", "command": ["id"]}))),
     ];
     for (pointer, field, value) in lists {
         let body = with(host, pointer, value);

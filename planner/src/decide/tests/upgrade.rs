@@ -25,6 +25,26 @@ fn a_new_tag_is_submitted_with_its_id_and_epoch_in_status() {
 }
 
 #[test]
+fn an_agent_that_makes_no_such_probes_is_not_asked_to() {
+    let mut world = World::deployed("v1");
+    let mut wanted = spec("v2");
+    wanted["upgrade"] = serde_json::json!({"verify": {"http": [{"url": "http://localhost:1/"}]}});
+    world.desired = Ok(desired(wanted.clone()));
+    world.subject.only_http_probes = true;
+    submitted(world.decide(Answer::Seen(&running())).effect);
+
+    let mut world = World::deployed("v1");
+    wanted["upgrade"]["verify"]["tcp"] = serde_json::json!([{"address": "localhost:5432"}]);
+    world.desired = Ok(desired(wanted));
+    world.subject.only_http_probes = true;
+    assert_eq!(world.decide(Answer::Seen(&running())).effect, None);
+    assert_eq!((world.phase(), world.reason()), (Phase::Refused, "RequestRefused"));
+    assert!(world.message().contains("install a tenantry-agent"), "{}", world.message());
+    world.subject.only_http_probes = false;
+    submitted(world.decide(Answer::Seen(&running())).effect);
+}
+
+#[test]
 fn p2_the_epoch_is_above_all_that_status_and_host_have_seen() {
     for (known, host, expected) in [(3, 9, 10), (9, 3, 10), (0, 0, 1)] {
         let mut world = World::deployed("v1");
