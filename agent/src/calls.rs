@@ -7,10 +7,11 @@ mod tests;
 pub mod validate;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use tenantry_api::names::{Identity, OperationId, TenantUid};
 use tenantry_protocol::{
     AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
@@ -23,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::files::Calls;
-use crate::host::{Host, TenantCache, blocking, damage, lock, open_operation, refused, store_refused};
+use crate::host::{Host, TenantCache, blocking, damage, open_operation, refused, store_refused};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::observe::{MAX_REFERENCES, observe};
@@ -193,6 +194,6 @@ impl Agent {
     }
 
     fn cache(&self, uid: &TenantUid) -> Arc<TenantCache> {
-        lock(&self.caches).entry(uid.clone()).or_default().clone()
+        self.caches.lock().entry(uid.clone()).or_default().clone()
     }
 }

@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 pub use journals::{damage, open_operation, recorded, request_of};
 pub use plans::{OpenPlan, Plans};
 pub use refusals::{claim_refused, fault, refused, store_refused};
-pub use tenant_cache::{CachedModel, CachedObservation, RunningOperation, TenantCache, lock};
+pub use tenant_cache::{CachedModel, CachedObservation, RunningOperation, TenantCache};
 
 /// How long the answer to "who are you" waits for the engine.
 const ASK_LIMIT: Duration = Duration::from_secs(3);

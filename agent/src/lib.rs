@@ -16,6 +16,8 @@ pub mod metrics;
 pub mod observe;
 pub mod operation;
 pub mod planning;
+#[cfg(test)]
+mod rooms;
 pub mod server;
 pub mod snapshot;
 pub mod startup;

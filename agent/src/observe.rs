@@ -20,7 +20,7 @@ pub use disk::{edited, explained, file_state, no_compose_file};
 pub use freshness::{Contents, freshness};
 pub use model::{Resolved, on_disk, resolve};
 
-use crate::host::{CachedObservation, Host, TenantCache, blocking, lock, refused};
+use crate::host::{CachedObservation, Host, TenantCache, blocking, refused};
 
 /// A cached answer is not believed for longer than this, whatever the stream says.
 const CACHE_LIMIT: Duration = Duration::from_mins(5);
@@ -45,7 +45,7 @@ pub async fn observe(
     let (observation, stamps) = build::observation(host, cache, &request).await?;
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
-    *lock(&cache.seen) = generation.filter(|_| stamps.are_settled()).map(|generation| {
+    *cache.seen.lock() = generation.filter(|_| stamps.are_settled()).map(|generation| {
         Arc::new(CachedObservation {
             request: key,
             generation,
@@ -76,7 +76,7 @@ async fn still_good(
     request: &ObserveRequest,
     key: [u8; 32],
 ) -> Result<Option<Arc<CachedObservation>>, ApiError> {
-    let Some(cached) = lock(&cache.seen).clone() else { return Ok(None) };
+    let Some(cached) = cache.seen.lock().clone() else { return Ok(None) };
     let generation = host.engine.events().generation(request.place.project.as_str());
     let same = cached.request == key
         && cached.made.elapsed() < CACHE_LIMIT

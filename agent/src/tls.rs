@@ -7,8 +7,9 @@
 mod files;
 mod names;
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -66,7 +67,7 @@ impl Certificates {
             return;
         }
         let loaded = server_config(&self.config);
-        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self.current.write();
         match loaded {
             Ok((server, expires)) => {
                 *current = Current { server, stamp, refused: None, expires };
@@ -82,7 +83,7 @@ impl Certificates {
     }
 
     fn read<T>(&self, look: impl FnOnce(&Current) -> T) -> T {
-        look(&self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(&self.current.read())
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::Agent;
 use super::validate::validate;
 use crate::host::{
-    Host, RunningOperation, TenantCache, blocking, claim_refused, damage, fault, lock, open_operation,
-    recorded, refused, store_refused,
+    Host, RunningOperation, TenantCache, blocking, claim_refused, damage, fault, open_operation, recorded,
+    refused, store_refused,
 };
 use crate::operation::{OpenOperation, OperationContext, TakenUp, carry_out, take_up};
 use crate::planning::RequestContext;
@@ -123,7 +123,7 @@ impl Agent {
         after: u64,
         wait: Duration,
     ) -> Result<OperationStatus, ApiError> {
-        let tenants: Vec<Arc<TenantCache>> = lock(&self.caches).values().cloned().collect();
+        let tenants: Vec<Arc<TenantCache>> = self.caches.lock().values().cloned().collect();
         let running = tenants.iter().filter_map(|tenant| tenant.running()).find(|running| running.id == *id);
         if let Some(mut running) = running {
             let newer = running.status.wait_for(|status| status.seq > after);

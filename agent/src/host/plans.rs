@@ -1,9 +1,9 @@
 //! The plans that are being made: each has a name, and with it a staged tree, of its own.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::lock;
+use parking_lot::Mutex;
 
 /// The plans that are being made on this host.
 #[derive(Clone, Default)]
@@ -24,7 +24,7 @@ pub struct OpenPlan {
 impl Plans {
     /// Names a plan that is about to be made.
     pub fn open(&self) -> OpenPlan {
-        let mut made = lock(&self.0);
+        let mut made = self.0.lock();
         made.last += 1;
         let name = format!("plan-{}", made.last);
         made.open.insert(name.clone());
@@ -33,7 +33,7 @@ impl Plans {
 
     /// Whether the plan of this name is being made.
     pub fn is_open(&self, name: &str) -> bool {
-        lock(&self.0).open.contains(name)
+        self.0.lock().open.contains(name)
     }
 }
 
@@ -46,7 +46,7 @@ impl OpenPlan {
 
 impl Drop for OpenPlan {
     fn drop(&mut self) {
-        lock(&self.plans.0).open.remove(&self.name);
+        self.plans.0.lock().open.remove(&self.name);
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is remembered of a tenant between calls. Nothing of it is needed: all is read again after a restart.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
 use tenantry_protocol::{Observation, OperationState, OperationStatus, Place};
@@ -78,7 +79,7 @@ impl TenantCache {
 
     /// The operation in flight, or the last one.
     pub fn running(&self) -> Option<RunningOperation> {
-        lock(&self.running).clone()
+        self.running.lock().clone()
     }
 
     /// Whether no operation is in flight in this process.
@@ -89,12 +90,7 @@ impl TenantCache {
 
     /// An operation is in flight from now on.
     pub fn set_running(&self, running: RunningOperation) {
-        *lock(&self.running) = Some(running);
+        *self.running.lock() = Some(running);
         self.records_changed();
     }
-}
-
-/// A lock that is held for a moment only; a panic elsewhere does not take it along.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ use tenantry_protocol::{FailureCategory, Place};
 use super::disk::explained;
 use crate::compose::{Compose, Discovered, Explained, explain, keep_output};
 use crate::files::{Stamps, Tree};
-use crate::host::{CachedModel, Host, TenantCache, lock};
+use crate::host::{CachedModel, Host, TenantCache};
 
 /// How long compose may take to resolve a model.
 const CONFIG_LIMIT: Duration = Duration::from_mins(1);
@@ -35,7 +35,7 @@ pub async fn on_disk(
     let directory = Path::new(place.directory.as_str());
     let tree = host.tree(&place.directory).map_err(|error| explained(&error))?;
     let tree = tree.ok_or_else(|| super::disk::no_compose_file(place))?;
-    let known = lock(&cache.model).clone();
+    let known = cache.model.lock().clone();
     if let Some(cached) = known
         && cached.place == *place
         && cached.stamps.still_hold(Some(&tree))
@@ -46,7 +46,7 @@ pub async fn on_disk(
     let resolved = resolve(compose, place, discovered, directory, log).await?;
     let model = Arc::new(resolved.model);
     let fresh = CachedModel { place: place.clone(), stamps, model: model.clone() };
-    *lock(&cache.model) = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
+    *cache.model.lock() = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
     Ok(model)
 }
 

@@ -2,8 +2,9 @@
 
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::State;
@@ -11,7 +12,6 @@ use tenantry_protocol::{FailureCategory, OperationStatus, Progress};
 use tokio::sync::watch;
 
 use crate::compose::Discovered;
-use crate::host::lock;
 use crate::observe::no_compose_file;
 use crate::planning::{RequestContext, StagedRelease, StepError};
 use crate::store::TenantLock;
@@ -51,12 +51,12 @@ impl OperationContext {
 
     /// The operation has ended: whoever asks for the tenant next gets it, once what is given back is dropped.
     pub fn unlock(&self) -> Option<TenantLock> {
-        lock(&self.lock).take()
+        self.lock.lock().take()
     }
 
     /// The tenant's lock as the standard input of a child that changes something: see [`TenantLock::for_child`].
     pub fn lock_for_child(&self) -> Result<Option<OwnedFd>, StepError> {
-        let held = lock(&self.lock);
+        let held = self.lock.lock();
         let shared = held.as_ref().map(TenantLock::for_child).transpose();
         shared.map_err(|error| {
             StepError::new(FailureCategory::AgentFault, format!("the tenant's lock can't be shared: {error}"))
@@ -76,17 +76,17 @@ impl OperationContext {
 
     /// The release that this process has planned, until it is no longer what the disk holds or will hold.
     pub fn set_staged(&self, staged: StagedRelease) {
-        *lock(&self.staged) = Some(Arc::new(staged));
+        *self.staged.lock() = Some(Arc::new(staged));
     }
 
     /// The release that was planned is no longer what the disk holds.
     pub fn forget_staged(&self) {
-        *lock(&self.staged) = None;
+        *self.staged.lock() = None;
     }
 
     /// The compose files and the model of what is on disk: the planned ones once they are written, else read anew.
     pub async fn release(&self) -> Result<(Discovered, Arc<Model>), StepError> {
-        let staged = lock(&self.staged).clone();
+        let staged = self.staged.lock().clone();
         if let Some(staged) = staged {
             return Ok((staged.discovered.clone(), staged.model.clone()));
         }

@@ -4,9 +4,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Text;
@@ -19,7 +19,6 @@ use super::take::estimate;
 use super::unpack::Unpacking;
 use super::{Archive, Estimate, Watch, threads};
 use crate::files::{Calls, Folder};
-use crate::host::lock;
 use tenantry_protocol::FailureCategory;
 
 /// How often a helper tells how far it is.

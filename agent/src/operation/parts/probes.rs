@@ -1,11 +1,11 @@
 //! Probes are made: by HTTP, by TCP, and by commands in containers.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tenantry_api::names::LoopbackAddress;
 use tenantry_planner::compare::{Container, ContainerState};
 use tenantry_planner::policy::Verification;
@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::engine::Executed;
-use crate::host::lock;
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
 
@@ -140,18 +139,18 @@ impl<'a> Probes<'a> {
     async fn command(&self, field: &str, probe: &ProbeExec, container: &str) -> Option<String> {
         let engine = &self.operation.host.engine;
         let key = (field.to_owned(), container.to_owned());
-        let earlier = lock(&self.running).remove(&key);
+        let earlier = self.running.lock().remove(&key);
         if let Some(id) = earlier
             && matches!(engine.exit_code(&id).await, Ok(None))
         {
-            lock(&self.running).insert(key, id);
+            self.running.lock().insert(key, id);
             return Some("still runs: it did not end in time".to_owned());
         }
         let (problem, output) = match engine.execute(container, &probe.command, COMMAND_LIMIT).await {
             Ok(Executed::Ended { code: 0, .. }) => return None,
             Ok(Executed::Ended { code, output }) => (format!("ended with code {code}"), output),
             Ok(Executed::Running(id)) => {
-                lock(&self.running).insert(key.clone(), id);
+                self.running.lock().insert(key.clone(), id);
                 (format!("did not end within {} s", COMMAND_LIMIT.as_secs()), String::new())
             }
             // The engine's words may quote the command.
@@ -164,7 +163,7 @@ impl<'a> Probes<'a> {
     /// Keeps what a command printed on this host, once for each problem that it has.
     async fn keep(&self, key: (String, String), problem: &str, output: String) {
         let title = format!("{} in {:.12} {problem}", key.0, key.1);
-        let before = lock(&self.kept).insert(key, problem.to_owned());
+        let before = self.kept.lock().insert(key, problem.to_owned());
         if before.as_deref() == Some(problem) {
             return;
         }

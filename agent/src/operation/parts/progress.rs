@@ -1,11 +1,10 @@
 //! How far copying data is, for whoever watches the operation.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tenantry_protocol::Progress;
 
-use crate::host::lock;
 use crate::operation::context::OperationContext;
 use crate::snapshot::Watch;
 
@@ -28,7 +27,7 @@ impl CopyProgress {
 
 impl Watch for CopyProgress {
     fn progress(&self, bytes: u64) {
-        let mut so_far = lock(&self.so_far);
+        let mut so_far = self.so_far.lock();
         so_far.0 += bytes;
         if so_far.1.elapsed() < TELL_EVERY {
             return;

@@ -1,15 +1,14 @@
 //! Pull: every image that the plan chose becomes local. Nothing that runs is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use tenantry_planner::steps::{Did, ImageChoice, ImageSource, PlannedImage, State};
 use tenantry_protocol::{FailureCategory, Progress};
 
 use crate::engine::{Image, PullProgress, Reference};
-use crate::host::lock;
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::image_pins;
@@ -124,7 +123,7 @@ impl<'a> Meter<'a> {
     }
 
     fn bytes(&self, reference: &str, progress: PullProgress) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.images.insert(reference.to_owned(), progress);
         if state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             self.tell(&mut state);
@@ -132,7 +131,7 @@ impl<'a> Meter<'a> {
     }
 
     fn done(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.done += 1;
         if state.done == state.total || state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             self.tell(&mut state);

@@ -13,7 +13,6 @@ use tenantry_protocol::FailureCategory;
 use tokio::process::Command;
 
 use crate::compose::{Compose, Output, RunError, run};
-use crate::host::lock;
 use crate::planning::context::RequestContext;
 use crate::planning::error::StepError;
 use crate::planning::stage::ResolvedStage;
@@ -32,7 +31,7 @@ pub async fn check(context: &RequestContext, staged: &ResolvedStage) -> Result<(
         return Ok(());
     }
     let variables = guilty_variables(context, staged).await?;
-    if variables.is_empty() && lock(&context.cache.compared).as_ref() == Some(&staged.tree.discovered) {
+    if variables.is_empty() && context.cache.compared.lock().as_ref() == Some(&staged.tree.discovered) {
         return Ok(());
     }
     let compose = context.compose().await?;
@@ -48,7 +47,7 @@ pub async fn check(context: &RequestContext, staged: &ResolvedStage) -> Result<(
     let theirs: Option<Value> =
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
     if theirs.as_ref() == Some(&ours) {
-        *lock(&context.cache.compared) = Some(staged.tree.discovered.clone());
+        *context.cache.compared.lock() = Some(staged.tree.discovered.clone());
         return Ok(());
     }
     Err(differs(&compose, theirs.as_ref(), &ours, &variables))
