@@ -23,15 +23,15 @@ name!(
     LoopbackAddress, address
 );
 
-/// The one rule for loopback: a host name that means this machine alone, and a port where one is named.
-fn loopback(authority: &str) -> Option<Option<u16>> {
-    let rest = LOOPBACK.iter().find_map(|host| authority.strip_prefix(host))?;
-    if rest.is_empty() {
-        return Some(None);
-    }
-    let digits = rest.strip_prefix(':')?;
+/// The one rule for loopback: a host name that means this machine alone; gives what follows it.
+fn after_loopback(authority: &str) -> Option<&str> {
+    LOOPBACK.iter().find_map(|host| authority.strip_prefix(host))
+}
+
+fn port(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix(':')?;
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain).map(Some)
+    digits.parse().ok().filter(|_| plain)
 }
 
 fn url(text: &str) -> Result<(), NameError> {
@@ -39,8 +39,9 @@ fn url(text: &str) -> Result<(), NameError> {
         return Err(NameError::new("URL", text, format!("is longer than {MAX_URL} bytes")));
     }
     let authority = text.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
-    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if plain && authority.and_then(loopback).is_some() {
+    let local =
+        authority.and_then(after_loopback).is_some_and(|rest| rest.is_empty() || port(rest).is_some());
+    if local && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Ok(());
     }
     let problem = "is not a plain http:// address of the host's loopback; write for example http://localhost:4000/health";
@@ -48,7 +49,7 @@ fn url(text: &str) -> Result<(), NameError> {
 }
 
 fn address(text: &str) -> Result<(), NameError> {
-    if loopback(text).flatten().is_some_and(|port| port > 0) {
+    if after_loopback(text).and_then(port).is_some_and(|port| port > 0) {
         return Ok(());
     }
     let problem = "is not a host and port of the host's loopback; write for example 127.0.0.1:5432";
@@ -58,7 +59,7 @@ fn address(text: &str) -> Result<(), NameError> {
 impl LoopbackAddress {
     /// The addresses to connect to, in this order. No resolver is asked what `localhost` is.
     pub fn sockets(&self) -> Vec<SocketAddr> {
-        let port = loopback(self.as_str()).flatten().unwrap_or_default();
+        let port = after_loopback(self.as_str()).and_then(port).unwrap_or_default();
         let (v4, v6) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into());
         match self.as_str().bytes().next() {
             Some(b'1') => vec![v4],
