@@ -58,7 +58,7 @@ impl Effects for Operation {
             Step::Write => self.write(state).await,
             Step::StopForChosen | Step::StopForData => self.stop_for_data().await,
             Step::RestoreChosen => self.restore_chosen().await,
-            Step::Point => self.point(state).await,
+            Step::RetagImages => self.point(state).await,
             Step::Start => self.start(state).await,
             Step::Refresh | Step::RefreshPrevious => self.refresh(state).await,
             Step::HandOver | Step::HandBack => Ok(Performed::quietly()),

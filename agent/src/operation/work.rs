@@ -52,7 +52,7 @@ impl Effects for Work {
             Step::Pull => super::pull::pull(self, state).await,
             Step::Snapshot => Box::pin(super::point::snapshot(self, state)).await,
             Step::Write => super::write::write(self).await,
-            Step::Point => super::start::point(self, state).await,
+            Step::RetagImages => super::start::point(self, state).await,
             Step::Start => Box::pin(super::start::start(self, state)).await,
             Step::Refresh | Step::RefreshPrevious => super::refresh::refresh(self, state).await,
             Step::HandOver | Step::HandBack => Box::pin(super::hand_over::hand_over(self, state, step)).await,

@@ -18,7 +18,7 @@ const FORWARD: [Step; 14] = [
     Step::Write,
     Step::StopForChosen,
     Step::RestoreChosen,
-    Step::Point,
+    Step::RetagImages,
     Step::Start,
     Step::Refresh,
     Step::HandOver,
@@ -109,7 +109,7 @@ impl State {
             && match self.action() {
                 Action::Upgrade => self.rollback_data() == RollbackData::Always && started,
                 Action::Rollback { data, .. } => {
-                    *data && (started || matches!(failed, Step::RestoreChosen | Step::Point))
+                    *data && (started || matches!(failed, Step::RestoreChosen | Step::RetagImages))
                 }
             }
     }

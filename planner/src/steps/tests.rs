@@ -161,18 +161,18 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 #[case::that_goes_well_succeeds(
     plain(),
     Outcome::Succeeded,
-    "Preflight Pull Snapshot Write Point Start Refresh Verify Finish"
+    "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Finish"
 )]
-#[case::that_changes_no_file_writes_none(Case { writes: false, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Point Start Refresh Verify Finish")]
-#[case::whose_data_is_copied_live_stops_nothing(Case { data: Some(Consistency::Live), ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write Point Start Refresh Verify Finish")]
-#[case::whose_data_is_copied_in_a_pause_lets_services_go_on_before_it_writes(Case { data: Some(Consistency::Pause), ..plain() }, Outcome::Succeeded, "Preflight Pull Quiesce Snapshot Unquiesce Write Point Start Refresh Verify Finish")]
+#[case::that_changes_no_file_writes_none(Case { writes: false, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot RetagImages Start Refresh Verify Finish")]
+#[case::whose_data_is_copied_live_stops_nothing(Case { data: Some(Consistency::Live), ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Finish")]
+#[case::whose_data_is_copied_in_a_pause_lets_services_go_on_before_it_writes(Case { data: Some(Consistency::Pause), ..plain() }, Outcome::Succeeded, "Preflight Pull Quiesce Snapshot Unquiesce Write RetagImages Start Refresh Verify Finish")]
 #[case::whose_data_is_copied_at_rest_leaves_services_stopped_until_start(
     stopping(),
     Outcome::Succeeded,
-    "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify Finish"
+    "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify Finish"
 )]
-#[case::of_an_agent_in_its_own_project_hands_over(Case { inside: true, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write Point Start Refresh HandOver Verify Finish")]
-#[case::of_an_agent_in_its_own_project_hands_back(Case { inside: true, hold: true, ..failing(Step::HandOver) }, Outcome::RolledBack, "Preflight Pull Snapshot Write Point Start Refresh HandOver RestoreFiles RestoreImages StartPrevious RefreshPrevious HandBack VerifyPrevious Discard")]
+#[case::of_an_agent_in_its_own_project_hands_over(Case { inside: true, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write RetagImages Start Refresh HandOver Verify Finish")]
+#[case::of_an_agent_in_its_own_project_hands_back(Case { inside: true, hold: true, ..failing(Step::HandOver) }, Outcome::RolledBack, "Preflight Pull Snapshot Write RetagImages Start Refresh HandOver RestoreFiles RestoreImages StartPrevious RefreshPrevious HandBack VerifyPrevious Discard")]
 #[case::whose_image_is_missing_is_aborted(failing(Step::Pull), Outcome::Aborted, "Preflight Pull Discard")]
 #[case::whose_restore_point_fails_is_aborted(
     failing(Step::Snapshot),
@@ -188,11 +188,11 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 #[case::that_is_never_healthy_is_rolled_back(
     failing(Step::Verify),
     Outcome::RolledBack,
-    "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard"
+    "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard"
 )]
-#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, ..failing(Step::Verify) }, Outcome::Held, "Preflight Pull Snapshot Write Point Start Refresh Verify Hold")]
-#[case::whose_previous_release_is_not_healthy_either_needs_a_person(Case { fail: vec![Step::Start, Step::VerifyPrevious], ..plain() }, Outcome::RollbackFailed, "Preflight Pull Snapshot Write Point Start RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious")]
-#[case::that_was_the_first_removes_what_it_made(Case { first: true, ..failing(Step::Verify) }, Outcome::RolledBack, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RemoveCreated RestoreImages Discard")]
+#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, ..failing(Step::Verify) }, Outcome::Held, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Hold")]
+#[case::whose_previous_release_is_not_healthy_either_needs_a_person(Case { fail: vec![Step::Start, Step::VerifyPrevious], ..plain() }, Outcome::RollbackFailed, "Preflight Pull Snapshot Write RetagImages Start RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious")]
+#[case::that_was_the_first_removes_what_it_made(Case { first: true, ..failing(Step::Verify) }, Outcome::RolledBack, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RemoveCreated RestoreImages Discard")]
 #[case::whose_clean_up_fails_is_still_aborted(Case { fail: vec![Step::Pull, Step::Discard], ..plain() }, Outcome::Aborted, "Preflight Pull Discard")]
 fn p16_an_operation(#[case] case: Case, #[case] outcome: Outcome, #[case] steps: &str) {
     let (performed, ended, _) = run(&case);
@@ -213,14 +213,14 @@ fn p8_a_snapshot(#[case] case: Case, #[case] outcome: Outcome, #[case] steps: &s
 }
 
 #[rstest]
-#[case::data_with_a_release_that_failed(Case { always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::data_with_a_first_installation(Case { first: true, always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RemoveCreated StopForData RestoreData RestoreImages Discard")]
-#[case::no_data_unless_asked(Case { fail: vec![Step::Verify], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::no_data_before_anything_wrote_to_it(Case { always: true, fail: vec![Step::Point], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write Point RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::no_data_where_none_is_declared(Case { always: true, ..failing(Step::Verify) }, false, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::files_and_images_for_a_person(Case { back: Some(false), ..plain() }, false, "Preflight Snapshot Write Point Start Refresh Verify Finish")]
-#[case::data_for_a_person_who_asks(Case { back: Some(true), ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen Point Start Refresh Verify Finish")]
-#[case::all_of_it_back_when_the_older_release_fails(Case { back: Some(true), hold: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen Point Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::data_with_a_release_that_failed(Case { always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::data_with_a_first_installation(Case { first: true, always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RemoveCreated StopForData RestoreData RestoreImages Discard")]
+#[case::no_data_unless_asked(Case { fail: vec![Step::Verify], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::no_data_before_anything_wrote_to_it(Case { always: true, fail: vec![Step::RetagImages], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write RetagImages RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::no_data_where_none_is_declared(Case { always: true, ..failing(Step::Verify) }, false, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::files_and_images_for_a_person(Case { back: Some(false), ..plain() }, false, "Preflight Snapshot Write RetagImages Start Refresh Verify Finish")]
+#[case::data_for_a_person_who_asks(Case { back: Some(true), ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RetagImages Start Refresh Verify Finish")]
+#[case::all_of_it_back_when_the_older_release_fails(Case { back: Some(true), hold: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RetagImages Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 #[case::no_data_that_was_never_replaced(Case { back: Some(true), fail: vec![Step::StopForChosen], ..stopping() }, false, "Preflight Quiesce Snapshot Write StopForChosen RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 #[case::data_that_may_have_been_replaced_in_part(Case { back: Some(true), fail: vec![Step::RestoreChosen], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 fn p9_a_rollback_restores(#[case] case: Case, #[case] told: bool, #[case] steps: &str) {
@@ -304,7 +304,7 @@ proptest! {
         let (steps, outcome, _) = run(&case);
         let position = |step: Step| steps.iter().position(|one| *one == step);
         let well = |step: Step| steps.contains(&step) && !case.fail.contains(&step);
-        for changing in [Step::Write, Step::RestoreChosen, Step::Point, Step::Start] {
+        for changing in [Step::Write, Step::RestoreChosen, Step::RetagImages, Step::Start] {
             if let Some(at) = position(changing) {
                 prop_assert!(position(Step::Snapshot).is_some_and(|before| before < at) && well(Step::Snapshot));
             }
@@ -314,7 +314,7 @@ proptest! {
         }
         if outcome == Outcome::Aborted {
             let taken_back = steps.contains(&Step::RestoreFiles) && case.touched;
-            prop_assert!(!steps.contains(&Step::Point) && !taken_back);
+            prop_assert!(!steps.contains(&Step::RetagImages) && !taken_back);
             let quiesced = case.quiesces() && steps.contains(&Step::Quiesce);
             prop_assert!(!quiesced || well(Step::VerifyRevived) || well(Step::Unquiesce));
         }
