@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tenantry_protocol::OperationPhase;
 
 pub use plan::{Checked, DataPlan, Plan, PlannedImage, PreviousReference, RemovedService};
-pub use record::{Did, Record};
+pub use record::{Record, StepOutput};
 pub use state::{Next, State};
 
 /// One step of an operation.

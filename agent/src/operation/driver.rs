@@ -1,7 +1,7 @@
 //! Drives an operation: asks the machine what is next, performs it, records what came of it.
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Did, Next, Record, State, Step};
+use tenantry_planner::steps::{Next, Record, State, Step, StepOutput};
 use tenantry_protocol::{Failure, FailureCategory, OperationPhase};
 
 use crate::compose::{ComposeError, Explained, RunError};
@@ -25,7 +25,7 @@ pub trait Log: Send {
 #[derive(Debug)]
 pub struct Performed {
     /// What later steps need of it.
-    pub did: Did,
+    pub did: StepOutput,
     /// What to tell people.
     pub message: Option<String>,
 }
@@ -33,12 +33,12 @@ pub struct Performed {
 impl Performed {
     /// A step of which later ones need nothing.
     pub fn quietly() -> Self {
-        Self { did: Did::Nothing, message: None }
+        Self { did: StepOutput::Nothing, message: None }
     }
 
     /// A step of which people are told.
     pub fn saying(message: impl Into<String>) -> Self {
-        Self { did: Did::Nothing, message: Some(message.into()) }
+        Self { did: StepOutput::Nothing, message: Some(message.into()) }
     }
 }
 

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::RelativePath;
 use tenantry_planner::compare::of_service;
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::{Checked, Did, Plan, PlannedImage, PreviousReference};
+use tenantry_planner::steps::{Checked, Plan, PlannedImage, PreviousReference, StepOutput};
 use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
 
 use super::back;
@@ -84,7 +84,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         previous_checked,
     };
     work.set_staged(staged);
-    Ok(Performed { message: Some(summary(&plan)), did: Did::Planned(Box::new(plan)) })
+    Ok(Performed { message: Some(summary(&plan)), did: StepOutput::Planned(Box::new(plan)) })
 }
 
 fn policy(work: &Work) -> Result<(), Wrong> {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use tenantry_planner::steps::{Did, PlannedImage, State};
+use tenantry_planner::steps::{PlannedImage, State, StepOutput};
 use tenantry_protocol::{FailureCategory, OperationPhase, Progress};
 
 use super::driver::{Performed, Wrong};
@@ -32,7 +32,10 @@ pub async fn pull(work: &Work, state: &State) -> Result<Performed, Wrong> {
     checked.map_err(|wrong| wrong.during(OperationPhase::Preflight))?;
     let images = images?;
     let new = images.iter().filter(|image| !kept.contains(&image.image_id)).count();
-    Ok(Performed { did: Did::Pulled { images }, message: Some(format!("{new} images are new on this host")) })
+    Ok(Performed {
+        did: StepOutput::Pulled { images },
+        message: Some(format!("{new} images are new on this host")),
+    })
 }
 
 /// Images that Preflight has kept for this operation.

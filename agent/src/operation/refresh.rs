@@ -60,7 +60,7 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
     let touched: Vec<&ProjectContainer> =
         after.iter().filter(|one| names.contains_key(&one.container.service)).collect();
     record_starts(work, &model, &after, &touched).await?;
-    Ok(Performed { did: tenantry_planner::steps::Did::Nothing, message: summary(&names) })
+    Ok(Performed { did: tenantry_planner::steps::StepOutput::Nothing, message: summary(&names) })
 }
 
 async fn is_current(

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{State, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::{FailureCategory, ProbeHttp, RunImage, VerifyPolicy};
 
@@ -37,7 +37,7 @@ pub async fn verify(work: &Work, state: &State) -> Result<Performed, Wrong> {
     }
     let containers = watch(work, expected, &terms.verify).await?;
     let images = run_images(state, &model, &containers);
-    Ok(Performed { message: Some(summary(&terms.verify, &containers)), did: Did::Verified { images } })
+    Ok(Performed { message: Some(summary(&terms.verify, &containers)), did: StepOutput::Verified { images } })
 }
 
 /// Takes samples until the judge has decided; gives the last containers seen.

@@ -1,6 +1,6 @@
 //! Write, and its way back: files and `.env` change together or not at all.
 
-use tenantry_planner::steps::Did;
+use tenantry_planner::steps::StepOutput;
 
 use super::changes::planned;
 use super::driver::{Performed, Wrong};
@@ -52,5 +52,5 @@ pub async fn restore(work: &Work) -> Result<Performed, Wrong> {
             }
         })
         .await?;
-    Ok(Performed { did: Did::Restored { touched }, message: None })
+    Ok(Performed { did: StepOutput::Restored { touched }, message: None })
 }

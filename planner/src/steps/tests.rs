@@ -76,10 +76,10 @@ impl Case {
         }
     }
 
-    fn plan(&self) -> Did {
+    fn plan(&self) -> StepOutput {
         let compose = ComposeUse { files: vec![], profiles: vec![], command: String::new() };
         let containers = if self.first { vec![] } else { vec!["c".to_owned()] };
-        Did::Planned(Box::new(Plan {
+        StepOutput::Planned(Box::new(Plan {
             report: PlanReport {
                 hash: String::new(),
                 files: tenantry_protocol::FileCounts::default(),
@@ -116,8 +116,8 @@ impl Case {
         }
         let did = match step {
             Step::Preflight => self.plan(),
-            Step::RestoreFiles => Did::Restored { touched: self.touched },
-            _ => Did::Nothing,
+            Step::RestoreFiles => StepOutput::Restored { touched: self.touched },
+            _ => StepOutput::Nothing,
         };
         Record::Done { step, at: at(), did, message: None, then: None }
     }

@@ -6,7 +6,9 @@ use tenantry_agent::operation::{Performed, Wrong};
 use tenantry_api::tenant::{Approach, Consistency};
 use tenantry_planner::env::patch;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{DataPlan, Did, Plan, PlannedImage, PreviousReference, RemovedService, State};
+use tenantry_planner::steps::{
+    DataPlan, Plan, PlannedImage, PreviousReference, RemovedService, State, StepOutput,
+};
 use tenantry_protocol::{
     Action, EnvManifest, FailureCategory, FileCounts, OperationPhase, PlanReport, RunImage,
 };
@@ -44,7 +46,7 @@ impl Operation {
             .collect();
         self.keep(held).await;
         self.set_staged(Some(Staged { changes: changes.all, model }));
-        Ok(Performed { did: Did::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
+        Ok(Performed { did: StepOutput::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
     }
 
     /// Works out the changes; refuses those that must not be made.
@@ -255,7 +257,7 @@ impl Operation {
         }
         let _ = state;
         self.shared.world().pulled(&self.id, &images);
-        Ok(Performed { did: Did::Pulled { images }, message: None })
+        Ok(Performed { did: StepOutput::Pulled { images }, message: None })
     }
 
     async fn wanted(&self, reference: &str) -> Result<String, Wrong> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tenantry_agent::operation::{Performed, Wrong};
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{State, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::RunImage;
 
@@ -42,7 +42,7 @@ impl Operation {
             })
         });
         let images = images.collect();
-        Ok(Performed { did: Did::Verified { images }, message: None })
+        Ok(Performed { did: StepOutput::Verified { images }, message: None })
     }
 
     pub(super) async fn verify_previous(&self, state: &State) -> Result<Performed, Wrong> {

@@ -1,7 +1,7 @@
 //! Files: the transaction of `agent/src/files/transaction.rs`, state for state.
 
 use tenantry_agent::operation::{Performed, Wrong};
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{State, StepOutput};
 use tenantry_protocol::FailureCategory;
 
 use super::Operation;
@@ -168,7 +168,7 @@ impl Operation {
                 true
             }
         };
-        Ok(Performed { did: Did::Restored { touched }, message: None })
+        Ok(Performed { did: StepOutput::Restored { touched }, message: None })
     }
 
     /// Removes what was staged, durably.
