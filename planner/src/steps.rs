@@ -17,9 +17,9 @@ mod status;
 use serde::{Deserialize, Serialize};
 use tenantry_protocol::OperationPhase;
 
-pub use plan::{Checked, DataPlan, Plan, PlannedImage, PreviousReference, RemovedService};
+pub use plan::{Checked, DataPlan, PlanRecord, PlannedImage, PreviousReference, RemovedService};
 pub use record::{Record, StepOutput};
-pub use state::{Next, State};
+pub use state::{JournalState, Next};
 
 /// One step of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

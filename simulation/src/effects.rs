@@ -17,7 +17,7 @@ use tenantry_agent::operation::{Effects, Performed, Wrong};
 use tenantry_agent::store::{Baseline, Terms, Written};
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::{Action, FailureCategory, OperateRequest};
 
 use crate::agent::tick;
@@ -44,7 +44,7 @@ struct Staged {
 }
 
 impl Effects for Operation {
-    async fn perform(&self, step: Step, state: &State) -> Result<Performed, Wrong> {
+    async fn perform(&self, step: Step, state: &JournalState) -> Result<Performed, Wrong> {
         self.still_ours(state)?;
         self.shared.world().agent.step = Some(step);
         self.shared.world().say(|_| format!("{} does {step:?}", self.id));
@@ -91,7 +91,7 @@ impl Operation {
     }
 
     /// Nobody else may have taken over in the meantime.
-    fn still_ours(&self, state: &State) -> Result<(), Wrong> {
+    fn still_ours(&self, state: &JournalState) -> Result<(), Wrong> {
         let world = self.shared.world();
         let claim = world.host.store.held.claims.get(&self.uid);
         let ours = claim
@@ -164,7 +164,7 @@ impl Operation {
     }
 
     /// Records what the operation left, as it was seen.
-    async fn finish(&self, state: &State) -> Result<Performed, Wrong> {
+    async fn finish(&self, state: &JournalState) -> Result<Performed, Wrong> {
         let left: Vec<String> = state.plan().map(|plan| plan.left_files.clone()).unwrap_or_default();
         self.space()?;
         let old = self.baseline();
@@ -183,7 +183,7 @@ impl Operation {
     }
 
     /// What is ours from now on.
-    fn new_baseline(&self, state: &State, old: Baseline, left: &[String]) -> Result<Baseline, Wrong> {
+    fn new_baseline(&self, state: &JournalState, old: Baseline, left: &[String]) -> Result<Baseline, Wrong> {
         let (images, restore_point) = (state.images().to_vec(), Some(self.id.clone()));
         let world = self.shared.world();
         if let Action::Rollback { to, .. } = &self.request.action {

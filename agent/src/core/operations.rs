@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tenantry_api::names::{Identity, OperationId, TenantUid};
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{ApiError, ErrorCode, OperateRequest, OperationState, OperationStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -81,8 +81,10 @@ impl Core {
             return Err(refused(ErrorCode::OperationMismatch, "", message));
         }
         let running = tenant.running().filter(|running| running.id == *id);
-        let status = running
-            .map_or_else(|| State::fold(&records).status(id), |running| running.status.borrow().clone());
+        let status = running.map_or_else(
+            || JournalState::fold(&records).status(id),
+            |running| running.status.borrow().clone(),
+        );
         Ok(Some(status))
     }
 
@@ -225,7 +227,7 @@ fn take_on(
     let mut journal = begun.map_err(store)?.ok_or_else(|| fault("the operation's journal is gone"))?;
     let record = Record::accepted(Timestamp::now(), request);
     journal.append(&record).map_err(store)?;
-    let state = State::fold([&record]);
+    let state = JournalState::fold([&record]);
     Ok(Carried { journal, state, lock })
 }
 
@@ -234,7 +236,7 @@ fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>, St
         let found = host.store.open_journal::<Record>(&uid, id)?;
         // One without a record was never begun: its request is asked for again.
         if let Some((_, records)) = found.filter(|(_, records)| !records.is_empty()) {
-            let state = State::fold(&records);
+            let state = JournalState::fold(&records);
             if state.outcome().is_none() {
                 asked(host, &uid, id)?;
             }
@@ -281,7 +283,7 @@ fn take_up_each(host: &Host, tenants: Vec<TenantUid>) -> (Vec<InFlight>, Vec<Ten
 pub(super) fn in_journal(host: &Host, uid: &TenantUid) -> Result<Option<OperationId>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    let open = !records.is_empty() && State::fold(&records).outcome().is_none();
+    let open = !records.is_empty() && JournalState::fold(&records).outcome().is_none();
     Ok(open.then_some(id))
 }
 
@@ -319,7 +321,7 @@ pub(super) async fn take_up_one(
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<InFlight>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    let mut state = State::fold(&records);
+    let mut state = JournalState::fold(&records);
     if state.outcome().is_some() {
         // The agent was killed between the end and forgetting what was asked, which may hold secrets.
         host.store.forget_request(uid, &id)?;

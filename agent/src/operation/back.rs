@@ -3,7 +3,7 @@
 
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{PlannedImage, State};
+use tenantry_planner::steps::{JournalState, PlannedImage};
 use tenantry_protocol::{Action, FailureCategory, OperateRequest, Owner, RunImage};
 
 use super::changes::{Changes, protect};
@@ -173,7 +173,7 @@ pub async fn present(work: &Work, id: &str, reference: &str, ran: &[RunImage]) -
 }
 
 /// By which terms the release is judged that this operation brings about, or, once it has failed, the one before.
-pub async fn terms(work: &Work, state: &State) -> Result<Terms, Wrong> {
+pub async fn terms(work: &Work, state: &JournalState) -> Result<Terms, Wrong> {
     let request = &work.request;
     if request.action == Action::Upgrade && state.failure().is_none() {
         return Ok(Terms::of(request));

@@ -1,7 +1,7 @@
 //! Drives an operation: asks the machine what is next, performs it, records what came of it.
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Next, Record, State, Step, StepOutput};
+use tenantry_planner::steps::{JournalState, Next, Record, Step, StepOutput};
 use tenantry_protocol::{Failure, FailureCategory, OperationPhase};
 
 use crate::compose::{ComposeError, Explained, RunError};
@@ -12,7 +12,11 @@ use crate::store::StoreError;
 /// Everything that an operation does to the world. The driver itself changes nothing but the journal.
 pub trait Effects: Sync {
     /// Performs a step. It may have been performed before, wholly or in part.
-    fn perform(&self, step: Step, state: &State) -> impl Future<Output = Result<Performed, Wrong>> + Send;
+    fn perform(
+        &self,
+        step: Step,
+        state: &JournalState,
+    ) -> impl Future<Output = Result<Performed, Wrong>> + Send;
 }
 
 /// Where records go. Durable when a call returns.
@@ -103,10 +107,10 @@ impl From<Explained> for Wrong {
 pub async fn drive(
     effects: &impl Effects,
     log: &mut impl Log,
-    mut state: State,
+    mut state: JournalState,
     now: impl Fn() -> Timestamp,
-    seen: impl Fn(&State),
-) -> Result<State, StoreError> {
+    seen: impl Fn(&JournalState),
+) -> Result<JournalState, StoreError> {
     loop {
         let step = match state.next() {
             Next::Nothing => return Ok(state),
@@ -141,9 +145,9 @@ pub async fn drive(
 
 async fn record(
     log: &mut impl Log,
-    state: &mut State,
+    state: &mut JournalState,
     record: Record,
-    seen: &impl Fn(&State),
+    seen: &impl Fn(&JournalState),
 ) -> Result<(), StoreError> {
     log.append(record.clone()).await?;
     state.take(&record);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tenantry_api::names::OperationId;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::OperateRequest;
 
 use super::back::chosen;
@@ -16,7 +16,7 @@ use crate::files::{Found, Transactions, Tree};
 use crate::store::{Baseline, Terms, Written};
 
 /// Records what the operation left, as it was seen, and cleans up behind the release before the last.
-pub async fn finish(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn finish(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let (host, tenant, request, tree) =
         (work.host.clone(), work.tenant.clone(), work.request.clone(), work.tree()?);
     let (id, images) = (work.id.clone(), state.images().to_vec());

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use tenantry_api::names::OperationId;
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::FailureCategory;
 
 use super::driver::{Performed, Wrong};
@@ -27,7 +27,7 @@ pub fn named(step: Step) -> String {
 }
 
 /// Has the agent's own container recreated, and goes on as whichever container then runs.
-pub async fn hand_over(work: &Work, state: &State, step: Step) -> Result<Performed, Wrong> {
+pub async fn hand_over(work: &Work, state: &JournalState, step: Step) -> Result<Performed, Wrong> {
     let Some(service) = state.plan().and_then(|plan| plan.inside.clone()) else {
         return Ok(Performed::quietly());
     };
@@ -87,7 +87,7 @@ fn command(config: String, operation: &OperationId) -> Vec<String> {
 }
 
 /// This agent is what the step was to bring about.
-async fn seen(work: &Work, state: &State, step: Step, service: &str) -> Result<Performed, Wrong> {
+async fn seen(work: &Work, state: &JournalState, step: Step, service: &str) -> Result<Performed, Wrong> {
     let found = work.on_disk().await?;
     let wrong = |message: String| Err(Wrong::new(FailureCategory::StartFailed, message));
     let Some(own) = own_id() else {

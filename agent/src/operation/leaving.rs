@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tenantry_planner::model::{Model, Service};
-use tenantry_planner::steps::{RemovedService, State};
+use tenantry_planner::steps::{JournalState, RemovedService};
 
 use super::driver::Wrong;
 use super::staged::Staged;
@@ -111,7 +111,7 @@ fn has_key(text: &str, name: &str) -> bool {
 }
 
 /// Removes what was planned: what holds something that the release needs before it is started, the rest after.
-pub async fn remove(work: &Work, state: &State, first: bool) -> Result<Vec<String>, Wrong> {
+pub async fn remove(work: &Work, state: &JournalState, first: bool) -> Result<Vec<String>, Wrong> {
     let planned = state.plan().map(|plan| plan.removed.as_slice()).unwrap_or_default();
     let planned: Vec<&RemovedService> = planned.iter().filter(|one| one.first == first).collect();
     if planned.is_empty() {

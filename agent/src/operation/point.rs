@@ -10,7 +10,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, TenantUid};
-use tenantry_planner::steps::{Plan, PreviousReference, State};
+use tenantry_planner::steps::{JournalState, PlanRecord, PreviousReference};
 use tenantry_protocol::{ComposeUse, FailureCategory, OperationPhase, RestorePointBrief, RunImage};
 
 use super::changes::planned;
@@ -144,7 +144,7 @@ pub fn chain(
 }
 
 /// Makes the restore point. It counts once its record is durable; before that nothing of the tenant's was changed.
-pub async fn snapshot(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn snapshot(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let plan =
         state.plan().cloned().ok_or_else(|| Wrong::new(FailureCategory::AgentFault, "there is no plan"))?;
     let kept = keep(work, plan.writes).await.map_err(told)?;
@@ -181,7 +181,7 @@ async fn keep(work: &Work, writes: bool) -> Result<u64, Wrong> {
     .await
 }
 
-async fn record(work: &Work, plan: Plan, data: Vec<Part>, bytes: u64) -> Result<(), Wrong> {
+async fn record(work: &Work, plan: PlanRecord, data: Vec<Part>, bytes: u64) -> Result<(), Wrong> {
     let (request, id, host, tree) = (work.request.clone(), work.id.clone(), work.host.clone(), work.tree()?);
     work.blocking(move || {
         let uid = &request.tenant.uid;

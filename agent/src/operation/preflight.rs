@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::RelativePath;
 use tenantry_planner::compare::of_service;
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::{Checked, Plan, PlannedImage, PreviousReference, StepOutput};
+use tenantry_planner::steps::{Checked, PlanRecord, PlannedImage, PreviousReference, StepOutput};
 use tenantry_protocol::{FailureCategory, PlanReport, Recreate, RunImage};
 
 use super::back;
@@ -60,7 +60,7 @@ pub async fn preflight(work: &Work) -> Result<Performed, Wrong> {
         Some((found, _)) => checked::now(work, found.inputs.clone()).await?,
         None => Checked::new(),
     };
-    let plan = Plan {
+    let plan = PlanRecord {
         report: PlanReport {
             hash: plan_hash(work, &changes),
             files: changes.counts,
@@ -306,7 +306,7 @@ fn plan_hash(work: &Work, changes: &Changes) -> String {
     format!("sha256:{}", crate::files::sha256(text.as_bytes()))
 }
 
-fn summary(plan: &Plan) -> String {
+fn summary(plan: &PlanRecord) -> String {
     let files = &plan.report.files;
     let mut text = format!(
         "{} files are created, {} changed, {} deleted; {} services are touched",

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use tenantry_planner::steps::{PlannedImage, State, StepOutput};
+use tenantry_planner::steps::{JournalState, PlannedImage, StepOutput};
 use tenantry_protocol::{FailureCategory, OperationPhase, Progress};
 
 use super::driver::{Performed, Wrong};
@@ -21,7 +21,7 @@ const SIDE_BY_SIDE: usize = 4;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// Makes every image local. Meanwhile the staged release is compared with what a person would see.
-pub async fn pull(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn pull(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let Some(staged) = work.staged() else {
         // A restarted agent has lost what was only in memory; all of it can be made again.
         Box::pin(super::preflight::preflight(work)).await?;
@@ -39,7 +39,7 @@ pub async fn pull(work: &Work, state: &State) -> Result<Performed, Wrong> {
 }
 
 /// Images that Preflight has kept for this operation.
-fn kept_already(state: &State) -> BTreeSet<String> {
+fn kept_already(state: &JournalState) -> BTreeSet<String> {
     let Some(plan) = state.plan() else { return BTreeSet::new() };
     let pointed = plan.references.iter().filter_map(|reference| reference.image_id.clone());
     pointed.chain(plan.previous_images.iter().map(|image| image.image_id.clone())).collect()

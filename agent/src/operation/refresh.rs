@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_api::names::{RelativePath, ServiceName};
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::{ChangeRule, FailureCategory};
 
 use super::back::terms;
@@ -24,7 +24,7 @@ pub enum Told {
 }
 
 /// Restarts or signals what compose left alone.
-pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn refresh(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
         return Ok(Performed::quietly());
     };

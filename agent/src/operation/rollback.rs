@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 
 use super::back::{present, terms};
 use super::checked;
@@ -16,7 +16,7 @@ use super::work::Work;
 use crate::engine::{ProjectContainer, Reference};
 
 /// Puts every reference back to where it pointed.
-pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn restore_images(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let Some(plan) = state.plan() else { return Ok(Performed::quietly()) };
     let (host, uid) = (work.host.clone(), work.request.tenant.uid.clone());
     let known = work.blocking(move || Ok(host.store.baseline(&uid)?.images)).await?;
@@ -35,7 +35,7 @@ pub async fn restore_images(work: &Work, state: &State) -> Result<Performed, Wro
 }
 
 /// A reference that pointed nowhere. Only where it is ours: another project may have pulled it meanwhile.
-async fn take_away(work: &Work, state: &State, reference: &str) -> Result<(), Wrong> {
+async fn take_away(work: &Work, state: &JournalState, reference: &str) -> Result<(), Wrong> {
     let ours = state.planned_images().iter().find(|image| image.reference == reference);
     let parsed = Reference::parse(reference);
     let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else {
@@ -52,7 +52,7 @@ async fn take_away(work: &Work, state: &State, reference: &str) -> Result<(), Wr
 }
 
 /// Removes what a first installation made. Volumes stay.
-pub async fn remove_created(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn remove_created(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = work.containers().await?;
     let made: Vec<&ProjectContainer> =
@@ -81,7 +81,7 @@ async fn remove(work: &Work, containers: &[&ProjectContainer], model: Option<&Mo
 }
 
 /// Starts the previous release from its restored files.
-pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn start_previous(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let (discovered, model) = previous(work, state).await?;
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = work.containers().await?;
@@ -98,7 +98,7 @@ pub async fn start_previous(work: &Work, state: &State) -> Result<Performed, Wro
 }
 
 /// Watches the previous release, by its own terms.
-pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn verify_previous(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let (_, model) = previous(work, state).await?;
     let terms = terms(work, state).await?;
     let mut expected = expectations(&model, &terms.jobs);
@@ -111,7 +111,10 @@ pub async fn verify_previous(work: &Work, state: &State) -> Result<Performed, Wr
     Ok(Performed::saying("the previous release runs again and was seen healthy"))
 }
 
-async fn previous(work: &Work, state: &State) -> Result<(crate::compose::Discovered, Arc<Model>), Wrong> {
+async fn previous(
+    work: &Work,
+    state: &JournalState,
+) -> Result<(crate::compose::Discovered, Arc<Model>), Wrong> {
     let checked = state.plan().map(|plan| plan.previous_checked.clone()).unwrap_or_default();
     checked::previous(work, &checked).await
 }

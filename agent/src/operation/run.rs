@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,7 +21,7 @@ pub struct Carried {
     /// Its journal.
     pub journal: Journal<Record>,
     /// What is in it.
-    pub state: State,
+    pub state: JournalState,
     /// Held until it has ended: nobody else changes this tenant.
     pub lock: TenantLock,
 }
@@ -52,14 +52,14 @@ fn lost() -> StoreError {
 pub async fn carry_out(
     work: Arc<Work>,
     journal: Journal<Record>,
-    mut state: State,
+    mut state: JournalState,
     slot: OwnedSemaphorePermit,
 ) {
     let mut log = JournalLog(Some(journal));
     let mut pause = PAUSE;
     loop {
         // The end is told last: whoever hears of it may ask for the next operation at once.
-        let publish_unless_ended = |state: &State| {
+        let publish_unless_ended = |state: &JournalState| {
             if state.outcome().is_none() {
                 publish(&work, state);
             }
@@ -110,21 +110,21 @@ fn waits(work: &Work, error: &StoreError) {
 pub async fn go_on(
     effects: &impl Effects,
     journal: Journal<Record>,
-    state: State,
-) -> Result<State, StoreError> {
+    state: JournalState,
+) -> Result<JournalState, StoreError> {
     drive(effects, &mut JournalLog(Some(journal)), state, Timestamp::now, |_| ()).await
 }
 
-async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, State), StoreError> {
+async fn reopen(work: &Arc<Work>) -> Result<(Journal<Record>, JournalState), StoreError> {
     let (host, uid, id) = (work.host.clone(), work.request.tenant.uid.clone(), work.id.clone());
     let read = tokio::task::spawn_blocking(move || host.store.open_journal::<Record>(&uid, &id));
     let (journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
-    let state = State::fold(&records);
+    let state = JournalState::fold(&records);
     Ok((journal, state))
 }
 
 /// Tells watchers of a new state. What they knew of progress stays until the pull is over.
-fn publish(work: &Work, state: &State) {
+fn publish(work: &Work, state: &JournalState) {
     let mut status = state.status(&work.id);
     if let Some(phase) = status.phases.last() {
         tracing::info!(
@@ -145,7 +145,7 @@ fn publish(work: &Work, state: &State) {
 }
 
 /// Counts an operation that has ended, and forgets what was asked.
-pub async fn tidy(work: &Arc<Work>, state: &State) {
+pub async fn tidy(work: &Arc<Work>, state: &JournalState) {
     let status: OperationStatus = state.status(&work.id);
     for phase in &status.phases {
         let ended = phase.finished_at.unwrap_or(phase.started_at);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{PreviousReference, State};
+use tenantry_planner::steps::{JournalState, PreviousReference};
 use tenantry_protocol::{FailureCategory, OperateRequest, Place};
 
 use super::back::chosen;
@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::store::{Start, Starts};
 
 /// Puts the references of the compose file on the planned images.
-pub async fn point(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn point(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let before = state.plan().map(|plan| plan.references.as_slice()).unwrap_or_default();
     for planned in state.planned_images() {
         let there = |old: &PreviousReference| {
@@ -51,7 +51,7 @@ pub async fn put(work: &Work, reference: &str, image: &str) -> Result<(), Wrong>
 }
 
 /// Starts the release.
-pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn start(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let checked = state.plan().map(|plan| plan.checked.clone()).unwrap_or_default();
     let (discovered, model) = checked::release(work, &checked).await?;
     let mut removed = leaving::remove(work, state, true).await?;
@@ -74,7 +74,7 @@ pub async fn start(work: &Work, state: &State) -> Result<Performed, Wrong> {
 /// Brings a model up, after what a killed compose left half made is removed: what that was.
 pub async fn bring_up(
     work: &Work,
-    state: &State,
+    state: &JournalState,
     discovered: &Discovered,
     model: &Model,
 ) -> Result<Vec<String>, Wrong> {
@@ -84,7 +84,11 @@ pub async fn bring_up(
 }
 
 /// Puts the names of containers right and records what was made since Preflight: of which services.
-pub async fn record_made(work: &Work, state: &State, model: &Model) -> Result<BTreeSet<String>, Wrong> {
+pub async fn record_made(
+    work: &Work,
+    state: &JournalState,
+    model: &Model,
+) -> Result<BTreeSet<String>, Wrong> {
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = work.containers().await?;
     names::put_right(work, model, &containers).await;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tenantry_api::tenant::Consistency;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::FailureCategory;
 
 use super::driver::{Performed, Wrong};
@@ -82,7 +82,7 @@ fn in_order(mut users: Vec<DataUser>, model: Option<&Model>) -> Vec<DataUser> {
 }
 
 /// Stops or pauses the containers that write to the data.
-pub async fn quiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn quiesce(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let Some(plan) = state.plan().and_then(|plan| plan.data.as_ref()) else {
         return Ok(Performed::quietly());
     };
@@ -97,7 +97,7 @@ pub async fn quiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
 }
 
 /// Lets paused containers go on.
-pub async fn unquiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn unquiesce(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     for id in resting(state) {
         work.host.engine.unpause(id).await?;
     }
@@ -105,7 +105,7 @@ pub async fn unquiesce(work: &Work, state: &State) -> Result<Performed, Wrong> {
 }
 
 /// Starts the very containers again that were stopped or paused.
-pub async fn revive(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn revive(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let engine = &work.host.engine;
     let mut gone = 0;
     for id in resting(state) {
@@ -124,7 +124,7 @@ pub async fn revive(work: &Work, state: &State) -> Result<Performed, Wrong> {
     Ok(Performed::saying("the same containers were started again"))
 }
 
-fn resting(state: &State) -> &[String] {
+fn resting(state: &JournalState) -> &[String] {
     state
         .plan()
         .and_then(|plan| plan.data.as_ref())

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{State, StepOutput};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::{FailureCategory, ProbeHttp, RunImage, VerifyPolicy};
 
@@ -26,7 +26,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_BODY: usize = 64 * 1024;
 
 /// Watches the release.
-pub async fn verify(work: &Work, state: &State) -> Result<Performed, Wrong> {
+pub async fn verify(work: &Work, state: &JournalState) -> Result<Performed, Wrong> {
     let (_, model) = work.release().await?;
     let terms = terms(work, state).await?;
     let mut expected = expectations(&model, &terms.jobs);
@@ -139,7 +139,7 @@ async fn probe_one(client: &reqwest::Client, probe: &ProbeHttp) -> Option<String
     (!found).then(|| format!("{}: the answer does not contain {wanted:?}", probe.url))
 }
 
-fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<RunImage> {
+fn run_images(state: &JournalState, model: &Model, containers: &[Container]) -> Vec<RunImage> {
     let image = |name: &ServiceName, reference: &str| {
         let container = containers.iter().find(|container| container.service == name.as_str());
         let planned = state.planned_images().iter().find(|image| image.reference == reference);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::{FailureCategory, OperateRequest, OperationPhase, OperationStatus, Progress};
 use tokio::sync::watch;
 
@@ -41,7 +41,7 @@ pub struct Work {
 }
 
 impl Effects for Work {
-    async fn perform(&self, step: Step, state: &State) -> Result<Performed, Wrong> {
+    async fn perform(&self, step: Step, state: &JournalState) -> Result<Performed, Wrong> {
         self.still_ours(state)?;
         if step.phase() == Some(OperationPhase::Rollback) {
             self.engine_answers().await;
@@ -114,7 +114,7 @@ impl Work {
     }
 
     /// Nobody else may have taken over in the meantime.
-    fn still_ours(&self, state: &State) -> Result<(), Wrong> {
+    fn still_ours(&self, state: &JournalState) -> Result<(), Wrong> {
         let claim = self.host.store.claim_of(&self.request.tenant.uid);
         if claim
             .is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch())

@@ -10,7 +10,7 @@ use tenantry_protocol::{ComposeUse, PlanReport, RunImage};
 /// What Preflight decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub struct PlanRecord {
     /// What changes, for people.
     pub report: PlanReport,
     /// The compose files of the release.

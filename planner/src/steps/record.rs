@@ -7,7 +7,7 @@ use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{Action, Failure, OperateRequest, ReleaseLabel, RunImage};
 
 use super::Step;
-use super::plan::{Plan, PlannedImage};
+use super::plan::{PlanRecord, PlannedImage};
 
 /// One record of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ pub enum StepOutput {
     /// Nothing that later steps need.
     Nothing,
     /// The plan.
-    Planned(Box<Plan>),
+    Planned(Box<PlanRecord>),
     /// Every reference's image.
     Pulled {
         /// One for each reference.

@@ -6,7 +6,7 @@ use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{Action, Failure, PhaseRecord, ReleaseLabel, RunImage, StepState};
 
 use super::Step;
-use super::plan::{Plan, PlannedImage};
+use super::plan::{PlanRecord, PlannedImage};
 use super::record::{Record, StepOutput};
 
 /// What to do next.
@@ -22,7 +22,7 @@ pub enum Next {
 
 /// An operation, folded from its journal.
 #[derive(Clone, Debug, Default)]
-pub struct State {
+pub struct JournalState {
     pub(super) records: u64,
     epoch: u64,
     target_hash: String,
@@ -38,12 +38,12 @@ pub struct State {
     touched: bool,
     pub(super) data_restored: bool,
     pub(super) ended: Option<(Timestamp, Outcome, Option<Failure>)>,
-    plan: Option<Plan>,
+    plan: Option<PlanRecord>,
     planned: Vec<PlannedImage>,
     images: Vec<RunImage>,
 }
 
-impl State {
+impl JournalState {
     /// Folds a journal.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut state = Self::default();
@@ -175,7 +175,7 @@ impl State {
     }
 
     /// What Preflight decided.
-    pub fn plan(&self) -> Option<&Plan> {
+    pub fn plan(&self) -> Option<&PlanRecord> {
         self.plan.as_ref()
     }
 

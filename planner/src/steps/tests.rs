@@ -79,7 +79,7 @@ impl Case {
     fn plan(&self) -> StepOutput {
         let compose = ComposeUse { files: vec![], profiles: vec![], command: String::new() };
         let containers = if self.first { vec![] } else { vec!["c".to_owned()] };
-        StepOutput::Planned(Box::new(Plan {
+        StepOutput::Planned(Box::new(PlanRecord {
             report: PlanReport {
                 hash: String::new(),
                 files: tenantry_protocol::FileCounts::default(),
@@ -133,7 +133,7 @@ fn run_killed(case: &Case, killed_at: &BTreeSet<usize>) -> (Vec<Step>, Outcome, 
     let mut journal = vec![case.accepted()];
     let mut performed = Vec::new();
     for _ in 0..60 {
-        let state = State::fold(&journal);
+        let state = JournalState::fold(&journal);
         match state.next() {
             Next::Do(step) => {
                 if state.current() != Some(step) {
@@ -227,7 +227,7 @@ fn p9_a_rollback_restores(#[case] case: Case, #[case] told: bool, #[case] steps:
     let (performed, _, journal) = run(&case);
     let names: Vec<String> = performed.iter().map(|step| format!("{step:?}")).collect();
     assert_eq!(names.join(" "), steps);
-    let status = State::fold(&journal).status(&OperationId::parse("a").unwrap());
+    let status = JournalState::fold(&journal).status(&OperationId::parse("a").unwrap());
     assert_eq!(status.data_restored, told, "status says whether data was given up");
 }
 
@@ -295,7 +295,7 @@ proptest! {
         again.dedup();
         prop_assert_eq!((&steps, outcome), (&again, ended));
         let id = OperationId::parse("a").unwrap();
-        let (whole, cut) = (State::fold(&journal).status(&id), State::fold(&killed).status(&id));
+        let (whole, cut) = (JournalState::fold(&journal).status(&id), JournalState::fold(&killed).status(&id));
         prop_assert_eq!((whole.state, whole.phases, whole.data_restored), (cut.state, cut.phases, cut.data_restored));
     }
 
@@ -343,7 +343,7 @@ fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
         then: Some(Step::Pull),
     };
     let begun = Record::Begun { step: Step::Preflight, at: at() };
-    let state = State::fold(&[plain().accepted(), begun, joined]);
+    let state = JournalState::fold(&[plain().accepted(), begun, joined]);
     assert_eq!(state.next(), Next::Do(Step::Pull));
     let id = OperationId::parse("a").unwrap();
     let phases: Vec<_> = state.status(&id).phases.iter().map(|phase| (phase.name, phase.state)).collect();
@@ -356,7 +356,8 @@ fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
 fn the_number_of_a_status_rises_with_every_record() {
     let (_, _, journal) = run(&plain());
     let id = OperationId::parse("a").unwrap();
-    let numbers: Vec<u64> = (1..=journal.len()).map(|n| State::fold(&journal[..n]).status(&id).seq).collect();
+    let numbers: Vec<u64> =
+        (1..=journal.len()).map(|n| JournalState::fold(&journal[..n]).status(&id).seq).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] >= pair[0] + (1 << 20)), "{numbers:?}");
 }
 
@@ -375,7 +376,7 @@ fn a_journal_from_before_restore_points_held_data_is_read_as_an_upgrade() {
         r#"{"record":"Accepted","at":"1970-01-01T00:00:00Z","epoch":3,"targetHash":"t","onFailure":"Hold"}"#;
     let old = old
         .replace("Accepted", serde_json::to_value(plain().accepted()).unwrap()["record"].as_str().unwrap());
-    let state = State::fold([&serde_json::from_str::<Record>(&old).unwrap()]);
+    let state = JournalState::fold([&serde_json::from_str::<Record>(&old).unwrap()]);
     assert_eq!(
         (state.action(), state.rollback_data(), state.epoch()),
         (&Action::Upgrade, RollbackData::Never, 3)

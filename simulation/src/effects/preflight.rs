@@ -7,7 +7,7 @@ use tenantry_api::tenant::{Approach, Consistency};
 use tenantry_planner::env::patch;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{
-    DataPlan, Plan, PlannedImage, PreviousReference, RemovedService, State, StepOutput,
+    DataPlan, JournalState, PlanRecord, PlannedImage, PreviousReference, RemovedService, StepOutput,
 };
 use tenantry_protocol::{
     Action, EnvManifest, FailureCategory, FileCounts, OperationPhase, PlanReport, RunImage,
@@ -148,7 +148,7 @@ impl Operation {
             .map_err(|problem| Wrong::new(FailureCategory::ComposeInvalid, problem))
     }
 
-    fn plan(&self, changes: &Changes, model: &Model, previous: Option<&Model>) -> Plan {
+    fn plan(&self, changes: &Changes, model: &Model, previous: Option<&Model>) -> PlanRecord {
         let world = self.shared.world();
         let engine = &world.host.engine;
         let containers: Vec<_> =
@@ -190,7 +190,7 @@ impl Operation {
             first: false,
             grace_ms: None,
         });
-        Plan {
+        PlanRecord {
             report: PlanReport {
                 hash: self.request.target_hash.clone(),
                 files: FileCounts::default(),
@@ -242,7 +242,7 @@ impl Operation {
         world.host.disk.points.get(to).map(|point| point.images.clone()).unwrap_or_default()
     }
 
-    pub(super) async fn pull(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn pull(&self, state: &JournalState) -> Result<Performed, Wrong> {
         if self.staged().is_none() {
             // A restarted agent has lost what was only in memory; all of it can be made again.
             self.preflight().await.map_err(|wrong| wrong.during(OperationPhase::Preflight))?;

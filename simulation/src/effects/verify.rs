@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tenantry_agent::operation::{Performed, Wrong};
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
-use tenantry_planner::steps::{State, StepOutput};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::RunImage;
 
@@ -18,7 +18,7 @@ const PAUSE: u64 = 100;
 const ENGINE_PATIENCE: u32 = 15;
 
 impl Operation {
-    pub(super) async fn verify(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn verify(&self, state: &JournalState) -> Result<Performed, Wrong> {
         let model = self.release()?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         for (name, expected) in &mut expected {
@@ -45,7 +45,7 @@ impl Operation {
         Ok(Performed { did: StepOutput::Verified { images }, message: None })
     }
 
-    pub(super) async fn verify_previous(&self, state: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn verify_previous(&self, state: &JournalState) -> Result<Performed, Wrong> {
         let model = self.on_disk()?.ok_or_else(no_compose_file)?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         let images = state.plan().map(|plan| plan.previous_images.clone()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Files: the transaction of `agent/src/files/transaction.rs`, state for state.
 
 use tenantry_agent::operation::{Performed, Wrong};
-use tenantry_planner::steps::{State, StepOutput};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_protocol::FailureCategory;
 
 use super::Operation;
@@ -33,7 +33,7 @@ impl Operation {
         }
     }
 
-    pub(super) async fn write(&self, _: &State) -> Result<Performed, Wrong> {
+    pub(super) async fn write(&self, _: &JournalState) -> Result<Performed, Wrong> {
         let state = self.files(&self.shared.world());
         match state {
             Files::Done => return Ok(Performed::quietly()),
