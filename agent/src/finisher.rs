@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::compare::ContainerState;
-use tenantry_planner::steps::{Record, State, Step};
+use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{FailureCategory, OperateRequest};
 use tokio::sync::{Notify, watch};
 
@@ -45,7 +45,7 @@ const TAKE_OVERS: u32 = 4;
 struct Pending {
     uid: TenantUid,
     request: OperateRequest,
-    state: State,
+    state: JournalState,
     service: String,
 }
 
@@ -102,7 +102,7 @@ async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreE
 fn pending(host: &Host, id: &OperationId) -> Result<Option<Pending>, StoreError> {
     for uid in host.store.tenants()? {
         let Some(records) = host.store.journal_records::<Record>(&uid, id)? else { continue };
-        let state = State::fold(&records);
+        let state = JournalState::fold(&records);
         let service = state.plan().and_then(|plan| plan.inside.clone());
         let Some(service) = service.filter(|_| state.outcome().is_none()) else { return Ok(None) };
         let Some(text) = host.store.request(&uid, id)? else { return Ok(None) };
@@ -171,7 +171,7 @@ async fn wait(
     let (began, mut seen) = (Instant::now(), Instant::now());
     loop {
         let records = host.store.journal_records::<Record>(&pending.uid, id)?.unwrap_or_default();
-        if State::fold(&records).current() != Some(step) {
+        if JournalState::fold(&records).current() != Some(step) {
             return Ok(Waited::TakenUp);
         }
         let agents = agents(host, pending).await;
@@ -235,7 +235,7 @@ async fn take_over(
     tenantry_faults::point("finisher.take_over");
     let host = Arc::new(open(config).await?);
     let taken = take_up_one(&host, &pending.uid).await?;
-    let still = |state: &State| failed.as_ref().is_none_or(|(step, _)| state.current() == Some(*step));
+    let still = |state: &JournalState| failed.as_ref().is_none_or(|(step, _)| state.current() == Some(*step));
     let ended = match taken {
         Some((request, open)) if still(&open.state) => drive(&host, id, request, open, failed).await?,
         _ => true,
@@ -292,7 +292,7 @@ struct TakingOver {
 }
 
 impl Effects for TakingOver {
-    async fn perform(&self, step: Step, state: &State) -> Result<StepResult, StepError> {
+    async fn perform(&self, step: Step, state: &JournalState) -> Result<StepResult, StepError> {
         match &self.failed {
             Some((failed, problem)) if *failed == step => {
                 Err(StepError::new(FailureCategory::StartFailed, problem.clone()))

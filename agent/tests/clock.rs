@@ -10,7 +10,7 @@ mod tests {
     use tenantry_agent::planning::StepError;
     use tenantry_agent::store::StoreError;
     use tenantry_api::names::OperationId;
-    use tenantry_planner::steps::{Record, State, Step};
+    use tenantry_planner::steps::{JournalState, Record, Step};
     use tenantry_protocol::FailureCategory;
 
     /// Performs everything but one step.
@@ -20,7 +20,7 @@ mod tests {
     }
 
     impl Effects for World {
-        async fn perform(&self, step: Step, _: &State) -> Result<StepResult, StepError> {
+        async fn perform(&self, step: Step, _: &JournalState) -> Result<StepResult, StepError> {
             self.performed.lock().unwrap().push(step);
             if self.fails == Some(step) {
                 return Err(StepError::new(FailureCategory::Crashed, "as told"));
@@ -49,10 +49,10 @@ mod tests {
         steady().checked_add(SignedDuration::from_hours(hours)).unwrap()
     }
 
-    async fn driven(fails: Option<Step>, now: impl Fn() -> Timestamp) -> (Vec<Step>, Journal, State) {
+    async fn driven(fails: Option<Step>, now: impl Fn() -> Timestamp) -> (Vec<Step>, Journal, JournalState) {
         let world = World { fails, performed: Mutex::default() };
         let mut journal = Journal::default();
-        let state = drive(&world, &mut journal, State::default(), now, |_| ()).await.unwrap();
+        let state = drive(&world, &mut journal, JournalState::default(), now, |_| ()).await.unwrap();
         (world.performed.into_inner().unwrap(), journal, state)
     }
 
@@ -69,7 +69,7 @@ mod tests {
             assert!(jumped.outcome().is_some());
             // Folded again, as after a restart at any moment, the numbers that operators wait for only rise.
             let id = OperationId::parse("op").unwrap();
-            let mut state = State::default();
+            let mut state = JournalState::default();
             let mut seq = 0;
             for record in &journal.0 {
                 state.take(record);

@@ -4,8 +4,8 @@
 //! that was killed folds the same journal and goes on with the step that was begun. So every step can be done again.
 //!
 //! An upgrade goes forward through
-//! Preflight, Pull, *Quiesce*, Snapshot, *Unquiesce*, *Write*, Point, Start, Refresh, *`HandOver`*, Verify, Finish;
-//! going back to a restore point pulls nothing and puts *`StopForChosen`*, *`RestoreChosen`* before Point. What is
+//! Preflight, Pull, *Quiesce*, Snapshot, *Unquiesce*, *Write*, `RetagImages`, Start, Refresh, *`HandOver`*, Verify, Finish;
+//! going back to a restore point pulls nothing and puts *`StopForChosen`*, *`RestoreChosen`* before `RetagImages`. What is
 //! slanted is left out where there is nothing to do. The ways back from a failure are in `order.rs`.
 
 mod order;
@@ -21,8 +21,8 @@ pub use plan::{
     Checked, DataPlan, FileChange, ImageChoice, ImageSource, Plan, PlannedImage, PreviousReference,
     RemovedService,
 };
-pub use record::{Did, Record};
-pub use state::{Next, State};
+pub use record::{Record, StepOutput};
+pub use state::{JournalState, Next};
 
 /// One step of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,8 +43,10 @@ pub enum Step {
     StopForChosen,
     /// Put the data of the chosen restore point in place.
     RestoreChosen,
-    /// Put the references of the compose file on the planned images.
-    Point,
+    /// Put the references of the compose file on the planned images. The journal's word for the step stays `Point`, as it
+    /// always was, so that an agent of either version goes on with a journal that the other wrote.
+    #[serde(rename = "Point")]
+    RetagImages,
     /// `docker compose up`.
     Start,
     /// Restart or signal services whose mounted files changed and that compose did not recreate.
@@ -91,7 +93,7 @@ impl Step {
             Self::Pull => OperationPhase::Pull,
             Self::Quiesce | Self::Snapshot | Self::Unquiesce => OperationPhase::Snapshot,
             Self::Write | Self::StopForChosen | Self::RestoreChosen => OperationPhase::Write,
-            Self::Point | Self::Start | Self::Refresh | Self::HandOver => OperationPhase::Start,
+            Self::RetagImages | Self::Start | Self::Refresh | Self::HandOver => OperationPhase::Start,
             Self::Verify => OperationPhase::Verify,
             Self::Finish => OperationPhase::Finish,
             Self::Revive

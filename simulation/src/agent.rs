@@ -10,7 +10,7 @@ use tenantry_agent::calls::validate::validate;
 use tenantry_agent::operation::drive;
 use tenantry_agent::store::ClaimWanted;
 use tenantry_api::names::{OperationId, TenantUid};
-use tenantry_planner::steps::{Record, State, Step};
+use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{
     AcceptRequest, ApiError, ClaimRequest, ErrorCode, Observation, OperateRequest, OperationState,
     OperationStatus, ReleaseRequest,
@@ -223,7 +223,7 @@ async fn take_up(shared: &Shared, uid: TenantUid) {
         let id = world.host.store.operations(&uid).pop();
         id.and_then(|id| {
             let journal = world.host.store.journals.get(&(uid.clone(), id.clone()))?;
-            let state = State::fold(&journal.records);
+            let state = JournalState::fold(&journal.records);
             let open = !journal.records.is_empty() && state.outcome().is_none();
             open.then(|| (id, state, journal.request.clone()))
         })
@@ -263,7 +263,7 @@ fn take_up_later(shared: &Shared, uid: TenantUid) {
 fn in_journal(world: &World, uid: &TenantUid) -> Option<OperationId> {
     let id = world.host.store.operations(uid).pop()?;
     let journal = world.host.store.journals.get(&(uid.clone(), id.clone()))?;
-    let open = !journal.records.is_empty() && State::fold(&journal.records).outcome().is_none();
+    let open = !journal.records.is_empty() && JournalState::fold(&journal.records).outcome().is_none();
     open.then_some(id)
 }
 
@@ -553,7 +553,8 @@ fn known(
         return Err(refused(ErrorCode::OperationMismatch, format!("{id} was begun with another body")));
     }
     let running = world.agent.running.get(uid).filter(|running| running.id == *id);
-    let status = running.map_or_else(|| State::fold(&journal.records).status(id), |one| one.status.clone());
+    let status =
+        running.map_or_else(|| JournalState::fold(&journal.records).status(id), |one| one.status.clone());
     Ok(Some(status))
 }
 
@@ -567,7 +568,7 @@ async fn take_on(
     shared: &Shared,
     id: &OperationId,
     request: &Arc<OperateRequest>,
-) -> Result<State, ApiError> {
+) -> Result<JournalState, ApiError> {
     let uid = &request.tenant.uid;
     if let Some(open) = in_journal(&shared.world(), uid).filter(|open| open != id) {
         return Err(busy_with(&open));
@@ -595,11 +596,11 @@ async fn take_on(
     let at = shared.world().timestamp();
     let record = Record::accepted(at, request);
     log.write(&record).await.map_err(|error| tenantry_agent::host::store_refused(&error))?;
-    Ok(State::fold([&record]))
+    Ok(JournalState::fold([&record]))
 }
 
 /// Carries an operation out in a task of its own.
-fn run(shared: &Shared, uid: TenantUid, id: OperationId, request: Arc<OperateRequest>, state: State) {
+fn run(shared: &Shared, uid: TenantUid, id: OperationId, request: Arc<OperateRequest>, state: JournalState) {
     let mut world = shared.world();
     world.agent.running.insert(uid.clone(), Running { id: id.clone(), status: state.status(&id) });
     let work = carry_out(shared.clone(), uid, id, request, state);
@@ -611,14 +612,14 @@ async fn carry_out(
     uid: TenantUid,
     id: OperationId,
     request: Arc<OperateRequest>,
-    mut state: State,
+    mut state: JournalState,
 ) {
     let effects = Operation::new(&shared, &uid, &id, &request);
     let mut pause = PAUSE;
     loop {
         let mut log = JournalLog::new(&shared, &uid, &id);
         let now = || shared.world().timestamp();
-        let publish_unless_ended = |state: &State| {
+        let publish_unless_ended = |state: &JournalState| {
             let mut world = shared.world();
             world.agent.step = state.current();
             if state.outcome().is_none() {
@@ -640,12 +641,12 @@ async fn carry_out(
         pause = (pause * 2).min(LONGEST_PAUSE);
         let world = shared.world();
         if let Some(journal) = world.host.store.journals.get(&(uid.clone(), id.clone())) {
-            state = State::fold(&journal.records);
+            state = JournalState::fold(&journal.records);
         }
     }
 }
 
-fn publish(world: &mut World, uid: &TenantUid, id: &OperationId, state: &State) {
+fn publish(world: &mut World, uid: &TenantUid, id: &OperationId, state: &JournalState) {
     let mut status = state.status(id);
     if let Some(running) = world.agent.running.get_mut(uid) {
         status.seq = status.seq.max(running.status.seq + 1);
@@ -674,6 +675,6 @@ async fn wait_for(
     let world = shared.world();
     let recorded = world.host.store.journal_of(&id).filter(|(_, journal)| !journal.records.is_empty());
     recorded
-        .map(|(_, journal)| State::fold(&journal.records).status(&id))
+        .map(|(_, journal)| JournalState::fold(&journal.records).status(&id))
         .ok_or_else(|| refused(ErrorCode::NotFound, format!("this host knows no operation {id}")))
 }

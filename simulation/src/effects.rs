@@ -18,7 +18,7 @@ use tenantry_agent::planning::StepError;
 use tenantry_agent::store::{Baseline, Terms, Written};
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::{Action, FailureCategory, OperateRequest};
 
 use crate::agent::tick;
@@ -45,7 +45,7 @@ struct Staged {
 }
 
 impl Effects for Operation {
-    async fn perform(&self, step: Step, state: &State) -> Result<StepResult, StepError> {
+    async fn perform(&self, step: Step, state: &JournalState) -> Result<StepResult, StepError> {
         self.still_ours(state)?;
         self.shared.world().agent.step = Some(step);
         self.shared.world().say(|_| format!("{} does {step:?}", self.id));
@@ -59,7 +59,7 @@ impl Effects for Operation {
             Step::Write => self.write(state).await,
             Step::StopForChosen | Step::StopForData => self.stop_for_data().await,
             Step::RestoreChosen => self.restore_chosen().await,
-            Step::Point => self.point(state).await,
+            Step::RetagImages => self.point(state).await,
             Step::Start => self.start(state).await,
             Step::Refresh | Step::RefreshPrevious => self.refresh(state).await,
             Step::HandOver | Step::HandBack => Ok(StepResult::quietly()),
@@ -92,7 +92,7 @@ impl Operation {
     }
 
     /// Nobody else may have taken over in the meantime.
-    fn still_ours(&self, state: &State) -> Result<(), StepError> {
+    fn still_ours(&self, state: &JournalState) -> Result<(), StepError> {
         let world = self.shared.world();
         let claim = world.host.store.held.claims.get(&self.uid);
         let ours = claim
@@ -165,7 +165,7 @@ impl Operation {
     }
 
     /// Records what the operation left, as it was seen.
-    async fn finish(&self, state: &State) -> Result<StepResult, StepError> {
+    async fn finish(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let left: Vec<String> = state.plan().map(|plan| plan.left_files.clone()).unwrap_or_default();
         self.space()?;
         let old = self.baseline();
@@ -184,7 +184,12 @@ impl Operation {
     }
 
     /// What is ours from now on.
-    fn new_baseline(&self, state: &State, old: Baseline, left: &[String]) -> Result<Baseline, StepError> {
+    fn new_baseline(
+        &self,
+        state: &JournalState,
+        old: Baseline,
+        left: &[String],
+    ) -> Result<Baseline, StepError> {
         let (images, restore_point) = (state.images().to_vec(), Some(self.id.clone()));
         let world = self.shared.world();
         if let Action::Rollback { to, .. } = &self.request.action {

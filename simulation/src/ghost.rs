@@ -9,7 +9,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_api::tenant::RollbackData;
 use tenantry_api::tenant_status::{Outcome, TenantStatus};
 use tenantry_planner::decide::truths;
-use tenantry_planner::steps::{Did, PlannedImage, Record, Step};
+use tenantry_planner::steps::{PlannedImage, Record, Step, StepOutput};
 use tenantry_protocol::{Action, OperateRequest};
 
 use crate::api::Object;
@@ -289,7 +289,7 @@ impl World {
                 }
             }
             Record::Done { step: Step::RestoreData | Step::RestoreChosen, .. } => self.check_data(id),
-            Record::Done { did: Did::Verified { .. }, .. } => self.check_verified(id),
+            Record::Done { did: StepOutput::Verified { .. }, .. } => self.check_verified(id),
             Record::Ended { outcome, .. } => {
                 self.say(|_| format!("{id} ended: {outcome:?}"));
                 self.ghost.outcomes.push(*outcome);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
 use tenantry_planner::env::EnvFile;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::{
     ApiError, ClaimState, ComposeUse, EnvKeyState, EnvManifest, EnvObservation, FileManifest,
     FileObservation, FileState, Health, ImageRun, MountFreshness, Observation, ObserveRequest,
@@ -80,7 +80,7 @@ fn last_operation(world: &World, request: &ObserveRequest) -> Option<OperationBr
     if journal.records.is_empty() {
         return None;
     }
-    let state = State::fold(&journal.records);
+    let state = JournalState::fold(&journal.records);
     Some(OperationBrief { id, target_hash: state.target_hash().to_owned(), outcome: state.outcome() })
 }
 

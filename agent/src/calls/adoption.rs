@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tenantry_api::names::TenantUid;
 use tenantry_api::tenant_status::Outcome;
-use tenantry_planner::steps::{Record, State, Step};
+use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{
     AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, Failure, FailureCategory, FileState,
     OperationPhase,
@@ -134,7 +134,7 @@ fn give_up(host: &Host, uid: &TenantUid) -> Result<(), StoreError> {
         let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &operation)? else {
             continue;
         };
-        let state = State::fold(&records);
+        let state = JournalState::fold(&records);
         if records.is_empty() || state.outcome().is_some() {
             continue;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tenantry_api::names::{Identity, OperationId, TenantUid};
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{ApiError, ErrorCode, OperateRequest, OperationState, OperationStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -87,8 +87,10 @@ impl Agent {
             return Err(refused(ErrorCode::OperationMismatch, "", message));
         }
         let running = cache.running().filter(|running| running.id == *id);
-        let status = running
-            .map_or_else(|| State::fold(&records).status(id), |running| running.status.borrow().clone());
+        let status = running.map_or_else(
+            || JournalState::fold(&records).status(id),
+            |running| running.status.borrow().clone(),
+        );
         Ok(Some(status))
     }
 
@@ -233,7 +235,7 @@ fn take_on(
     let mut journal = begun.map_err(store)?.ok_or_else(|| fault("the operation's journal is gone"))?;
     let record = Record::accepted(Timestamp::now(), request);
     journal.append(&record).map_err(store)?;
-    let state = State::fold([&record]);
+    let state = JournalState::fold([&record]);
     Ok(OpenOperation { journal, state, lock })
 }
 

@@ -1,7 +1,7 @@
 //! What the journals of a host say of operations: which is in flight, how one stands, and what keeps them from being used.
 
 use tenantry_api::names::{OperationId, TenantUid};
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{OperateRequest, OperationStatus};
 
 use super::Host;
@@ -21,7 +21,7 @@ pub fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>
         let found = host.store.open_journal::<Record>(&uid, id)?;
         // One without a record was never begun: its request is asked for again.
         if let Some((_, records)) = found.filter(|(_, records)| !records.is_empty()) {
-            let state = State::fold(&records);
+            let state = JournalState::fold(&records);
             if state.outcome().is_none() {
                 request_of(host, &uid, id)?;
             }
@@ -36,7 +36,7 @@ pub fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>
 pub fn open_operation(host: &Host, uid: &TenantUid) -> Result<Option<OperationId>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    let open = !records.is_empty() && State::fold(&records).outcome().is_none();
+    let open = !records.is_empty() && JournalState::fold(&records).outcome().is_none();
     Ok(open.then_some(id))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{
     ApiError, ClaimState, ForeignContainer, Health, ImageRun, Observation, ObserveRequest, OperationBrief,
     RestorePointBrief, ServiceObservation,
@@ -162,7 +162,7 @@ fn last_operation(
     if records.is_empty() {
         return Ok(None);
     }
-    let state = State::fold(&records);
+    let state = JournalState::fold(&records);
     let target_hash = state.target_hash().to_owned();
     Ok(Some(OperationBrief { id, target_hash, outcome: state.outcome() }))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tenantry_api::names::OperationId;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::{FailureCategory, OperationStatus, Progress};
 use tokio::sync::watch;
 
@@ -64,7 +64,7 @@ impl OperationContext {
     }
 
     /// Nobody else may have taken over in the meantime.
-    pub fn still_ours(&self, state: &State) -> Result<(), StepError> {
+    pub fn still_ours(&self, state: &JournalState) -> Result<(), StepError> {
         let claim = self.host.store.claim_of(&self.request.tenant.uid);
         if claim
             .is_some_and(|claim| claim.operation.as_ref() == Some(&self.id) && claim.epoch == state.epoch())

@@ -1,7 +1,7 @@
 //! Drives an operation: asks the machine what is next, performs it, records what came of it.
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Did, Next, Record, State, Step};
+use tenantry_planner::steps::{JournalState, Next, Record, Step, StepOutput};
 
 use crate::planning::StepError;
 use crate::store::StoreError;
@@ -12,7 +12,7 @@ pub trait Effects: Sync {
     fn perform(
         &self,
         step: Step,
-        state: &State,
+        state: &JournalState,
     ) -> impl Future<Output = Result<StepResult, StepError>> + Send;
 }
 
@@ -26,7 +26,7 @@ pub trait Log: Send {
 #[derive(Debug)]
 pub struct StepResult {
     /// What later steps need of it.
-    pub did: Did,
+    pub did: StepOutput,
     /// What to tell people.
     pub message: Option<String>,
 }
@@ -34,12 +34,12 @@ pub struct StepResult {
 impl StepResult {
     /// A step of which later ones need nothing.
     pub fn quietly() -> Self {
-        Self { did: Did::Nothing, message: None }
+        Self { did: StepOutput::Nothing, message: None }
     }
 
     /// A step of which people are told.
     pub fn saying(message: impl Into<String>) -> Self {
-        Self { did: Did::Nothing, message: Some(message.into()) }
+        Self { did: StepOutput::Nothing, message: Some(message.into()) }
     }
 }
 
@@ -47,10 +47,10 @@ impl StepResult {
 pub async fn drive(
     effects: &impl Effects,
     log: &mut impl Log,
-    mut state: State,
+    mut state: JournalState,
     now: impl Fn() -> Timestamp,
-    seen: impl Fn(&State),
-) -> Result<State, StoreError> {
+    seen: impl Fn(&JournalState),
+) -> Result<JournalState, StoreError> {
     loop {
         let step = match state.next() {
             Next::Nothing => return Ok(state),
@@ -87,9 +87,9 @@ pub async fn drive(
 
 async fn record(
     log: &mut impl Log,
-    state: &mut State,
+    state: &mut JournalState,
     record: Record,
-    seen: &impl Fn(&State),
+    seen: &impl Fn(&JournalState),
 ) -> Result<(), StoreError> {
     log.append(record.clone()).await?;
     state.take(&record);

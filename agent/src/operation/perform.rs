@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::OperationPhase;
 
 use super::context::OperationContext;
@@ -17,7 +17,7 @@ use crate::planning::StepError;
 const ENGINE_AGAIN: Duration = Duration::from_millis(500);
 
 impl Effects for OperationContext {
-    async fn perform(&self, step: Step, state: &State) -> Result<StepResult, StepError> {
+    async fn perform(&self, step: Step, state: &JournalState) -> Result<StepResult, StepError> {
         self.still_ours(state)?;
         if step.phase() == Some(OperationPhase::Rollback) {
             engine_answers(self).await;
@@ -28,7 +28,7 @@ impl Effects for OperationContext {
             Step::Pull => pull::pull(self, state).await,
             Step::Snapshot => Box::pin(snapshot::snapshot(self, state)).await,
             Step::Write => write::write(self).await,
-            Step::Point => retag_images::retag_images(self, state).await,
+            Step::RetagImages => retag_images::retag_images(self, state).await,
             Step::Start => Box::pin(start::start(self, state)).await,
             Step::Refresh | Step::RefreshPrevious => refresh::refresh(self, state).await,
             Step::HandOver | Step::HandBack => Box::pin(hand_over::hand_over(self, state, step)).await,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -42,14 +42,14 @@ fn lost() -> StoreError {
 pub async fn carry_out(
     operation: Arc<OperationContext>,
     journal: Journal<Record>,
-    mut state: State,
+    mut state: JournalState,
     slot: OwnedSemaphorePermit,
 ) {
     let mut log = JournalLog(Some(journal));
     let mut pause = PAUSE;
     loop {
         // The end is told last: whoever hears of it may ask for the next operation at once.
-        let publish_unless_ended = |state: &State| {
+        let publish_unless_ended = |state: &JournalState| {
             if state.outcome().is_none() {
                 publish(&operation, state);
             }
@@ -101,22 +101,22 @@ fn waits(operation: &OperationContext, error: &StoreError) {
 pub async fn go_on(
     effects: &impl Effects,
     journal: Journal<Record>,
-    state: State,
-) -> Result<State, StoreError> {
+    state: JournalState,
+) -> Result<JournalState, StoreError> {
     drive(effects, &mut JournalLog(Some(journal)), state, Timestamp::now, |_| ()).await
 }
 
-async fn reopen(operation: &Arc<OperationContext>) -> Result<(Journal<Record>, State), StoreError> {
+async fn reopen(operation: &Arc<OperationContext>) -> Result<(Journal<Record>, JournalState), StoreError> {
     let (host, uid, id) =
         (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
     let read = tokio::task::spawn_blocking(move || host.store.open_journal::<Record>(&uid, &id));
     let (journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
-    let state = State::fold(&records);
+    let state = JournalState::fold(&records);
     Ok((journal, state))
 }
 
 /// Tells watchers of a new state. What they knew of progress stays until the pull is over.
-fn publish(operation: &OperationContext, state: &State) {
+fn publish(operation: &OperationContext, state: &JournalState) {
     let mut status = state.status(&operation.id);
     if let Some(phase) = status.phases.last() {
         tracing::info!(
@@ -137,7 +137,7 @@ fn publish(operation: &OperationContext, state: &State) {
 }
 
 /// Counts an operation that has ended, and forgets what was asked.
-pub async fn tidy(operation: &Arc<OperationContext>, state: &State) {
+pub async fn tidy(operation: &Arc<OperationContext>, state: &JournalState) {
     let status: OperationStatus = state.status(&operation.id);
     for phase in &status.phases {
         let ended = phase.finished_at.unwrap_or(phase.started_at);

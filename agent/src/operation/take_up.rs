@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tenantry_api::names::{OperationId, TenantUid};
-use tenantry_planner::steps::{Record, State};
+use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::OperateRequest;
 
 use crate::host::{Host, request_of};
@@ -15,7 +15,7 @@ pub struct OpenOperation {
     /// Its journal.
     pub journal: Journal<Record>,
     /// What is in it.
-    pub state: State,
+    pub state: JournalState,
     /// Held until it has ended: nobody else changes this tenant.
     pub lock: TenantLock,
 }
@@ -68,7 +68,7 @@ pub async fn take_up_one(
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
     let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
     let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    let mut state = State::fold(&records);
+    let mut state = JournalState::fold(&records);
     if state.outcome().is_some() {
         // The agent was killed between the end and forgetting what was asked, which may hold secrets.
         host.store.forget_request(uid, &id)?;

@@ -5,7 +5,7 @@ use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{Action, Failure};
 
 use super::Step;
-use super::state::{Next, State};
+use super::state::{JournalState, Next};
 use crate::text::sentence;
 
 /// Every step of the way forward, in order.
@@ -18,7 +18,7 @@ const FORWARD: [Step; 14] = [
     Step::Write,
     Step::StopForChosen,
     Step::RestoreChosen,
-    Step::Point,
+    Step::RetagImages,
     Step::Start,
     Step::Refresh,
     Step::HandOver,
@@ -40,7 +40,7 @@ const BACK: [Step; 10] = [
     Step::Discard,
 ];
 
-impl State {
+impl JournalState {
     pub(super) fn forward(&self) -> Next {
         let open = self.first_open(FORWARD.into_iter().filter(|step| self.is_wanted(*step)));
         open.map_or(Next::End(Outcome::Succeeded, None), Next::Do)
@@ -109,7 +109,7 @@ impl State {
             && match self.action() {
                 Action::Upgrade => self.rollback_data() == RollbackData::Always && started,
                 Action::Rollback { data, .. } => {
-                    *data && (started || matches!(failed, Step::RestoreChosen | Step::Point))
+                    *data && (started || matches!(failed, Step::RestoreChosen | Step::RetagImages))
                 }
             }
     }

@@ -48,7 +48,7 @@ pub enum Record {
         /// When.
         at: Timestamp,
         /// What it found or did.
-        did: Did,
+        did: StepOutput,
         /// What to tell people.
         message: Option<String>,
         /// The step that is begun with this very record.
@@ -99,7 +99,7 @@ impl Record {
 /// What a step found or did, as far as later steps need it. Never holds a secret value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "did")]
-pub enum Did {
+pub enum StepOutput {
     /// Nothing that later steps need.
     Nothing,
     /// The plan.

@@ -7,7 +7,7 @@ use tenantry_protocol::{Action, Failure, PhaseRecord, ReleaseLabel, RunImage, St
 
 use super::Step;
 use super::plan::{Plan, PlannedImage};
-use super::record::{Did, Record};
+use super::record::{Record, StepOutput};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub enum Next {
 
 /// An operation, folded from its journal.
 #[derive(Clone, Debug, Default)]
-pub struct State {
+pub struct JournalState {
     pub(super) records: u64,
     epoch: u64,
     target_hash: String,
@@ -43,7 +43,7 @@ pub struct State {
     images: Vec<RunImage>,
 }
 
-impl State {
+impl JournalState {
     /// Folds a journal.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut state = Self::default();
@@ -82,18 +82,18 @@ impl State {
         }
     }
 
-    fn done(&mut self, step: Step, did: &Did) {
+    fn done(&mut self, step: Step, did: &StepOutput) {
         self.done.push(step);
         self.data_restored |= step.replaces_data();
         match did {
-            Did::Nothing => {}
-            Did::Planned(plan) => {
+            StepOutput::Nothing => {}
+            StepOutput::Planned(plan) => {
                 self.planned.clone_from(&plan.images);
                 self.plan = Some((**plan).clone());
             }
-            Did::Pulled { images } => self.planned.clone_from(images),
-            Did::Verified { images } => self.images.clone_from(images),
-            Did::Restored { touched } => self.touched = *touched,
+            StepOutput::Pulled { images } => self.planned.clone_from(images),
+            StepOutput::Verified { images } => self.images.clone_from(images),
+            StepOutput::Restored { touched } => self.touched = *touched,
         }
     }
 

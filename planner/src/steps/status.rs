@@ -3,12 +3,12 @@
 use tenantry_api::names::OperationId;
 use tenantry_protocol::{OperationState, OperationStatus};
 
-use super::state::State;
+use super::state::JournalState;
 
 /// Between two records this many changes of progress have numbers of their own.
 const PROGRESS_NUMBERS: u64 = 1 << 20;
 
-impl State {
+impl JournalState {
     /// The status as operators see it. Its number leaves room for changes of progress until the next record.
     pub fn status(&self, id: &OperationId) -> OperationStatus {
         let plan = self.plan();

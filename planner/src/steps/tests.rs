@@ -76,10 +76,10 @@ impl Case {
         }
     }
 
-    fn plan(&self) -> Did {
+    fn plan(&self) -> StepOutput {
         let compose = ComposeUse { files: vec![], profiles: vec![], command: String::new() };
         let containers = if self.first { vec![] } else { vec!["c".to_owned()] };
-        Did::Planned(Box::new(Plan {
+        StepOutput::Planned(Box::new(Plan {
             report: PlanReport {
                 hash: String::new(),
                 files: tenantry_protocol::FileCounts::default(),
@@ -119,8 +119,8 @@ impl Case {
         }
         let did = match step {
             Step::Preflight => self.plan(),
-            Step::RestoreFiles => Did::Restored { touched: self.touched },
-            _ => Did::Nothing,
+            Step::RestoreFiles => StepOutput::Restored { touched: self.touched },
+            _ => StepOutput::Nothing,
         };
         Record::Done { step, at: at(), did, message: None, then: None }
     }
@@ -136,7 +136,7 @@ fn run_killed(case: &Case, killed_at: &BTreeSet<usize>) -> (Vec<Step>, Outcome, 
     let mut journal = vec![case.accepted()];
     let mut performed = Vec::new();
     for _ in 0..60 {
-        let state = State::fold(&journal);
+        let state = JournalState::fold(&journal);
         match state.next() {
             Next::Do(step) => {
                 if state.current() != Some(step) {
@@ -164,18 +164,18 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 #[case::that_goes_well_succeeds(
     plain(),
     Outcome::Succeeded,
-    "Preflight Pull Snapshot Write Point Start Refresh Verify Finish"
+    "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Finish"
 )]
-#[case::that_changes_no_file_writes_none(Case { writes: false, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Point Start Refresh Verify Finish")]
-#[case::whose_data_is_copied_live_stops_nothing(Case { data: Some(Consistency::Live), ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write Point Start Refresh Verify Finish")]
-#[case::whose_data_is_copied_in_a_pause_lets_services_go_on_before_it_writes(Case { data: Some(Consistency::Pause), ..plain() }, Outcome::Succeeded, "Preflight Pull Quiesce Snapshot Unquiesce Write Point Start Refresh Verify Finish")]
+#[case::that_changes_no_file_writes_none(Case { writes: false, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot RetagImages Start Refresh Verify Finish")]
+#[case::whose_data_is_copied_live_stops_nothing(Case { data: Some(Consistency::Live), ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Finish")]
+#[case::whose_data_is_copied_in_a_pause_lets_services_go_on_before_it_writes(Case { data: Some(Consistency::Pause), ..plain() }, Outcome::Succeeded, "Preflight Pull Quiesce Snapshot Unquiesce Write RetagImages Start Refresh Verify Finish")]
 #[case::whose_data_is_copied_at_rest_leaves_services_stopped_until_start(
     stopping(),
     Outcome::Succeeded,
-    "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify Finish"
+    "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify Finish"
 )]
-#[case::of_an_agent_in_its_own_project_hands_over(Case { inside: true, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write Point Start Refresh HandOver Verify Finish")]
-#[case::of_an_agent_in_its_own_project_hands_back(Case { inside: true, hold: true, ..failing(Step::HandOver) }, Outcome::RolledBack, "Preflight Pull Snapshot Write Point Start Refresh HandOver RestoreFiles RestoreImages StartPrevious RefreshPrevious HandBack VerifyPrevious Discard")]
+#[case::of_an_agent_in_its_own_project_hands_over(Case { inside: true, ..plain() }, Outcome::Succeeded, "Preflight Pull Snapshot Write RetagImages Start Refresh HandOver Verify Finish")]
+#[case::of_an_agent_in_its_own_project_hands_back(Case { inside: true, hold: true, ..failing(Step::HandOver) }, Outcome::RolledBack, "Preflight Pull Snapshot Write RetagImages Start Refresh HandOver RestoreFiles RestoreImages StartPrevious RefreshPrevious HandBack VerifyPrevious Discard")]
 #[case::whose_image_is_missing_is_aborted(failing(Step::Pull), Outcome::Aborted, "Preflight Pull Discard")]
 #[case::whose_restore_point_fails_is_aborted(
     failing(Step::Snapshot),
@@ -191,11 +191,11 @@ fn run(case: &Case) -> (Vec<Step>, Outcome, Vec<Record>) {
 #[case::that_is_never_healthy_is_rolled_back(
     failing(Step::Verify),
     Outcome::RolledBack,
-    "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard"
+    "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard"
 )]
-#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, ..failing(Step::Verify) }, Outcome::Held, "Preflight Pull Snapshot Write Point Start Refresh Verify Hold")]
-#[case::whose_previous_release_is_not_healthy_either_needs_a_person(Case { fail: vec![Step::Start, Step::VerifyPrevious], ..plain() }, Outcome::RollbackFailed, "Preflight Pull Snapshot Write Point Start RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious")]
-#[case::that_was_the_first_removes_what_it_made(Case { first: true, ..failing(Step::Verify) }, Outcome::RolledBack, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RemoveCreated RestoreImages Discard")]
+#[case::that_is_never_healthy_is_held_where_asked(Case { hold: true, ..failing(Step::Verify) }, Outcome::Held, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify Hold")]
+#[case::whose_previous_release_is_not_healthy_either_needs_a_person(Case { fail: vec![Step::Start, Step::VerifyPrevious], ..plain() }, Outcome::RollbackFailed, "Preflight Pull Snapshot Write RetagImages Start RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious")]
+#[case::that_was_the_first_removes_what_it_made(Case { first: true, ..failing(Step::Verify) }, Outcome::RolledBack, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RemoveCreated RestoreImages Discard")]
 #[case::whose_clean_up_fails_is_still_aborted(Case { fail: vec![Step::Pull, Step::Discard], ..plain() }, Outcome::Aborted, "Preflight Pull Discard")]
 fn p16_an_operation(#[case] case: Case, #[case] outcome: Outcome, #[case] steps: &str) {
     let (performed, ended, _) = run(&case);
@@ -216,21 +216,21 @@ fn p8_a_snapshot(#[case] case: Case, #[case] outcome: Outcome, #[case] steps: &s
 }
 
 #[rstest]
-#[case::data_with_a_release_that_failed(Case { always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::data_with_a_first_installation(Case { first: true, always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RemoveCreated StopForData RestoreData RestoreImages Discard")]
-#[case::no_data_unless_asked(Case { fail: vec![Step::Verify], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::no_data_before_anything_wrote_to_it(Case { always: true, fail: vec![Step::Point], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write Point RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::no_data_where_none_is_declared(Case { always: true, ..failing(Step::Verify) }, false, "Preflight Pull Snapshot Write Point Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
-#[case::files_and_images_for_a_person(Case { back: Some(false), ..plain() }, false, "Preflight Snapshot Write Point Start Refresh Verify Finish")]
-#[case::data_for_a_person_who_asks(Case { back: Some(true), ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen Point Start Refresh Verify Finish")]
-#[case::all_of_it_back_when_the_older_release_fails(Case { back: Some(true), hold: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen Point Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::data_with_a_release_that_failed(Case { always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::data_with_a_first_installation(Case { first: true, always: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RemoveCreated StopForData RestoreData RestoreImages Discard")]
+#[case::no_data_unless_asked(Case { fail: vec![Step::Verify], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::no_data_before_anything_wrote_to_it(Case { always: true, fail: vec![Step::RetagImages], ..stopping() }, false, "Preflight Pull Quiesce Snapshot Write RetagImages RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::no_data_where_none_is_declared(Case { always: true, ..failing(Step::Verify) }, false, "Preflight Pull Snapshot Write RetagImages Start Refresh Verify RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
+#[case::files_and_images_for_a_person(Case { back: Some(false), ..plain() }, false, "Preflight Snapshot Write RetagImages Start Refresh Verify Finish")]
+#[case::data_for_a_person_who_asks(Case { back: Some(true), ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RetagImages Start Refresh Verify Finish")]
+#[case::all_of_it_back_when_the_older_release_fails(Case { back: Some(true), hold: true, fail: vec![Step::Verify], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RetagImages Start Refresh Verify RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 #[case::no_data_that_was_never_replaced(Case { back: Some(true), fail: vec![Step::StopForChosen], ..stopping() }, false, "Preflight Quiesce Snapshot Write StopForChosen RestoreFiles RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 #[case::data_that_may_have_been_replaced_in_part(Case { back: Some(true), fail: vec![Step::RestoreChosen], ..stopping() }, true, "Preflight Quiesce Snapshot Write StopForChosen RestoreChosen RestoreFiles StopForData RestoreData RestoreImages StartPrevious RefreshPrevious VerifyPrevious Discard")]
 fn p9_a_rollback_restores(#[case] case: Case, #[case] told: bool, #[case] steps: &str) {
     let (performed, _, journal) = run(&case);
     let names: Vec<String> = performed.iter().map(|step| format!("{step:?}")).collect();
     assert_eq!(names.join(" "), steps);
-    let status = State::fold(&journal).status(&OperationId::parse("a").unwrap());
+    let status = JournalState::fold(&journal).status(&OperationId::parse("a").unwrap());
     assert_eq!(status.data_restored, told, "status says whether data was given up");
 }
 
@@ -298,7 +298,7 @@ proptest! {
         again.dedup();
         prop_assert_eq!((&steps, outcome), (&again, ended));
         let id = OperationId::parse("a").unwrap();
-        let (whole, cut) = (State::fold(&journal).status(&id), State::fold(&killed).status(&id));
+        let (whole, cut) = (JournalState::fold(&journal).status(&id), JournalState::fold(&killed).status(&id));
         prop_assert_eq!((whole.state, whole.phases, whole.data_restored), (cut.state, cut.phases, cut.data_restored));
     }
 
@@ -307,7 +307,7 @@ proptest! {
         let (steps, outcome, _) = run(&case);
         let position = |step: Step| steps.iter().position(|one| *one == step);
         let well = |step: Step| steps.contains(&step) && !case.fail.contains(&step);
-        for changing in [Step::Write, Step::RestoreChosen, Step::Point, Step::Start] {
+        for changing in [Step::Write, Step::RestoreChosen, Step::RetagImages, Step::Start] {
             if let Some(at) = position(changing) {
                 prop_assert!(position(Step::Snapshot).is_some_and(|before| before < at) && well(Step::Snapshot));
             }
@@ -317,7 +317,7 @@ proptest! {
         }
         if outcome == Outcome::Aborted {
             let taken_back = steps.contains(&Step::RestoreFiles) && case.touched;
-            prop_assert!(!steps.contains(&Step::Point) && !taken_back);
+            prop_assert!(!steps.contains(&Step::RetagImages) && !taken_back);
             let quiesced = case.quiesces() && steps.contains(&Step::Quiesce);
             prop_assert!(!quiesced || well(Step::VerifyRevived) || well(Step::Unquiesce));
         }
@@ -346,7 +346,7 @@ fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
         then: Some(Step::Pull),
     };
     let begun = Record::Begun { step: Step::Preflight, at: at() };
-    let state = State::fold(&[plain().accepted(), begun, joined]);
+    let state = JournalState::fold(&[plain().accepted(), begun, joined]);
     assert_eq!(state.next(), Next::Do(Step::Pull));
     let id = OperationId::parse("a").unwrap();
     let phases: Vec<_> = state.status(&id).phases.iter().map(|phase| (phase.name, phase.state)).collect();
@@ -359,7 +359,8 @@ fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
 fn the_number_of_a_status_rises_with_every_record() {
     let (_, _, journal) = run(&plain());
     let id = OperationId::parse("a").unwrap();
-    let numbers: Vec<u64> = (1..=journal.len()).map(|n| State::fold(&journal[..n]).status(&id).seq).collect();
+    let numbers: Vec<u64> =
+        (1..=journal.len()).map(|n| JournalState::fold(&journal[..n]).status(&id).seq).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] >= pair[0] + (1 << 20)), "{numbers:?}");
 }
 
@@ -378,7 +379,7 @@ fn a_journal_from_before_restore_points_held_data_is_read_as_an_upgrade() {
         r#"{"record":"Accepted","at":"1970-01-01T00:00:00Z","epoch":3,"targetHash":"t","onFailure":"Hold"}"#;
     let old = old
         .replace("Accepted", serde_json::to_value(plain().accepted()).unwrap()["record"].as_str().unwrap());
-    let state = State::fold([&serde_json::from_str::<Record>(&old).unwrap()]);
+    let state = JournalState::fold([&serde_json::from_str::<Record>(&old).unwrap()]);
     assert_eq!(
         (state.action(), state.rollback_data(), state.epoch()),
         (&Action::Upgrade, RollbackData::Never, 3)

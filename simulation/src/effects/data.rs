@@ -3,7 +3,7 @@
 use tenantry_agent::operation::StepResult;
 use tenantry_agent::planning::StepError;
 use tenantry_api::tenant::Consistency;
-use tenantry_planner::steps::{PlannedImage, State};
+use tenantry_planner::steps::{JournalState, PlannedImage};
 use tenantry_protocol::{Action, FailureCategory};
 
 use super::Operation;
@@ -13,7 +13,7 @@ use crate::releases::{DIRECTORY, VOLUME};
 
 impl Operation {
     /// Stops or pauses what mounts the data.
-    pub(super) async fn quiesce(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn quiesce(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let Some(data) = state.plan().and_then(|plan| plan.data.clone()) else {
             return Ok(StepResult::quietly());
         };
@@ -36,7 +36,7 @@ impl Operation {
     }
 
     /// Makes the restore point: files, records and data, durable and read back.
-    pub(super) async fn snapshot(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn snapshot(&self, state: &JournalState) -> Result<StepResult, StepError> {
         if self.staged().is_none() {
             self.preflight().await?;
         }
@@ -89,7 +89,7 @@ impl Operation {
     }
 
     /// Lets paused containers go on.
-    pub(super) async fn unquiesce(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn unquiesce(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let data = state.plan().and_then(|plan| plan.data.clone());
         for id in data.map(|data| data.containers).unwrap_or_default() {
             self.engine()?;
@@ -104,7 +104,7 @@ impl Operation {
     }
 
     /// Starts the very containers again that were stopped or paused.
-    pub(super) async fn revive(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn revive(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let data = state.plan().and_then(|plan| plan.data.clone());
         for id in data.map(|data| data.containers).unwrap_or_default() {
             self.engine()?;

@@ -7,7 +7,9 @@ use tenantry_agent::planning::StepError;
 use tenantry_api::tenant::{Approach, Consistency};
 use tenantry_planner::env::patch;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{DataPlan, Did, Plan, PlannedImage, PreviousReference, RemovedService, State};
+use tenantry_planner::steps::{
+    DataPlan, JournalState, Plan, PlannedImage, PreviousReference, RemovedService, StepOutput,
+};
 use tenantry_protocol::{
     Action, EnvManifest, FailureCategory, FileCounts, OperationPhase, PlanReport, RunImage,
 };
@@ -45,7 +47,7 @@ impl Operation {
             .collect();
         self.keep(held).await;
         self.set_staged(Some(Staged { changes: changes.all, model }));
-        Ok(StepResult { did: Did::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
+        Ok(StepResult { did: StepOutput::Planned(Box::new(plan)), message: Some("planned".to_owned()) })
     }
 
     /// Works out the changes; refuses those that must not be made.
@@ -245,7 +247,7 @@ impl Operation {
         world.host.disk.points.get(to).map(|point| point.images.clone()).unwrap_or_default()
     }
 
-    pub(super) async fn pull(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn pull(&self, state: &JournalState) -> Result<StepResult, StepError> {
         if self.staged().is_none() {
             // A restarted agent has lost what was only in memory; all of it can be made again.
             self.preflight().await.map_err(|wrong| wrong.during(OperationPhase::Preflight))?;
@@ -260,7 +262,7 @@ impl Operation {
         }
         let _ = state;
         self.shared.world().pulled(&self.id, &images);
-        Ok(StepResult { did: Did::Pulled { images }, message: None })
+        Ok(StepResult { did: StepOutput::Pulled { images }, message: None })
     }
 
     async fn wanted(&self, reference: &str) -> Result<String, StepError> {

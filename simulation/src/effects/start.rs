@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenantry_agent::operation::StepResult;
 use tenantry_agent::planning::StepError;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::FailureCategory;
 
 use super::{Operation, no_compose_file};
@@ -20,7 +20,7 @@ use crate::world::Fault;
 const UP_LIMIT: u64 = 600_000;
 
 impl Operation {
-    pub(super) async fn point(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn point(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let before = state.plan().map(|plan| plan.references.clone()).unwrap_or_default();
         for planned in state.planned_images() {
             let there = before.iter().any(|old| {
@@ -48,7 +48,7 @@ impl Operation {
         Ok(())
     }
 
-    pub(super) async fn start(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn start(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let model = self.release()?;
         self.up(model).await?;
         for removed in state.plan().map(|plan| plan.removed.clone()).unwrap_or_default() {
@@ -95,7 +95,7 @@ impl Operation {
     }
 
     /// Restarts what compose left alone though its files changed.
-    pub(super) async fn refresh(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn refresh(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
             return Ok(StepResult::quietly());
         };
@@ -132,7 +132,7 @@ impl Operation {
         })
     }
 
-    pub(super) async fn restore_images(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn restore_images(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let Some(plan) = state.plan() else { return Ok(StepResult::quietly()) };
         for previous in plan.references.clone() {
             let ran = plan.previous_images.iter().find(|image| image.reference == previous.reference);
@@ -152,7 +152,7 @@ impl Operation {
         Ok(StepResult::quietly())
     }
 
-    pub(super) async fn remove_created(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn remove_created(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
         for (id, _) in self.made_since(&before) {
             self.remove(&id).await?;
@@ -167,7 +167,7 @@ impl Operation {
         made.map(|one| (one.id.clone(), one.service.clone())).collect()
     }
 
-    pub(super) async fn start_previous(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn start_previous(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let model = self.on_disk()?.ok_or_else(no_compose_file)?;
         let before = state.plan().map(|plan| plan.containers.clone()).unwrap_or_default();
         for (id, service) in self.made_since(&before) {

@@ -6,7 +6,7 @@ use tenantry_agent::operation::StepResult;
 use tenantry_agent::planning::StepError;
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::RunImage;
 
@@ -19,7 +19,7 @@ const PAUSE: u64 = 100;
 const ENGINE_PATIENCE: u32 = 15;
 
 impl Operation {
-    pub(super) async fn verify(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn verify(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let model = self.release()?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         for (name, expected) in &mut expected {
@@ -43,10 +43,10 @@ impl Operation {
             })
         });
         let images = images.collect();
-        Ok(StepResult { did: Did::Verified { images }, message: None })
+        Ok(StepResult { did: StepOutput::Verified { images }, message: None })
     }
 
-    pub(super) async fn verify_previous(&self, state: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn verify_previous(&self, state: &JournalState) -> Result<StepResult, StepError> {
         let model = self.on_disk()?.ok_or_else(no_compose_file)?;
         let mut expected = expectations(&model, &self.request.manifest.jobs);
         let images = state.plan().map(|plan| plan.previous_images.clone()).unwrap_or_default();

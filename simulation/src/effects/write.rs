@@ -2,7 +2,7 @@
 
 use tenantry_agent::operation::StepResult;
 use tenantry_agent::planning::StepError;
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_protocol::FailureCategory;
 
 use super::Operation;
@@ -34,7 +34,7 @@ impl Operation {
         }
     }
 
-    pub(super) async fn write(&self, _: &State) -> Result<StepResult, StepError> {
+    pub(super) async fn write(&self, _: &JournalState) -> Result<StepResult, StepError> {
         let state = self.files(&self.shared.world());
         match state {
             Files::Done => return Ok(StepResult::quietly()),
@@ -169,7 +169,7 @@ impl Operation {
                 true
             }
         };
-        Ok(StepResult { did: Did::Restored { touched }, message: None })
+        Ok(StepResult { did: StepOutput::Restored { touched }, message: None })
     }
 
     /// Removes what was staged, durably.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tenantry_api::names::{Identity, OperationId, TenantUid};
 use tenantry_api::tenant_status::Outcome;
-use tenantry_planner::steps::{Record, State, Step};
+use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{Bytes, OperateRequest, OperationState};
 use test_images::Image;
 
@@ -167,7 +167,7 @@ fn check(left: &Path, world: &World, at: &str) -> Option<TransactionState> {
     let uid = TenantUid::parse(UID).unwrap();
     let opened = store.open_journal::<Record>(&uid, &id(2)).unwrap_or_else(|error| panic!("{at}: {error}"));
     let records = opened.map(|(_, records)| records).unwrap_or_default();
-    let state = State::fold(&records);
+    let state = JournalState::fold(&records);
     let done = |step: Step| {
         records.iter().any(|record| matches!(record, Record::Done { step: done, .. } if *done == step))
     };

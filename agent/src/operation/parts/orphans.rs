@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenantry_planner::steps::{RemovedService, State};
+use tenantry_planner::steps::{JournalState, RemovedService};
 
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
@@ -10,7 +10,7 @@ use crate::planning::StepError;
 /// Removes what was planned: what holds something that the release needs before it is started, the rest after.
 pub async fn remove(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
     first: bool,
 ) -> Result<Vec<String>, StepError> {
     let planned = state.plan().map(|plan| plan.removed.as_slice()).unwrap_or_default();

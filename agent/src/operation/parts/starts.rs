@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 
 use super::container_names;
 use crate::engine::ProjectContainer;
@@ -17,7 +17,7 @@ use crate::store::{Start, Starts};
 /// Puts the names of containers right and records what was made since Preflight: of which services.
 pub async fn record_made(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
     model: &Model,
 ) -> Result<BTreeSet<String>, StepError> {
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();

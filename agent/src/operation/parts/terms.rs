@@ -1,13 +1,13 @@
 //! By which terms the release is judged that runs at the end of an operation.
 
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, terms as planned};
 use crate::store::Terms;
 
 /// By which terms the release is judged that this operation brings about, or, once it has failed, the one before.
-pub async fn terms(operation: &OperationContext, state: &State) -> Result<Terms, StepError> {
+pub async fn terms(operation: &OperationContext, state: &JournalState) -> Result<Terms, StepError> {
     if state.failure().is_none() {
         return planned::terms(operation).await;
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::{FailureCategory, OperateRequest, Place};
 
 use super::{container_names, foreign};
@@ -17,7 +17,7 @@ use crate::planning::StepError;
 /// Brings a model up, after what a killed compose left half made is removed: what that was.
 pub async fn bring_up(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
     discovered: &Discovered,
     model: &Model,
 ) -> Result<Vec<String>, StepError> {

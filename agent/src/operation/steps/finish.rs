@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tenantry_api::names::OperationId;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::OperateRequest;
 
 use crate::files::{Found, Transactions, Tree};
@@ -16,7 +16,7 @@ use crate::planning::{StepError, way_back::chosen};
 use crate::store::{Baseline, Terms, Written};
 
 /// Records what the operation left, as it was seen, and cleans up behind the release before the last.
-pub async fn finish(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn finish(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let (host, cache, request, tree) =
         (operation.host.clone(), operation.cache.clone(), operation.request.clone(), operation.tree()?);
     let (id, images) = (operation.id.clone(), state.images().to_vec());

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use tenantry_api::names::OperationId;
-use tenantry_planner::steps::{State, Step};
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::FailureCategory;
 
 use crate::engine::{EngineError, own_id};
@@ -30,7 +30,7 @@ pub fn named(step: Step) -> String {
 /// Has the agent's own container recreated, and goes on as whichever container then runs.
 pub async fn hand_over(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
     step: Step,
 ) -> Result<StepResult, StepError> {
     let Some(service) = state.plan().and_then(|plan| plan.inside.clone()) else {
@@ -94,7 +94,7 @@ fn command(config: String, operation: &OperationId) -> Vec<String> {
 /// This agent is what the step was to bring about.
 async fn seen(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
     step: Step,
     service: &str,
 ) -> Result<StepResult, StepError> {

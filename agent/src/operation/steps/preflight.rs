@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tenantry_planner::steps::{Did, Plan};
+use tenantry_planner::steps::{Plan, StepOutput};
 use tenantry_protocol::{Action, FailureCategory};
 
 use crate::operation::context::OperationContext;
@@ -16,7 +16,7 @@ pub async fn preflight(operation: &OperationContext) -> Result<StepResult, StepE
     let mut plan = planned.plan;
     reserve(operation, &mut plan).await?;
     operation.set_staged(planned.release);
-    Ok(StepResult { message: Some(summary(&plan)), did: Did::Planned(Box::new(plan)) })
+    Ok(StepResult { message: Some(summary(&plan)), did: StepOutput::Planned(Box::new(plan)) })
 }
 
 /// Makes sure of what a way back needs, before anything is changed: images that are kept, and room for data.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
-use tenantry_planner::steps::{Did, ImageChoice, ImageSource, PlannedImage, State};
+use tenantry_planner::steps::{ImageChoice, ImageSource, JournalState, PlannedImage, StepOutput};
 use tenantry_protocol::{FailureCategory, Progress};
 
 use crate::engine::{Image, PullProgress, Reference};
@@ -20,7 +20,7 @@ const SIDE_BY_SIDE: usize = 4;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// Makes every image local.
-pub async fn pull(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn pull(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let choices = state.plan().and_then(|plan| plan.choices.clone()).ok_or_else(|| {
         let message = "the plan of this operation chose no images, for an older agent made it: ask for the upgrade again";
         StepError::new(FailureCategory::AgentFault, message)
@@ -29,13 +29,13 @@ pub async fn pull(operation: &OperationContext, state: &State) -> Result<StepRes
     let images = images(operation, choices, &pinned).await?;
     let new = images.iter().filter(|image| !pinned.contains(&image.image_id)).count();
     Ok(StepResult {
-        did: Did::Pulled { images },
+        did: StepOutput::Pulled { images },
         message: Some(format!("{new} images are new on this host")),
     })
 }
 
 /// Images that Preflight has pinned for this operation.
-fn pinned_already(state: &State) -> BTreeSet<String> {
+fn pinned_already(state: &JournalState) -> BTreeSet<String> {
     let Some(plan) = state.plan() else { return BTreeSet::new() };
     let pointed = plan.references.iter().filter_map(|reference| reference.image_id.clone());
     pointed.chain(plan.previous_images.iter().map(|image| image.image_id.clone())).collect()

@@ -1,7 +1,7 @@
 //! Quiesce, Unquiesce and Revive: the containers that write to declared data rest while it is kept.
 
 use tenantry_api::tenant::Consistency;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::FailureCategory;
 
 use crate::operation::context::OperationContext;
@@ -9,7 +9,7 @@ use crate::operation::driver::StepResult;
 use crate::planning::StepError;
 
 /// Stops or pauses the containers that write to the data.
-pub async fn quiesce(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn quiesce(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let Some(plan) = state.plan().and_then(|plan| plan.data.as_ref()) else {
         return Ok(StepResult::quietly());
     };
@@ -24,7 +24,7 @@ pub async fn quiesce(operation: &OperationContext, state: &State) -> Result<Step
 }
 
 /// Lets paused containers go on.
-pub async fn unquiesce(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn unquiesce(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     for id in resting(state) {
         operation.host.engine.unpause(id).await?;
     }
@@ -32,7 +32,7 @@ pub async fn unquiesce(operation: &OperationContext, state: &State) -> Result<St
 }
 
 /// Starts the very containers again that were stopped or paused.
-pub async fn revive(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn revive(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let engine = &operation.host.engine;
     let mut gone = 0;
     for id in resting(state) {
@@ -51,7 +51,7 @@ pub async fn revive(operation: &OperationContext, state: &State) -> Result<StepR
     Ok(StepResult::saying("the same containers were started again"))
 }
 
-fn resting(state: &State) -> &[String] {
+fn resting(state: &JournalState) -> &[String] {
     state
         .plan()
         .and_then(|plan| plan.data.as_ref())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_api::names::{RelativePath, ServiceName};
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 use tenantry_protocol::{ChangeRule, FailureCategory};
 
 use crate::engine::ProjectContainer;
@@ -24,7 +24,7 @@ pub enum Told {
 }
 
 /// Restarts or signals what compose left alone.
-pub async fn refresh(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn refresh(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
         return Ok(StepResult::quietly());
     };
@@ -60,7 +60,7 @@ pub async fn refresh(operation: &OperationContext, state: &State) -> Result<Step
     let touched: Vec<&ProjectContainer> =
         after.iter().filter(|one| names.contains_key(&one.container.service)).collect();
     record_starts(operation, &model, &after, &touched).await?;
-    Ok(StepResult { did: tenantry_planner::steps::Did::Nothing, message: summary(&names) })
+    Ok(StepResult { did: tenantry_planner::steps::StepOutput::Nothing, message: summary(&names) })
 }
 
 async fn is_current(

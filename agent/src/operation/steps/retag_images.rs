@@ -1,6 +1,6 @@
 //! RetagImages: the references of the compose file are put on the planned images.
 
-use tenantry_planner::steps::{PreviousReference, State};
+use tenantry_planner::steps::{JournalState, PreviousReference};
 
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
@@ -8,7 +8,10 @@ use crate::operation::parts::references::put;
 use crate::planning::StepError;
 
 /// Puts the references of the compose file on the planned images.
-pub async fn retag_images(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn retag_images(
+    operation: &OperationContext,
+    state: &JournalState,
+) -> Result<StepResult, StepError> {
     let before = state.plan().map(|plan| plan.references.as_slice()).unwrap_or_default();
     for planned in state.planned_images() {
         let there = |old: &PreviousReference| {

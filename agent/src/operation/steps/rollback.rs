@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 
 use super::verify::watch;
 use crate::engine::{ProjectContainer, Reference};
@@ -16,7 +16,10 @@ use crate::operation::parts::{probes, recheck, starts::record_made, terms::terms
 use crate::planning::StepError;
 
 /// Puts every reference back to where it pointed.
-pub async fn restore_images(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn restore_images(
+    operation: &OperationContext,
+    state: &JournalState,
+) -> Result<StepResult, StepError> {
     let Some(plan) = state.plan() else { return Ok(StepResult::quietly()) };
     let (host, uid) = (operation.host.clone(), operation.request.tenant.uid.clone());
     let known = operation.blocking(move || Ok(host.store.baseline(&uid)?.images)).await?;
@@ -35,7 +38,11 @@ pub async fn restore_images(operation: &OperationContext, state: &State) -> Resu
 }
 
 /// A reference that pointed nowhere. Only where it is ours: another project may have pulled it meanwhile.
-async fn take_away(operation: &OperationContext, state: &State, reference: &str) -> Result<(), StepError> {
+async fn take_away(
+    operation: &OperationContext,
+    state: &JournalState,
+    reference: &str,
+) -> Result<(), StepError> {
     let ours = state.planned_images().iter().find(|image| image.reference == reference);
     let parsed = Reference::parse(reference);
     let (Some(ours), Some(Reference { tag: Some(_), digest: None, .. })) = (ours, parsed) else {
@@ -52,7 +59,10 @@ async fn take_away(operation: &OperationContext, state: &State, reference: &str)
 }
 
 /// Removes what a first installation made. Volumes stay.
-pub async fn remove_created(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn remove_created(
+    operation: &OperationContext,
+    state: &JournalState,
+) -> Result<StepResult, StepError> {
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = operation.containers().await?;
     let made: Vec<&ProjectContainer> =
@@ -85,7 +95,10 @@ async fn remove(
 }
 
 /// Starts the previous release from its restored files.
-pub async fn start_previous(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn start_previous(
+    operation: &OperationContext,
+    state: &JournalState,
+) -> Result<StepResult, StepError> {
     let (discovered, model) = previous(operation, state).await?;
     let before = state.plan().map(|plan| plan.containers.as_slice()).unwrap_or_default();
     let containers = operation.containers().await?;
@@ -102,7 +115,10 @@ pub async fn start_previous(operation: &OperationContext, state: &State) -> Resu
 }
 
 /// Watches the previous release, by its own terms.
-pub async fn verify_previous(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn verify_previous(
+    operation: &OperationContext,
+    state: &JournalState,
+) -> Result<StepResult, StepError> {
     let (_, model) = previous(operation, state).await?;
     let terms = terms(operation, state).await?;
     let (verify, left_out) = probes::still_granted(operation, terms.verify);
@@ -118,7 +134,7 @@ pub async fn verify_previous(operation: &OperationContext, state: &State) -> Res
 
 async fn previous(
     operation: &OperationContext,
-    state: &State,
+    state: &JournalState,
 ) -> Result<(crate::compose::Discovered, Arc<Model>), StepError> {
     let checked = state.plan().map(|plan| plan.previous_checked.clone()).unwrap_or_default();
     recheck::previous(operation, &checked).await

@@ -1,7 +1,7 @@
 //! Snapshot: makes the restore point, by which everything leads back.
 
 use jiff::Timestamp;
-use tenantry_planner::steps::{Plan, State};
+use tenantry_planner::steps::{JournalState, Plan};
 use tenantry_protocol::{FailureCategory, OperationPhase, TenantRef};
 
 use crate::files::{FileSet, FilesError, POINT, Transactions, Tree, read_record, write_record};
@@ -15,7 +15,7 @@ use crate::snapshot::Part;
 const README: &str = "README";
 
 /// Makes the restore point. It counts once its record is durable; before that nothing of the tenant's was changed.
-pub async fn snapshot(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn snapshot(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let plan = state
         .plan()
         .cloned()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tenantry_planner::steps::State;
+use tenantry_planner::steps::JournalState;
 
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
@@ -10,7 +10,7 @@ use crate::operation::parts::{orphans, recheck, starts::record_made, up::bring_u
 use crate::planning::StepError;
 
 /// Starts the release.
-pub async fn start(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn start(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let checked = state.plan().map(|plan| plan.checked.clone()).unwrap_or_default();
     let (discovered, model) = recheck::release(operation, &checked).await?;
     let mut removed = orphans::remove(operation, state, true).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{Did, State};
+use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
 use tenantry_protocol::{RunImage, VerifyPolicy};
 
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Watches the release.
-pub async fn verify(operation: &OperationContext, state: &State) -> Result<StepResult, StepError> {
+pub async fn verify(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
     let (_, model) = operation.release().await?;
     let terms = terms(operation, state).await?;
     let mut expected = expectations(&model, &terms.jobs);
@@ -37,7 +37,10 @@ pub async fn verify(operation: &OperationContext, state: &State) -> Result<StepR
     }
     let containers = watch(operation, expected, &terms.verify).await?;
     let images = run_images(state, &model, &containers);
-    Ok(StepResult { message: Some(summary(&terms.verify, &containers)), did: Did::Verified { images } })
+    Ok(StepResult {
+        message: Some(summary(&terms.verify, &containers)),
+        did: StepOutput::Verified { images },
+    })
 }
 
 /// Takes samples until the judge has decided; gives the last containers seen.
@@ -87,7 +90,7 @@ pub async fn watch(
     }
 }
 
-fn run_images(state: &State, model: &Model, containers: &[Container]) -> Vec<RunImage> {
+fn run_images(state: &JournalState, model: &Model, containers: &[Container]) -> Vec<RunImage> {
     let image = |name: &ServiceName, reference: &str| {
         let container = containers.iter().find(|container| container.service == name.as_str());
         let planned = state.planned_images().iter().find(|image| image.reference == reference);

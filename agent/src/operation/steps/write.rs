@@ -1,6 +1,6 @@
 //! Write, and its way back: files and `.env` change together or not at all.
 
-use tenantry_planner::steps::Did;
+use tenantry_planner::steps::StepOutput;
 
 use crate::files::{TransactionState, Transactions};
 use crate::operation::context::OperationContext;
@@ -53,5 +53,5 @@ pub async fn restore(operation: &OperationContext) -> Result<StepResult, StepErr
             }
         })
         .await?;
-    Ok(StepResult { did: Did::Restored { touched }, message: None })
+    Ok(StepResult { did: StepOutput::Restored { touched }, message: None })
 }
