@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod arguments;
 pub mod bundles;
+pub mod cluster;
 pub mod events;
 pub mod health;
 pub mod hosts;
@@ -14,6 +15,7 @@ pub mod leader;
 pub mod metrics;
 pub mod operator;
 pub mod queue;
+pub mod runtime;
 pub mod startup;
 pub mod stores;
 pub mod tenants;

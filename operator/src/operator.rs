@@ -6,20 +6,22 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use kube::{Client, ResourceExt as _};
+use kube::Client;
 use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
 use crate::bundles::Bundles;
 use crate::bundles::status::BundleStatus;
+use crate::cluster::{ApiServer, Cluster};
 use crate::events::Events;
 use crate::hosts::Hosts;
 use crate::hosts::status::HostStatus;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::stores::{Scope, Stores, config, watch};
+use crate::runtime::{Runtime, TokioRuntime};
+use crate::stores::{Scope, Stores, events, spec_mark, tenant_mark, watch};
 use crate::tenants::Tenants;
 
 /// What an operator is started with.
@@ -53,9 +55,9 @@ pub struct Operator {
 impl Operator {
     /// Puts the parts together.
     pub fn new(setup: Setup) -> Self {
-        let queue: Arc<Queue<Key>> = Arc::default();
-        let host_queue: Arc<Queue<Key>> = Arc::default();
-        let bundle_queue: Arc<Queue<Key>> = Arc::default();
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+        let queue = || Arc::new(Queue::new(runtime.clone()));
+        let (queue, host_queue, bundle_queue) = (queue(), queue(), queue());
         let (stores, watches) = stores(&setup, &queue, &host_queue, &bundle_queue);
         let hosts = Arc::new(Hosts::new(stores.hosts.clone(), setup.agents.clone()));
         let bundles = Arc::new(Bundles::new(
@@ -63,18 +65,21 @@ impl Operator {
             stores.bundles.clone(),
             setup.bundle_directory.clone(),
         ));
+        let told = Events::new(setup.client.clone(), setup.instance.clone());
+        let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(setup.client.clone(), bundles.clone(), told));
         let tenants = Arc::new(Tenants {
-            client: setup.client.clone(),
-            stores: stores.clone(),
+            cluster: cluster.clone(),
+            runtime: runtime.clone(),
+            watched: stores.tenants.clone(),
             hosts: hosts.clone(),
-            bundles: bundles.clone(),
             queue: queue.clone(),
-            events: Events::new(setup.client.clone(), setup.instance.clone()),
             metrics: setup.metrics.clone(),
             memory: Mutex::default(),
         });
         let host_status = HostStatus {
             client: setup.client.clone(),
+            cluster,
+            runtime: runtime.clone(),
             hosts,
             queue: host_queue,
             metrics: setup.metrics.clone(),
@@ -82,6 +87,7 @@ impl Operator {
         };
         let bundle_status = BundleStatus {
             client: setup.client,
+            runtime,
             bundles,
             queue: bundle_queue,
             metrics: setup.metrics,
@@ -135,27 +141,19 @@ fn stores(
 ) -> (Stores, Watches) {
     let to = queue.clone();
     let (tenants, tenant_watch) =
-        watch(setup.scope.api::<Tenant>(&setup.client), config(), tenant_mark, move |key| to.now(key));
+        watch(events(setup.scope.api::<Tenant>(&setup.client)), tenant_mark, move |key| to.now(key));
     // The Tenants' store must be there before a host's news can be told to them.
     let slot: Arc<Mutex<Option<Wake>>> = Arc::default();
     let to = host_queue.clone();
     let told = slot.clone();
-    let (hosts, host_watch) = watch(
-        setup.scope.api::<ComposeHost>(&setup.client),
-        config(),
-        |host: &ComposeHost| (host.uid(), host.metadata.generation),
-        move |key| {
+    let (hosts, host_watch) =
+        watch(events(setup.scope.api::<ComposeHost>(&setup.client)), spec_mark, move |key| {
             tell(&told, &key);
             to.now(key);
-        },
-    );
+        });
     let to = bundle_queue.clone();
-    let (bundles, bundle_watch) = watch(
-        setup.scope.api::<TemplateBundle>(&setup.client),
-        config(),
-        |bundle: &TemplateBundle| (bundle.uid(), bundle.metadata.generation),
-        move |key| to.now(key),
-    );
+    let (bundles, bundle_watch) =
+        watch(events(setup.scope.api::<TemplateBundle>(&setup.client)), spec_mark, move |key| to.now(key));
     let stores = Stores { tenants, hosts, bundles };
     let wake: Wake = Box::new(of_host(stores.clone(), queue.clone()));
     *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(wake);
@@ -166,17 +164,6 @@ fn tell(slot: &Mutex<Option<Wake>>, key: &Key) {
     if let Some(wake) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref() {
         wake(key);
     }
-}
-
-/// What of a Tenant is news: not its status, which we write ourselves.
-fn tenant_mark(tenant: &Tenant) -> impl PartialEq + Send + use<> {
-    (
-        tenant.uid(),
-        tenant.metadata.generation,
-        tenant.metadata.deletion_timestamp.is_some(),
-        tenant.annotations().clone(),
-        tenant.finalizers().to_vec(),
-    )
 }
 
 /// Wakes the Tenants of a host.

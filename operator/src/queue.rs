@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures::future::select;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+
+use crate::runtime::Runtime;
 
 /// A queue of keys with due times.
 pub struct Queue<K> {
+    runtime: Arc<dyn Runtime>,
     state: Mutex<State<K>>,
     changed: Notify,
 }
@@ -29,22 +33,21 @@ struct Entry {
     again: Option<Instant>,
 }
 
-impl<K: Clone + Ord + Hash + Eq> Default for Queue<K> {
-    fn default() -> Self {
-        let state = State { entries: HashMap::new(), due: BTreeSet::new(), counter: 0 };
-        Self { state: Mutex::new(state), changed: Notify::new() }
-    }
-}
-
 impl<K: Clone + Ord + Hash + Eq> Queue<K> {
+    /// An empty queue.
+    pub fn new(runtime: Arc<dyn Runtime>) -> Self {
+        let state = State { entries: HashMap::new(), due: BTreeSet::new(), counter: 0 };
+        Self { runtime, state: Mutex::new(state), changed: Notify::new() }
+    }
+
     /// Asks that a key be looked at now.
     pub fn now(&self, key: K) {
-        self.at(key, Instant::now());
+        self.at(key, self.runtime.instant());
     }
 
     /// Asks that a key be looked at after a while, or earlier where that was asked for already.
     pub fn after(&self, key: K, wait: Duration) {
-        self.at(key, Instant::now() + wait);
+        self.at(key, self.runtime.instant() + wait);
     }
 
     fn at(&self, key: K, when: Instant) {
@@ -57,7 +60,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
         loop {
             let wait = {
                 let mut state = self.locked();
-                match state.take(Instant::now()) {
+                match state.take(self.runtime.instant()) {
                     Ok(key) => {
                         if !state.due.is_empty() {
                             self.changed.notify_one();
@@ -69,7 +72,8 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
             };
             match wait {
                 Some(when) => {
-                    let _ = tokio::time::timeout_at(when, self.changed.notified()).await;
+                    let until = self.runtime.sleep(when.saturating_duration_since(self.runtime.instant()));
+                    select(pin!(self.changed.notified()), until).await;
                 }
                 None => self.changed.notified().await,
             }
@@ -80,7 +84,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
     pub fn done(&self, key: &K, again: Option<Duration>) {
         let mut state = self.locked();
         let entry = state.entries.remove(key).unwrap_or_default();
-        let requested = again.map(|wait| Instant::now() + wait);
+        let requested = again.map(|wait| self.runtime.instant() + wait);
         let when = entry.again.into_iter().chain(requested).min();
         if let Some(when) = when {
             state.put(key.clone(), when);
@@ -139,10 +143,15 @@ impl<K: Clone + Ord + Hash + Eq> State<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::TokioRuntime;
+
+    fn queue() -> Queue<&'static str> {
+        Queue::new(Arc::new(TokioRuntime))
+    }
 
     #[tokio::test]
     async fn the_earliest_request_for_a_key_wins() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.after("a", Duration::from_hours(1));
         queue.after("a", Duration::from_millis(20));
         queue.after("a", Duration::from_mins(30));
@@ -155,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_never_given_out_twice_at_a_time() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.now("a");
         assert_eq!(queue.next().await, "a");
         queue.now("a");
@@ -168,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_come_in_the_order_in_which_they_are_due() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.after("late", Duration::from_millis(60));
         queue.after("soon", Duration::from_millis(20));
         assert_eq!(queue.next().await, "soon");

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event};
@@ -14,6 +13,9 @@ use serde::de::DeserializeOwned;
 use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
 
 use crate::key::Key;
+
+/// How long a watch is held open, in seconds: below what the client waits for an answer.
+const WATCH_SECONDS: u32 = 290;
 
 /// Which namespaces are looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +72,7 @@ impl Stores {
 
 /// A watch of one kind: the store, and the task that feeds it and tells of what is new.
 pub fn watch<K, M>(
-    api: Api<K>,
-    config: watcher::Config,
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     mark: impl Fn(&K) -> M + Send + 'static,
     changed: impl Fn(Key) + Send + 'static,
 ) -> (Store<K>, impl Future<Output = ()> + Send + 'static)
@@ -83,9 +84,8 @@ where
     let task = async move {
         let mut marks: HashMap<Key, M> = HashMap::new();
         let mut listed: Vec<Key> = Vec::new();
-        let stream = watcher::watcher(api, config).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event.modify(trim),
                 Err(error) => {
@@ -148,10 +148,29 @@ fn trim<K: ResourceExt>(object: &mut K) {
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
-/// How a watch asks: small pages, so that no list is held twice in memory.
-pub fn config() -> watcher::Config {
-    let minutes = Duration::from_secs(290).as_secs();
-    watcher::Config::default().page_size(100).timeout(u32::try_from(minutes).unwrap_or(290))
+/// What the API server tells of a kind. It is asked for small pages, so that no list is held twice in memory.
+pub fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().page_size(100).timeout(WATCH_SECONDS);
+    watcher::watcher(api, config).default_backoff()
+}
+
+/// What of a Tenant is news: not its status, which we write ourselves.
+pub fn tenant_mark(tenant: &Tenant) -> impl PartialEq + Send + use<> {
+    (
+        tenant.uid(),
+        tenant.metadata.generation,
+        tenant.metadata.deletion_timestamp.is_some(),
+        tenant.annotations().clone(),
+        tenant.finalizers().to_vec(),
+    )
+}
+
+/// What of a host or a bundle is news: not its status, and not its annotations.
+pub fn spec_mark<K: ResourceExt>(object: &K) -> impl PartialEq + Send + use<K> {
+    (object.uid(), object.meta().generation)
 }
 
 #[cfg(test)]

@@ -2,19 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
-use kube::Client;
+use kube::runtime::reflector::Store;
+use tenantry_api::Tenant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundles::Bundles;
-use crate::events::Events;
+use crate::cluster::Cluster;
 use crate::hosts::Hosts;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::stores::Stores;
+use crate::runtime::{Runtime, jittered};
 
 mod execute;
 mod follow;
@@ -31,18 +30,16 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Everything that a look at a Tenant needs.
 pub struct Tenants {
-    /// The API server.
-    pub client: Client,
-    /// What it has, as last seen.
-    pub stores: Stores,
+    /// The API server, and what else is read of the cluster.
+    pub cluster: Arc<dyn Cluster>,
+    /// Time, chance and tasks.
+    pub runtime: Arc<dyn Runtime>,
+    /// The Tenants, as the watch last told of them.
+    pub watched: Store<Tenant>,
     /// Agents.
     pub hosts: Arc<Hosts>,
-    /// Bundles, understood.
-    pub bundles: Arc<Bundles>,
     /// Who is to be looked at.
     pub queue: Arc<Queue<Key>>,
-    /// Events.
-    pub events: Events,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// What is remembered of each Tenant; nothing that could not be found out again.
@@ -54,29 +51,32 @@ impl Tenants {
     pub async fn run(self: Arc<Self>, concurrency: usize, end: CancellationToken) {
         let mut workers = tokio::task::JoinSet::new();
         for _ in 0..concurrency.max(1) {
-            let (tenants, end) = (self.clone(), end.clone());
-            workers.spawn(async move {
-                loop {
-                    let key = tokio::select! {
-                        () = end.cancelled() => return,
-                        key = tenants.queue.next() => key,
-                    };
-                    let again = tenants.look(&key).await;
-                    tenants.queue.done(&key, again);
-                }
-            });
+            workers.spawn(self.clone().work(end.clone()));
         }
         while workers.join_next().await.is_some() {}
     }
 
+    /// Looks at one Tenant after the other until the end.
+    pub async fn work(self: Arc<Self>, end: CancellationToken) {
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                key = self.queue.next() => key,
+            };
+            let again = self.look(&key).await;
+            self.queue.done(&key, again);
+        }
+    }
+
     /// Looks at one Tenant; says when to look again.
     async fn look(self: &Arc<Self>, key: &Key) -> Option<Duration> {
-        let begun = Instant::now();
+        let begun = self.runtime.instant();
         let (result, again) = match self.pass(key).await {
             Ok(None) => ("gone", None),
             Ok(Some(again)) => {
                 self.with_memory(key, |memory| memory.failures = 0);
-                ("ok", Some(jittered(again)))
+                ("ok", Some(jittered(self.runtime.as_ref(), again)))
             }
             Err(error) => {
                 let failures = self.with_memory(key, |memory| {
@@ -84,10 +84,10 @@ impl Tenants {
                     memory.failures
                 });
                 tracing::warn!(tenant = %key, failures, "looked at in vain: {error}");
-                (error.category(), Some(backoff(failures)))
+                (error.category(), Some(backoff(self.runtime.as_ref(), failures)))
             }
         };
-        self.metrics.reconciled(result, begun.elapsed());
+        self.metrics.reconciled(result, self.runtime.instant().saturating_duration_since(begun));
         again
     }
 
@@ -100,17 +100,7 @@ impl Tenants {
     }
 }
 
-/// The time. The one place of this program's decisions that reads the clock.
-pub(crate) fn now() -> Timestamp {
-    Timestamp::now()
-}
-
-/// Spreads waits over 90 to 110 percent, so that a fleet is not looked at in one breath.
-pub(crate) fn jittered(wait: Duration) -> Duration {
-    if wait < Duration::from_secs(2) { wait } else { wait.mul_f64(0.9 + 0.2 * fastrand::f64()) }
-}
-
-fn backoff(failures: u32) -> Duration {
+fn backoff(runtime: &dyn Runtime, failures: u32) -> Duration {
     let wait = Duration::from_millis(250) * 2_u32.saturating_pow(failures.min(10));
-    wait.min(LONGEST_BACKOFF).mul_f64(0.75 + 0.5 * fastrand::f64())
+    wait.min(LONGEST_BACKOFF).mul_f64(0.75 + 0.5 * runtime.random())
 }

@@ -1,20 +1,25 @@
 //! The way between operators and the agent: calls that are lost, late, doubled, or answered to nobody.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tenantry_api::names::{Identity, OperationId};
+use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
-use tenantry_protocol::ApiError;
+use tenantry_protocol::{
+    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, Observation, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+};
 
 use crate::agent::{Request, Response, answer};
+use crate::operator::tick;
 use crate::sched::{Owner, Shared, Topic, until};
 use crate::world::{Fault, World};
 
-/// Why there is no answer.
-#[derive(Clone, Debug)]
-pub enum AgentError {
-    /// It was not reached.
-    Unreached(Unreached, String),
-    /// It refused.
-    Refused(ApiError),
-}
+/// How long a call may take, in milliseconds, and how much longer than the wait that it asks for.
+const CALL_WITHIN: u64 = 30_000;
+const WAIT_SLACK: u64 = 10_000;
 
 /// Calls under way, and cuts.
 #[derive(Default)]
@@ -77,21 +82,124 @@ impl World {
 }
 
 fn no_answer(text: &str) -> AgentError {
-    AgentError::Unreached(Unreached::NoAnswer, text.to_owned())
+    AgentError::Unreached { why: Unreached::NoAnswer, text: text.to_owned() }
 }
 
-/// Asks the agent. Whoever gives up waiting can't know whether the request arrives after all.
-pub async fn call(
-    shared: &Shared,
+/// The one host's agent, as one operator reaches it. At each call the operator may be killed or stopped.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Shared,
     operator: usize,
-    request: Request,
-    within: u64,
-) -> Result<Response, AgentError> {
-    let slot = send(shared, operator, request);
-    let answer =
-        until(shared, Topic::Slot(slot), within, |world| world.net.answers.get_mut(&slot)?.take()).await;
-    shared.world().net.answers.remove(&slot);
-    answer.unwrap_or_else(|| Err(AgentError::Unreached(Unreached::Timeout, "no answer in time".to_owned())))
+    /// What was last seen, under its hash.
+    seen: Arc<Mutex<Option<(String, Arc<Observation>)>>>,
+}
+
+impl Connection {
+    /// The way from an operator to the agent.
+    pub fn new(shared: &Shared, operator: usize) -> Self {
+        Self { shared: shared.clone(), operator, seen: Arc::default() }
+    }
+
+    /// Asks the agent. Whoever gives up waiting can't know whether the request arrives after all.
+    async fn call(&self, request: Request, within: u64) -> Result<Response, AgentError> {
+        tick(&self.shared, self.operator).await;
+        let slot = send(&self.shared, self.operator, request);
+        let answered = |world: &mut World| world.net.answers.get_mut(&slot)?.take();
+        let answer = until(&self.shared, Topic::Slot(slot), within, answered).await;
+        self.shared.world().net.answers.remove(&slot);
+        answer.unwrap_or_else(|| {
+            Err(AgentError::Unreached { why: Unreached::Timeout, text: "no answer in time".to_owned() })
+        })
+    }
+
+    async fn status(&self, request: Request, within: u64) -> Result<OperationStatus, AgentError> {
+        match self.call(request, within).await? {
+            Response::Status(status) => Ok(status),
+            _ => Err(strange()),
+        }
+    }
+
+    fn see(&self, observation: &Arc<Observation>) -> ObserveResponse {
+        let hash = format!("seen-{}", self.shared.world().queue.number());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Some((hash.clone(), observation.clone()));
+        ObserveResponse::Seen { hash, observation: Box::new((**observation).clone()) }
+    }
+
+    fn known(&self, hash: Option<&String>) -> Option<Arc<Observation>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone().filter(|(known, _)| Some(known) == hash).map(|(_, observation)| observation)
+    }
+}
+
+fn strange() -> AgentError {
+    let text = "the agent answered something else".to_owned();
+    AgentError::Unreached { why: Unreached::BadAnswer, text }
+}
+
+impl Agents for Connection {
+    fn at(&self, _: &Identity, _: &str) -> Result<Arc<dyn Agent>, AgentError> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+impl Agent for Connection {
+    fn host(&self) -> Call<'_, HostInfo> {
+        // Nothing here asks for it: a ComposeHost's status does not change.
+        async { Err(strange()) }.boxed()
+    }
+
+    fn observe<'a>(&'a self, request: &'a ObserveRequest) -> Call<'a, ObserveResponse> {
+        async move {
+            let known = self.known(request.known.as_ref());
+            let request = Box::new(ObserveRequest { known: None, ..request.clone() });
+            match self.call(Request::Observe(request, known), CALL_WITHIN).await? {
+                Response::Same => Ok(ObserveResponse::Same),
+                Response::Seen(observation) => Ok(self.see(&observation)),
+                _ => Err(strange()),
+            }
+        }
+        .boxed()
+    }
+
+    fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ResolveResponse> {
+        async move {
+            match self.call(Request::Resolve(request.references.clone()), 2 * CALL_WITHIN).await? {
+                Response::Resolved(answer) => Ok(answer),
+                _ => Err(strange()),
+            }
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(&'a self, request: &'a ClaimRequest) -> Call<'a, ClaimResponse> {
+        async move {
+            self.call(Request::Claim(Box::new(request.clone())), CALL_WITHIN).await?;
+            Ok(ClaimResponse { epoch: request.epoch })
+        }
+        .boxed()
+    }
+
+    fn accept<'a>(&'a self, request: &'a AcceptRequest) -> Call<'a, ClaimResponse> {
+        async move {
+            self.call(Request::Accept(Box::new(request.clone())), CALL_WITHIN).await?;
+            Ok(ClaimResponse { epoch: request.epoch })
+        }
+        .boxed()
+    }
+
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, ()> {
+        async move { self.call(Request::Release(request.clone()), CALL_WITHIN).await.map(|_| ()) }.boxed()
+    }
+
+    fn operate<'a>(&'a self, id: &'a OperationId, request: &'a OperateRequest) -> Call<'a, OperationStatus> {
+        self.status(Request::Operate(id.clone(), Arc::new(request.clone())), CALL_WITHIN).boxed()
+    }
+
+    fn operation<'a>(&'a self, id: &'a OperationId, after: u64, wait: Duration) -> Call<'a, OperationStatus> {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.status(Request::Operation(id.clone(), after, wait), wait.saturating_add(WAIT_SLACK)).boxed()
+    }
 }
 
 fn send(shared: &Shared, operator: usize, request: Request) -> u64 {

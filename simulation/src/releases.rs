@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use sha2::{Digest as _, Sha256 as Hasher};
-use tenantry_api::names::{RelativePath, ServiceName, Sha256, TenantUid};
+use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_api::tenant::TenantSpec;
-use tenantry_planner::bundle::{Bundle, BundleIdentity, Sources};
+use tenantry_planner::bundle::{BUNDLE_FILE, Bundle, Sources};
 use tenantry_planner::model::Model;
-use tenantry_planner::target::{Desired, Intent, Refusal};
-use tenantry_protocol::{Bytes, FileContent, FileManifest};
+use tenantry_planner::target::{Refusal, RefusalReason};
 
 use crate::scenario::Spec;
 
@@ -82,58 +81,41 @@ pub struct Release {
 pub struct Releases {
     /// By number.
     pub all: Vec<Release>,
-    desired: BTreeMap<(String, String), Result<Arc<Prepared>, Refusal>>,
+    specs: BTreeMap<String, TenantSpec>,
+    bundles: BTreeMap<String, Arc<Bundle>>,
     models: BTreeMap<(Arc<str>, String), Result<Arc<Model>, String>>,
-}
-
-/// What is wanted, and the contents for it.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// The target.
-    pub desired: Desired,
-    /// Contents of its files.
-    pub contents: Vec<FileContent>,
 }
 
 impl Releases {
     /// Makes up releases. `steady`: how well each does does not depend on when it is looked at.
     pub fn make_up(rng: &mut Rng, steady: bool) -> Self {
         let all = (0..COUNT).map(|number| release(rng, number, steady)).collect();
-        Self { all, desired: BTreeMap::new(), models: BTreeMap::new() }
+        Self { all, specs: BTreeMap::new(), bundles: BTreeMap::new(), models: BTreeMap::new() }
     }
 
-    /// What a Tenant wants.
-    pub fn prepare(&mut self, uid: &TenantUid, name: &str, spec: &Spec) -> Result<Arc<Prepared>, Refusal> {
-        let key = (uid.to_string(), format!("{spec:?}"));
-        if let Some(known) = self.desired.get(&key) {
-            return known.clone();
-        }
-        let made = self.build(uid, name, spec).map(Arc::new);
-        self.desired.insert(key, made.clone());
-        made
-    }
-
-    fn build(&self, uid: &TenantUid, name: &str, spec: &Spec) -> Result<Prepared, Refusal> {
-        #[allow(clippy::expect_used, reason = "the scenario writes specs that decode")]
-        let parsed: TenantSpec = serde_json::from_value(spec.json(&self.all)).expect("a spec");
-        let intent = Intent::parse(uid.as_str(), "fleet", name, &parsed)?;
-        let release = &self.all[spec.release];
-        let files = release.files.iter().map(|(path, blob)| manifest(path, blob)).collect();
-        let contents = release.files.iter().map(|(path, blob)| FileContent {
-            path: relative(path),
-            content: Bytes(blob.text.as_bytes().to_vec()),
+    /// A spec as the API server has it.
+    pub fn spec(&mut self, spec: &Spec) -> TenantSpec {
+        let Self { all, specs, .. } = self;
+        let made = specs.entry(format!("{spec:?}")).or_insert_with(|| {
+            #[allow(clippy::expect_used, reason = "the scenario writes specs that decode")]
+            serde_json::from_value(spec.json(all)).expect("a spec")
         });
-        let bundle = Bundle {
-            identity: BundleIdentity {
-                name: "app".to_owned(),
-                digest: format!("sha256:{}", digest(release)),
-            },
-            files: Vec::new(),
-            sources: Sources::new(),
-            jobs: vec![service("migrate")],
-            on_change: Vec::new(),
-        };
-        Ok(Prepared { desired: Desired::with_bundle(intent, &bundle, files)?, contents: contents.collect() })
+        made.clone()
+    }
+
+    /// The bundle of a release.
+    pub fn bundle(&mut self, name: &str) -> Result<Arc<Bundle>, Refusal> {
+        if let Some(known) = self.bundles.get(name) {
+            return Ok(known.clone());
+        }
+        let release = self.all.iter().find(|release| bundle_name(&release.tag) == name);
+        let release = release
+            .ok_or_else(|| Refusal::new(RefusalReason::BundleMissing, format!("there is no {name}")))?;
+        let bundle = Bundle::parse(name, sources(release))
+            .map_err(|error| Refusal::new(RefusalReason::BundleInvalid, error.to_string()))?;
+        let bundle = Arc::new(bundle);
+        self.bundles.insert(name.to_owned(), bundle.clone());
+        Ok(bundle)
     }
 
     /// What compose makes of a compose file and a tag.
@@ -155,25 +137,17 @@ pub fn relative(path: &str) -> RelativePath {
     RelativePath::parse(path).expect("a path")
 }
 
-fn service(name: &str) -> ServiceName {
-    #[allow(clippy::expect_used, reason = "only names of this crate come here")]
-    ServiceName::parse(name).expect("a name")
+/// What a release's bundle is called.
+pub fn bundle_name(tag: &str) -> String {
+    format!("app-{tag}")
 }
 
-fn digest(release: &Release) -> Sha256 {
-    let all: String = release.files.iter().map(|(path, blob)| format!("{path} {}\n", blob.sha256)).collect();
-    Blob::new(&all).sha256
-}
-
-fn manifest(path: &str, blob: &Blob) -> FileManifest {
-    FileManifest {
-        path: relative(path),
-        sha256: blob.sha256.clone(),
-        size: blob.text.len() as u64,
-        mode: 0o644,
-        owner: None,
-        sensitive: false,
-    }
+/// A bundle's files as a person would have written them: each is copied to the path that it has in the bundle.
+fn sources(release: &Release) -> Sources {
+    let entries: Vec<String> = release.files.keys().map(|path| format!("{{source: {path}}}")).collect();
+    let text = format!("files: [{}]\nservices: {{migrate: {{kind: Job}}}}\n", entries.join(", "));
+    let files = release.files.iter().map(|(path, blob)| (path.clone(), Arc::from(blob.text.as_bytes())));
+    files.chain([(BUNDLE_FILE.to_owned(), Arc::from(text.into_bytes()))]).collect()
 }
 
 fn release(rng: &mut Rng, number: usize, steady: bool) -> Release {

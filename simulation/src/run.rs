@@ -13,7 +13,7 @@ use crate::effects_of_people as people;
 use crate::ghost::{Ghost, Picture};
 use crate::host::Host;
 use crate::net::Net;
-use crate::operator::{self, Memory};
+use crate::operator;
 use crate::releases::{Behaviour, Blob, Releases, VOLUME};
 use crate::scenario::{Begins, Deed, Kind, Scenario, Spec};
 use crate::sched::{Owner, Queue, Scheduler, Shared, sleep};
@@ -118,8 +118,12 @@ pub fn run_scenario(scenario: Scenario, trace: bool) -> Report {
         world.broken("P4", "nothing happens any more, and it is not over");
     }
     world.shared = None;
-    world.queue = Queue::default();
-    report(&mut world, kind, events)
+    // Dropped without the world: what is in it looks at the world when it ends.
+    let queue = std::mem::take(&mut world.queue);
+    let report = report(&mut world, kind, events);
+    drop(world);
+    drop(queue);
+    report
 }
 
 fn report(world: &mut World, kind: Kind, events: u64) -> Report {
@@ -170,7 +174,7 @@ fn world(scenario: Scenario, trace: bool) -> World {
         host,
         agent: Process::default(),
         api: Server::default(),
-        operators: [Memory::default(), Memory::default()],
+        operators: Default::default(),
         ghost: Ghost::default(),
         coverage: BTreeMap::new(),
         states: BTreeSet::new(),
@@ -358,7 +362,7 @@ fn waits_for_place(world: &World, tenant: &Object) -> bool {
     let ready = tenantry_api::conditions::find(&tenant.status.conditions, "Ready");
     let claims = &world.host.store.held.claims;
     let held = claims.values().any(|claim| !claim.released && claim.uid != tenant.uid);
-    !world.api.owed.is_empty() || (ready.is_some_and(|ready| ready.reason == "ClaimedByOther") && !held)
+    world.api.owes() || (ready.is_some_and(|ready| ready.reason == "ClaimedByOther") && !held)
 }
 
 fn unsettled(world: &World) -> String {

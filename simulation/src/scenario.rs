@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::releases::{COUNT, DIRECTORY, PROJECT, Release};
+use crate::releases::{COUNT, DIRECTORY, PROJECT, Release, bundle_name};
 
 /// What a run is about.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Spec {
     pub fn json(&self, releases: &[Release]) -> serde_json::Value {
         let volumes = if self.snapshot.is_some() { vec![crate::releases::VOLUME] } else { vec![] };
         serde_json::json!({
-            "host": "n5", "project": PROJECT, "directory": DIRECTORY, "bundle": "app",
+            "host": "n5", "project": PROJECT, "directory": DIRECTORY, "bundle": bundle_name(&releases[self.release].tag),
             "imageTag": releases[self.release].tag,
             "adopt": if self.overwrite { "Overwrite" } else { "IfIdentical" },
             "env": {"patch": [{"name": "IMAGE_TAG", "value": "$(imageTag)"}]},

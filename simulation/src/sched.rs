@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::world::World;
 
@@ -52,8 +52,6 @@ pub enum Topic {
     News,
     /// A compose process has ended.
     Child,
-    /// An operator has something to look at.
-    Queue(usize),
     /// The script's next line may be due.
     Script,
 }
@@ -116,6 +114,11 @@ impl Queue {
         self.aborted.insert(task);
     }
 
+    /// Whether an owner is about to be dropped: its other futures do nothing any more.
+    pub fn killed(&self, owner: Owner) -> bool {
+        self.killed.contains(&owner)
+    }
+
     /// Whether a task has ended.
     pub fn ended(&self, task: TaskId) -> bool {
         self.done.contains(&task)
@@ -149,16 +152,38 @@ impl World {
     }
 }
 
+/// Tasks that something else than time or a topic has woken: a channel, a notification, another future of theirs.
+type Woken = Arc<Mutex<Vec<TaskId>>>;
+
+/// Wakes one task.
+struct TaskWaker {
+    task: TaskId,
+    woken: Woken,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.task);
+    }
+}
+
+struct Task {
+    owner: Owner,
+    work: Work,
+    waker: Waker,
+}
+
 /// Runs tasks until nothing is left to do, the end is reached, or a promise is broken.
 pub struct Scheduler {
     shared: Shared,
-    tasks: BTreeMap<TaskId, (Owner, Work)>,
+    tasks: BTreeMap<TaskId, Task>,
+    woken: Woken,
 }
 
 impl Scheduler {
     /// A scheduler for this world.
     pub fn new(shared: Shared) -> Self {
-        Self { shared, tasks: BTreeMap::new() }
+        Self { shared, tasks: BTreeMap::new(), woken: Woken::default() }
     }
 
     /// Lets one event happen; false when there is none before `end`.
@@ -183,7 +208,7 @@ impl Scheduler {
     }
 
     fn poll(&mut self, task: TaskId) {
-        let Some((owner, work)) = self.tasks.get_mut(&task) else { return };
+        let Some(Task { owner, work, waker }) = self.tasks.get_mut(&task) else { return };
         {
             let mut world = self.shared.world();
             if let Some(until) =
@@ -194,7 +219,7 @@ impl Scheduler {
             }
             world.queue.current = task;
         }
-        let mut context = Context::from_waker(Waker::noop());
+        let mut context = Context::from_waker(waker);
         if work.as_mut().poll(&mut context).is_ready() {
             self.tasks.remove(&task);
             self.shared.world().queue.done.insert(task);
@@ -207,15 +232,21 @@ impl Scheduler {
             let killed = std::mem::take(&mut world.queue.killed);
             let aborted = std::mem::take(&mut world.queue.aborted);
             let spawned = std::mem::take(&mut world.queue.spawned);
+            let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            for task in &woken {
+                let now = world.queue.now;
+                world.wake(now, *task);
+            }
             drop(world);
-            if killed.is_empty() && aborted.is_empty() && spawned.is_empty() {
+            if killed.is_empty() && aborted.is_empty() && spawned.is_empty() && woken.is_empty() {
                 return;
             }
             // Dropped here, without the world: futures end in the middle of whatever they did.
-            self.tasks.retain(|id, (owner, _)| !killed.contains(owner) && !aborted.contains(id));
+            self.tasks.retain(|id, task| !killed.contains(&task.owner) && !aborted.contains(id));
             for (id, owner, work) in spawned {
                 if !killed.contains(&owner) {
-                    self.tasks.insert(id, (owner, work));
+                    let waker = Waker::from(Arc::new(TaskWaker { task: id, woken: self.woken.clone() }));
+                    self.tasks.insert(id, Task { owner, work, waker });
                     let mut world = self.shared.world();
                     let now = world.queue.now;
                     world.wake(now, id);

@@ -2,21 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
-
-use fastrand::Rng;
-use jiff::Timestamp;
-use tenantry_planner::target::Refusal;
 
 use crate::agent::Process;
-use crate::api::{Object, Server};
+use crate::api::Server;
 use crate::ghost::Ghost;
 use crate::host::Host;
 use crate::net::Net;
-use crate::operator::Memory;
-use crate::releases::{Prepared, Releases};
+use crate::operator::Process as Operator;
+use crate::releases::Releases;
 use crate::scenario::Scenario;
 use crate::sched::{Queue, Shared, TaskId};
+use fastrand::Rng;
+use jiff::Timestamp;
 
 /// Seconds since 1970 at which every run begins.
 const START: i64 = 1_800_000_000;
@@ -83,7 +80,7 @@ pub struct World {
     /// The API server.
     pub api: Server,
     /// The operators' processes.
-    pub operators: [Memory; 2],
+    pub operators: [Operator; 2],
     /// What is known to be true.
     pub ghost: Ghost,
     /// How often each fault met each step.
@@ -140,11 +137,6 @@ impl World {
         if let Some(trace) = &mut self.trace {
             let _ = writeln!(trace, "{:>9}.{:03} {text}", now / 1_000, now % 1_000);
         }
-    }
-
-    /// What a Tenant wants.
-    pub fn prepare(&mut self, tenant: &Object) -> Result<Arc<Prepared>, Refusal> {
-        self.releases.prepare(&tenant.uid, crate::api::NAME, &tenant.spec)
     }
 
     /// A promise is broken. The first one counts.

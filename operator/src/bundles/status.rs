@@ -23,7 +23,7 @@ use super::Bundles;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::tenants::now;
+use crate::runtime::Runtime;
 
 /// How often a folder is looked at: nothing tells of its changes.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -34,6 +34,8 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 pub struct BundleStatus {
     /// The API server.
     pub client: Client,
+    /// Time.
+    pub runtime: Arc<dyn Runtime>,
     /// The bundles.
     pub bundles: Arc<Bundles>,
     /// Which are to be looked at.
@@ -82,7 +84,7 @@ impl BundleStatus {
         let result =
             if from_directory { self.bundles.get(key).await } else { self.bundles.read(key, &bundle).await };
         let old = bundle.status.clone().unwrap_or_default();
-        let new = next_status(&old, &result, bundle.metadata.generation.unwrap_or(0), now());
+        let new = next_status(&old, &result, bundle.metadata.generation.unwrap_or(0), self.runtime.now());
         if new != old {
             self.write(&bundle, &new).await;
             (self.changed)(key);

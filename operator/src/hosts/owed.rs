@@ -4,14 +4,13 @@
 
 use std::sync::Arc;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
-use serde_json::{Value, json};
+use kube::ResourceExt as _;
+use tenantry_api::ComposeHost;
 use tenantry_api::names::TenantUid;
-use tenantry_api::{ComposeHost, FIELD_MANAGER};
 use tenantry_protocol::{ReleaseRequest, TenantRef};
 
 use crate::agents::{Agent, AgentError};
+use crate::cluster::{Cluster, ClusterError};
 use crate::key::Key;
 use crate::metrics::Metrics;
 
@@ -22,13 +21,12 @@ const LIMIT: usize = 256;
 
 /// Adds a claim to what is owed.
 pub async fn owe(
-    client: &Client,
+    cluster: &dyn Cluster,
     metrics: &Metrics,
     host: &Key,
     tenant: &TenantRef,
-) -> Result<(), kube::Error> {
-    let api: Api<ComposeHost> = Api::namespaced(client.clone(), &host.namespace);
-    let Some(object) = api.get_opt(&host.name).await? else {
+) -> Result<(), ClusterError> {
+    let Some(object) = cluster.get_host(host).await? else {
         tracing::warn!(%host, tenant = tenant.name, "there is no ComposeHost: the claim on its machine stays");
         return Ok(());
     };
@@ -42,11 +40,11 @@ pub async fn owe(
     }
     owed.push(tenant.clone());
     tracing::warn!(%host, tenant = tenant.name, "goes without its host: the claim is released at the next contact");
-    write(&api, metrics, &object, &owed).await
+    write(cluster, metrics, &object, &owed).await
 }
 
 /// Releases what is owed to a host that answers.
-pub async fn settle(client: &Client, metrics: &Metrics, object: &ComposeHost, agent: &Arc<dyn Agent>) {
+pub async fn settle(cluster: &dyn Cluster, metrics: &Metrics, object: &ComposeHost, agent: &Arc<dyn Agent>) {
     let owed = read(object);
     if owed.is_empty() {
         return;
@@ -63,9 +61,8 @@ pub async fn settle(client: &Client, metrics: &Metrics, object: &ComposeHost, ag
             Err(_) => left.push(tenant),
         }
     }
-    let api: Api<ComposeHost> = Api::namespaced(client.clone(), &host.namespace);
     // A conflict: somebody owes more meanwhile. What was released is released again next time, which does nothing.
-    if let Err(error) = write(&api, metrics, object, &left).await {
+    if let Err(error) = write(cluster, metrics, object, &left).await {
         tracing::warn!(%host, "what is owed could not be written: {error}");
     }
 }
@@ -82,19 +79,15 @@ fn read(host: &ComposeHost) -> Vec<TenantRef> {
 }
 
 async fn write(
-    api: &Api<ComposeHost>,
+    cluster: &dyn Cluster,
     metrics: &Metrics,
     host: &ComposeHost,
     owed: &[TenantRef],
-) -> Result<(), kube::Error> {
+) -> Result<(), ClusterError> {
     let text: Vec<String> =
         owed.iter().map(|tenant| format!("{}={}/{}", tenant.uid, tenant.namespace, tenant.name)).collect();
-    let value = if text.is_empty() { Value::Null } else { Value::String(text.join(",")) };
-    let body = json!({
-        "metadata": { "resourceVersion": host.resource_version(), "annotations": { ANNOTATION: value } }
-    });
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&host.name_any(), &parameters, &Patch::Merge(&body)).await?;
+    let text = Some(text.join(",")).filter(|text| !text.is_empty());
+    cluster.annotate_host(host, ANNOTATION, text.as_deref()).await?;
     metrics.wrote("composehost_annotation");
     Ok(())
 }

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hosts, owed};
 use crate::agents::AgentError;
+use crate::cluster::Cluster;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::tenants::{jittered, now};
+use crate::runtime::{Runtime, jittered};
 
 /// How often a host is asked.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -30,6 +31,10 @@ const WRITE_EVERY: i64 = 300;
 pub struct HostStatus {
     /// The API server.
     pub client: Client,
+    /// What else is done there for a host: releases that it is owed.
+    pub cluster: Arc<dyn Cluster>,
+    /// Time.
+    pub runtime: Arc<dyn Runtime>,
     /// The hosts.
     pub hosts: Arc<Hosts>,
     /// Which are to be asked.
@@ -53,7 +58,7 @@ impl HostStatus {
                         key = this.queue.next() => key,
                     };
                     let known = this.look(&key).await;
-                    this.queue.done(&key, known.then(|| jittered(ASK_EVERY)));
+                    this.queue.done(&key, known.then(|| jittered(this.runtime.as_ref(), ASK_EVERY)));
                 }
             });
         }
@@ -69,10 +74,10 @@ impl HostStatus {
         };
         self.metrics.called("host", answer.as_ref().map_or_else(AgentError::category, |_| "ok"));
         if let (Ok(_), Ok(agent)) = (&answer, &route.agent) {
-            owed::settle(&self.client, &self.metrics, &host, agent).await;
+            owed::settle(self.cluster.as_ref(), &self.metrics, &host, agent).await;
         }
         let old = host.status.clone().unwrap_or_default();
-        let new = next_status(&old, &answer, host.metadata.generation.unwrap_or(0), now());
+        let new = next_status(&old, &answer, host.metadata.generation.unwrap_or(0), self.runtime.now());
         if is_worth_writing(&old, &new) {
             self.write(&host, &new).await;
         }

@@ -120,9 +120,9 @@ impl Tenants {
             && let Some(tenant) = reference(turn)
         {
             let host = turn.key.beside(&turn.subject.host);
-            owed::owe(&self.client, &self.metrics, &host, &tenant).await?;
+            owed::owe(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
         }
-        self.events.publish(turn.tenant.as_ref(), "Delete", &decision.events).await;
+        self.cluster.publish(turn.tenant.as_ref(), "Delete", &decision.events).await;
         self.remove_finalizer(turn).await?;
         Ok(Ending::Gone)
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tenantry_api::names::OperationId;
 use tenantry_protocol::{ErrorCode, OperationState, OperationStatus};
 
+use super::Tenants;
 use super::memory::{Follower, News};
 use super::pass::Turn;
-use super::{Tenants, jittered};
 use crate::agents::{Agent, AgentError};
 use crate::key::Key;
+use crate::runtime::jittered;
 
 /// How long one call waits for news.
 const WAIT: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ impl Tenants {
             return;
         }
         let follow = Follow { tenants: self.clone(), key: turn.key.clone(), agent: agent.clone(), id, after };
-        let task = tokio::spawn(follow.run()).abort_handle();
+        let task = self.runtime.spawn(Box::pin(follow.run()));
         self.with_memory(&turn.key, |memory| memory.follower = Some(Follower { of, task }));
     }
 }
@@ -68,7 +69,8 @@ impl Follow {
                         self.tell(Err(error));
                     }
                     let pause = Duration::from_millis(200) * 2_u32.saturating_pow(failures.min(8));
-                    tokio::time::sleep(jittered(pause.min(LONGEST_PAUSE))).await;
+                    let runtime = self.tenants.runtime.as_ref();
+                    runtime.sleep(jittered(runtime, pause.min(LONGEST_PAUSE))).await;
                 }
             }
         }

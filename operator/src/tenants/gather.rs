@@ -22,6 +22,7 @@ use super::pass::Turn;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
 use crate::key::Key;
+use crate::runtime::{Blocked, Runtime, blocking};
 
 /// What is wanted, and the agent that can bring it about.
 pub(super) struct Wanted {
@@ -111,7 +112,7 @@ impl Tenants {
         {
             return known;
         }
-        let (desired, back, contents) = match build(tenant, bundle).await {
+        let (desired, back, contents) = match build(self.runtime.as_ref(), tenant, bundle).await {
             Ok((desired, contents)) => (Ok(Arc::new(desired)), None, Some(Arc::new(contents))),
             Err(refusal) => {
                 let back = intent(tenant).ok().map(|intent| Arc::new(Desired::to_go_back(intent)));
@@ -125,7 +126,7 @@ impl Tenants {
 
     async fn bundle(&self, key: &Key, tenant: &Tenant) -> Option<Result<Arc<Bundle>, Refusal>> {
         let name = tenant.spec.bundle.as_ref()?;
-        Some(self.bundles.get(&key.beside(name)).await)
+        Some(self.cluster.bundle(&key.beside(name)).await)
     }
 
     /// The contents of the wanted files, rendered again where they were dropped.
@@ -134,7 +135,7 @@ impl Tenants {
             return Ok(contents.clone());
         }
         let bundle = self.bundle(&turn.key, &turn.tenant).await;
-        let (_, contents) = build(&turn.tenant, bundle).await?;
+        let (_, contents) = build(self.runtime.as_ref(), &turn.tenant, bundle).await?;
         Ok(Arc::new(contents))
     }
 
@@ -145,7 +146,7 @@ impl Tenants {
         }
         let age = |one: &Tenant| (one.metadata.creation_timestamp.clone().map(|time| time.0), Key::of(one));
         let (own, own_uid) = (age(tenant), tenant.uid());
-        let rival = self.stores.tenants.find(|other| {
+        let rival = self.watched.find(|other| {
             let same_place =
                 other.spec.project == tenant.spec.project || other.spec.directory == tenant.spec.directory;
             same_place
@@ -325,6 +326,7 @@ fn intent(tenant: &Tenant) -> Result<Intent, Refusal> {
 
 /// Parses and renders. Rendering runs on a thread of its own, for templates take their time.
 async fn build(
+    runtime: &dyn Runtime,
     tenant: &Tenant,
     bundle: Option<Result<Arc<Bundle>, Refusal>>,
 ) -> Result<(Desired, Vec<FileContent>), Refusal> {
@@ -335,17 +337,17 @@ async fn build(
     let bundle = bundle?;
     let values = tenant.spec.values.clone();
     let (to_render, seen_by) = (bundle.clone(), intent.clone());
-    let rendering = tokio::task::spawn_blocking(move || {
+    let rendering = blocking(runtime, TIME_LIMIT * 2, move || {
         render(&to_render, &seen_by, &values, Instant::now() + TIME_LIMIT)
     });
     let failed = |problem: &str| {
         let message = format!("TemplateBundle {}: {problem}.", bundle.identity.name);
         Refusal::new(RefusalReason::RenderFailed, message)
     };
-    let rendered = match tokio::time::timeout(TIME_LIMIT * 2, rendering).await {
-        Ok(Ok(rendered)) => rendered?,
-        Ok(Err(_)) => return Err(failed("rendering broke off")),
-        Err(_) => return Err(failed("rendering took longer than it may")),
+    let rendered = match rendering.await {
+        Ok(rendered) => rendered?,
+        Err(Blocked::BrokeOff) => return Err(failed("rendering broke off")),
+        Err(Blocked::TookTooLong) => return Err(failed("rendering took longer than it may")),
     };
     let desired = Desired::with_bundle(intent, &bundle, rendered.files)?;
     Ok((desired, rendered.contents))

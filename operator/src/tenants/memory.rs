@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tenantry_api::Tenant;
 use tenantry_planner::target::{Desired, Refusal};
 use tenantry_protocol::{FileContent, Observation, OperationStatus};
-use tokio::task::AbortHandle;
 
 use crate::agents::AgentError;
+use crate::runtime::Task;
 
 /// What is remembered of one Tenant.
 #[derive(Default)]
@@ -69,7 +69,7 @@ pub struct Follower {
     /// The operation and the agent's address.
     pub of: (String, String),
     /// Ends it.
-    pub task: AbortHandle,
+    pub task: Box<dyn Task>,
 }
 
 impl Drop for Follower {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use tenantry_api::Tenant;
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::tenant_status::TenantStatus;
 use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, decide};
 use tenantry_protocol::{Capability, ResolveResponse};
 
+use super::Tenants;
 use super::gather::{Asked, Wanted};
-use super::{Tenants, now};
+use crate::cluster::ClusterError;
 use crate::key::Key;
 
 /// How often a pass begins anew because something moved under it.
@@ -22,7 +23,7 @@ const TURNS: usize = 5;
 pub enum PassError {
     /// The API server refused or did not answer.
     #[error("the API server: {0}")]
-    Api(#[source] Box<kube::Error>),
+    Api(#[from] ClusterError),
     /// Somebody else wrote the object at the same time, again and again.
     #[error("the object changes faster than it can be looked at")]
     Contended,
@@ -39,13 +40,7 @@ impl PassError {
 
     /// Whether somebody else wrote the object in between.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api(error) if matches!(error.as_ref(), kube::Error::Api(status) if status.code == 409))
-    }
-}
-
-impl From<kube::Error> for PassError {
-    fn from(error: kube::Error) -> Self {
-        Self::Api(Box::new(error))
+        matches!(self, Self::Api(ClusterError::Conflict))
     }
 }
 
@@ -121,7 +116,7 @@ impl Tenants {
         }
         let mut resolved = None;
         for _ in 0..TURNS {
-            let decision = decided(&turn, &asked, resolved.as_ref());
+            let decision = self.decided(&turn, &asked, resolved.as_ref());
             if needs_fresh(&decision) && !turn.fresh {
                 let Some(newest) = self.fetch(key).await? else { return Ok(TurnEnd::Gone) };
                 if newest.resource_version() != turn.tenant.resource_version() {
@@ -145,13 +140,26 @@ impl Tenants {
         if known || turn.subject.deleted_at.is_some() || turn.wanted.desired.is_err() {
             return Ok(());
         }
-        let decision = decided(turn, &Asked::NotAsked, None);
+        let decision = self.decided(turn, &Asked::NotAsked, None);
         self.record(turn, &decision).await.map(|_| ())
+    }
+
+    fn decided(&self, turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> Decision {
+        let empty = TenantStatus::default();
+        decide(&Facts {
+            subject: &turn.subject,
+            desired: turn.wanted.desired.as_deref(),
+            back: turn.wanted.back.as_deref(),
+            answer: asked.as_answer(),
+            resolved,
+            status: turn.tenant.status.as_ref().unwrap_or(&empty),
+            now: self.runtime.now(),
+        })
     }
 
     /// The newest version that is known without asking.
     fn latest(&self, key: &Key) -> Option<Arc<Tenant>> {
-        let watched = self.stores.tenants.get(&key.reference());
+        let watched = self.watched.get(&key.reference());
         let written = self.with_memory(key, |memory| memory.written.clone());
         match (watched, written) {
             (Some(watched), Some(written))
@@ -167,8 +175,7 @@ impl Tenants {
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Arc<Tenant>>, PassError> {
-        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &key.namespace);
-        Ok(api.get_opt(&key.name).await?.map(Arc::new))
+        Ok(self.cluster.get_tenant(key).await?)
     }
 
     fn forget(&self, key: &Key) {
@@ -183,19 +190,6 @@ enum TurnEnd {
     Gone,
     /// Begin again with this newer version.
     Anew(Arc<Tenant>),
-}
-
-fn decided(turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> Decision {
-    let empty = TenantStatus::default();
-    decide(&Facts {
-        subject: &turn.subject,
-        desired: turn.wanted.desired.as_deref(),
-        back: turn.wanted.back.as_deref(),
-        answer: asked.as_answer(),
-        resolved,
-        status: turn.tenant.status.as_ref().unwrap_or(&empty),
-        now: now(),
-    })
 }
 
 /// Whatever changes something on a host, or lets go of it, is done only on what was read just now (P5).

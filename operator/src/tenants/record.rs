@@ -1,18 +1,17 @@
 //! Recording: status, finalizer, events. A status that says nothing new is not written.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
+use kube::ResourceExt as _;
 use tenantry_api::conditions::{HOST_REACHABLE, READY, find};
 use tenantry_api::tenant_status::{Phase, TenantStatus};
-use tenantry_api::{FIELD_MANAGER, FINALIZER, Tenant};
+use tenantry_api::{FINALIZER, Tenant};
 use tenantry_planner::decide::{Decision, Finalizer};
 
 use super::Tenants;
 use super::pass::{PassError, Turn};
+use crate::cluster::ClusterError;
 
 impl Tenants {
     /// Writes what is new. Returns how long progress alone waits until it may be written.
@@ -30,7 +29,7 @@ impl Tenants {
         let only_progress = is_progress(&old, &decision.status);
         let waits = self.with_memory(&turn.key, |memory| {
             if only_progress {
-                return memory.progress.may_write(Instant::now()).err();
+                return memory.progress.may_write(self.runtime.instant()).err();
             }
             memory.progress.reset();
             None
@@ -67,24 +66,13 @@ impl Tenants {
             return;
         }
         self.metrics.wrote("event");
-        let (recorder, tenant, action, events) =
-            (self.events.clone(), turn.tenant.clone(), action.to_owned(), decision.events.clone());
-        tokio::spawn(async move { recorder.publish(tenant.as_ref(), &action, &events).await });
+        let (cluster, tenant, action, events) =
+            (self.cluster.clone(), turn.tenant.clone(), action.to_owned(), decision.events.clone());
+        self.runtime.spawn(Box::pin(async move { cluster.publish(&tenant, &action, &events).await }));
     }
 
     async fn write_status(&self, turn: &mut Turn, status: &TenantStatus) -> Result<(), PassError> {
-        let body = json!({
-            "apiVersion": Tenant::api_version(&()),
-            "kind": Tenant::kind(&()),
-            "metadata": {
-                "name": turn.key.name,
-                "namespace": turn.key.namespace,
-                "resourceVersion": turn.tenant.resource_version(),
-            },
-            "status": status,
-        });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.api(turn).patch_status(&turn.key.name, &parameters, &Patch::Apply(&body)).await?;
+        let written = self.cluster.apply_status(&turn.tenant, status).await?;
         self.metrics.wrote("tenant_status");
         self.take(turn, written);
         Ok(())
@@ -100,35 +88,24 @@ impl Tenants {
         let kept: Vec<String> =
             turn.tenant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
         match self.write_finalizers(turn, &kept).await {
-            Err(PassError::Api(error)) if is_gone(&error) => Ok(()),
+            Err(PassError::Api(ClusterError::NotFound)) => Ok(()),
             other => other,
         }
     }
 
     async fn write_finalizers(&self, turn: &mut Turn, finalizers: &[String]) -> Result<(), PassError> {
-        let body = json!({
-            "metadata": { "resourceVersion": turn.tenant.resource_version(), "finalizers": finalizers }
-        });
-        let parameters =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let written = self.api(turn).patch(&turn.key.name, &parameters, &Patch::Merge(&body)).await?;
+        let written = self.cluster.patch_finalizers(&turn.tenant, finalizers).await?;
         self.metrics.wrote("tenant_finalizer");
         self.take(turn, written);
         Ok(())
     }
 
     /// Goes on with what a write returned: it is the newest there is.
-    fn take(&self, turn: &mut Turn, mut written: Tenant) {
-        written.managed_fields_mut().clear();
-        let written = Arc::new(written);
+    fn take(&self, turn: &mut Turn, written: Arc<Tenant>) {
         self.with_memory(&turn.key, |memory| memory.written = Some(written.clone()));
         turn.subject = self.subject(&written);
         turn.tenant = written;
         turn.fresh = true;
-    }
-
-    fn api(&self, turn: &Turn) -> Api<Tenant> {
-        Api::namespaced(self.client.clone(), &turn.key.namespace)
     }
 
     fn count_phase(&self, turn: &Turn, status: &TenantStatus) {
@@ -136,10 +113,6 @@ impl Tenants {
         let before = self.with_memory(&turn.key, |memory| std::mem::replace(&mut memory.phase, phase));
         self.metrics.moved(before, phase);
     }
-}
-
-fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Whether an operation goes on in the phase that status names already: news of less weight than a phase.
