@@ -47,7 +47,7 @@ async fn judged(work: &Work, changed: &[String]) -> Result<(Discovered, Arc<Mode
         let message = "containers ran here before, but there are no compose files to start them from again";
         Wrong::new(FailureCategory::ComposeInvalid, message)
     })?;
-    if !changed.is_empty() && !tenantry_faults::mutant("check-once") {
+    if !changed.is_empty() && !tenantry_faults::Bug::CheckOnce.is_seeded() {
         let names = changed.join(", ");
         tracing::warn!(tenant = %work.request.tenant.name, operation = %work.id, files = %names, "changed since they were checked");
         policy::judge(work, &found.1).await.map_err(|wrong| {

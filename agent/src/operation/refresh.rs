@@ -51,7 +51,7 @@ pub async fn refresh(work: &Work, state: &State) -> Result<Performed, Wrong> {
         let again = state.failure().is_none()
             && recorded.is_some_and(|start| start.started_at == container.started_raw)
             && is_current(work, recorded.map(|start| &start.files), &plan.changed).await?;
-        if !again && !tenantry_faults::mutant("keep-the-old-inode") {
+        if !again && !tenantry_faults::Bug::KeepTheOldInode.is_seeded() {
             tell(work, &model, container, what).await?;
             names.insert(name.to_string(), what.clone());
         }

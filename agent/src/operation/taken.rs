@@ -15,7 +15,7 @@ pub struct Taken(BTreeMap<String, String>);
 pub async fn over(work: &Work) -> Result<Taken, Wrong> {
     let all = work.host.engine.project_containers(work.request.place.project.as_str()).await?;
     let own = |directory: &str| directory.trim_end_matches('/') == work.directory().trim_end_matches('/');
-    let theirs = |directory: &str| !own(directory) && !tenantry_faults::mutant("replace-theirs");
+    let theirs = |directory: &str| !own(directory) && !tenantry_faults::Bug::ReplaceTheirs.is_seeded();
     let foreign = all.into_iter().filter(|one| theirs(&one.directory) && !one.one_off);
     Ok(Taken(foreign.map(|one| (one.container.service, one.directory)).collect()))
 }

@@ -132,14 +132,14 @@ impl Pass<'_> {
     pub(super) fn next_epoch(&self, observation: &Observation) -> u64 {
         let known =
             self.next.upgrade.as_ref().and_then(|upgrade| u64::try_from(upgrade.epoch).ok()).unwrap_or(0);
-        let seen = if tenantry_faults::mutant("epoch-of-status-alone") { 0 } else { observation.epoch };
+        let seen = if tenantry_faults::Bug::EpochOfStatusAlone.is_seeded() { 0 } else { observation.epoch };
         known.max(seen).saturating_add(1)
     }
 
     /// Whether the target failed before. After a failed rollback nothing at all is tried before a person asks.
     fn blocked(&mut self, desired: &Desired, target: &str) -> bool {
         let Some(blocked) = self.next.blocked_target.clone() else { return false };
-        if tenantry_faults::mutant("retry-what-failed") {
+        if tenantry_faults::Bug::RetryWhatFailed.is_seeded() {
             return false;
         }
         if blocked.target_hash != target && blocked.outcome != Outcome::RollbackFailed {
