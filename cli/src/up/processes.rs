@@ -18,14 +18,14 @@ use super::policy::{self, Wanted};
 use super::programs::{self, Programs};
 use super::ready::{self, Metrics, Pids, Ready};
 use super::supervise::{Child, Program, State};
-use crate::say;
+use crate::output;
 
 /// How long the operator may take to reach the agent before that is worth a warning.
 const HOST_READY_WITHIN: Duration = Duration::from_secs(20);
 const CERTIFICATES_EVERY: Duration = Duration::from_hours(12);
 
 /// Everything that runs.
-pub struct Tree {
+pub struct Processes {
     up: Up,
     layout: Layout,
     programs: Programs,
@@ -35,7 +35,7 @@ pub struct Tree {
     operator: Option<Child>,
 }
 
-impl Tree {
+impl Processes {
     /// Finds the programs and makes certificates and policy file. Nothing runs yet.
     pub fn new(up: Up, layout: Layout) -> anyhow::Result<Self> {
         let own_plane = up.kubeconfig.is_none();
@@ -47,7 +47,7 @@ impl Tree {
             listen: up.agent_listen,
         };
         for sentence in policy::ensure(&layout, &wanted)? {
-            say::err(format!("Not applied: {sentence}"));
+            output::err(format!("Not applied: {sentence}"));
         }
         Ok(Self { up, layout, programs, certificates, control_plane: None, agent: None, operator: None })
     }
@@ -56,7 +56,7 @@ impl Tree {
     pub async fn run(&mut self) -> anyhow::Result<()> {
         self.start().await?;
         self.write_ready_file()?;
-        say::out(self.greeting());
+        output::out(self.greeting());
         self.look_after().await
     }
 
@@ -86,7 +86,7 @@ impl Tree {
         self.operator = Some(self.child(operator)?);
         of(&mut self.operator)?.ready().await?;
         if let Err(error) = cluster.host_ready(HOST_READY_WITHIN).await {
-            say::err(format!("Warning: {error:#}."));
+            output::err(format!("Warning: {error:#}."));
         }
         Ok(())
     }
@@ -114,13 +114,13 @@ impl Tree {
     fn renew(&self) {
         match certificates::ensure(&self.layout, Timestamp::now()) {
             Ok((_, true)) => {
-                say::err("Renewed the certificates of operator and agent.");
+                output::err("Renewed the certificates of operator and agent.");
                 if let Some(operator) = &self.operator {
                     operator.restart();
                 }
             }
             Ok((_, false)) => {}
-            Err(error) => say::err(format!("Warning: the certificates can't be renewed: {error}.")),
+            Err(error) => output::err(format!("Warning: the certificates can't be renewed: {error}.")),
         }
     }
 
