@@ -57,8 +57,31 @@ pub struct Parts {
 
 /// Every part of the quickstart and of the tests.
 pub fn everything(consent: Consent, profile: Profile) -> Result<Parts> {
+    everything_and(consent, profile, || Ok(())).map(|(parts, ())| parts)
+}
+
+/// The same, and what else is to be built by cargo. What Go builds is built beside what cargo builds.
+pub fn everything_and<T>(
+    consent: Consent,
+    profile: Profile,
+    also: impl FnOnce() -> Result<T>,
+) -> Result<(Parts, T)> {
     packages::ensure(consent)?;
-    engine::ensure()?;
-    compose::ensure(consent)?;
-    programs::build(profile)
+    let build_compose = compose::is_missing()?;
+    if build_compose {
+        consent.to(compose::WHAT)?;
+    }
+    std::thread::scope(|scope| {
+        let by_go = scope.spawn(move || {
+            engine::ensure()?;
+            if build_compose {
+                compose::build()?;
+            }
+            programs::standalone()
+        });
+        let by_cargo = programs::by_cargo(profile).and_then(|programs| Ok((programs, also()?)));
+        let standalone = by_go.join().unwrap_or_else(|_| bail!("what Go builds could not be built"));
+        let ((bin_dir, standin), also) = by_cargo?;
+        Ok((Parts { bin_dir, standalone: standalone?, standin }, also))
+    })
 }
