@@ -12,10 +12,11 @@ use tenantry_agent::config::Config;
 use tenantry_agent::finisher;
 use tenantry_agent::server::Limits;
 use tenantry_agent::snapshot::helper;
-use tenantry_agent::startup::{self, LogFormat};
+use tenantry_agent::startup;
 use tenantry_agent::tls::Certificates;
 use tenantry_agent::{metrics, server};
 use tenantry_api::names::OperationId;
+use tenantry_process::{Hangup, LogFormat};
 use tokio::net::TcpListener;
 
 /// The agent of a Tenantry host: carries out what its operators ask for, within its own policy file.
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     if let Some(Command::Helper { job }) = arguments.command {
         return helper::run(job);
     }
-    startup::log(arguments.log_format);
+    tenantry_process::log(arguments.log_format, "info");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = runtime.context("can't start").and_then(|runtime| {
         let ended = runtime.block_on(run(&arguments));
@@ -70,7 +71,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let end = startup::end_of_process(arguments.exit_on_stdin_close).context("can't watch for signals")?;
+    let end = tenantry_process::shutdown(Hangup::IsNotHeard, arguments.exit_on_stdin_close)
+        .context("can't watch for signals")?;
     let config = Arc::new(Config::load(&arguments.config)?);
     startup::tell_faults(&config.state_dir);
     if let Some(operation) = &arguments.finish {
@@ -95,7 +97,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let serving_metrics =
         tokio::spawn(metrics::serve(metrics_listener, counted.clone(), host, end.clone().cancelled_owned()));
     counted.set_ready(true);
-    startup::say_ready(address, metrics_address)?;
+    tenantry_process::say_ready(serde_json::json!({
+        "listen": address.to_string(),
+        "metrics": metrics_address.to_string(),
+    }))?;
     tracing::info!(identity = %config.identity, %address, metrics = %metrics_address, "listening");
     server::serve(listener, certificates, core.clone(), counted.clone(), Limits::default(), end).await;
 

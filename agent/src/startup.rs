@@ -1,16 +1,11 @@
-//! How the program begins and what ends it.
+//! How the agent begins, and what it tells of its own faults.
 
 use std::fs::OpenOptions;
-use std::io::{IsTerminal, Read, Write};
-use std::net::SocketAddr;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::calls::{Agent, StartError};
 use crate::config::Config;
@@ -19,38 +14,6 @@ use crate::store::StoreError;
 
 /// How long an agent in a container waits for its records.
 const RECORDS_PATIENCE: Duration = Duration::from_mins(1);
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// A line of text.
-    Text,
-    /// A line of JSON.
-    Json,
-}
-
-/// Begins logging on stderr: `info` and above, or what `RUST_LOG` says.
-pub fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Whoever reads stderr may be gone: complaining about that on stderr would panic.
-        .log_internal_errors(false);
-    let json = match format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !terminal,
-    };
-    if json {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
-    } else {
-        builder.with_ansi(terminal).init();
-    }
-}
 
 /// Where a fault of our own is told, in the folder of the agent's records.
 const CRASH_REPORT: &str = "crash-report";
@@ -76,33 +39,6 @@ pub fn tell_faults(state_dir: &Path) {
     }));
 }
 
-/// A token that is cancelled on SIGTERM, on SIGINT, and, if asked for, when standard input ends.
-pub fn end_of_process(on_stdin_close: bool) -> std::io::Result<CancellationToken> {
-    let end = CancellationToken::new();
-    let (mut terminated, mut interrupted) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let signalled = end.clone();
-    tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminated.recv() => "SIGTERM",
-            _ = interrupted.recv() => "SIGINT",
-        };
-        signalled.cancel();
-        tracing::info!(signal = name, "ending");
-    });
-    if on_stdin_close {
-        let closed = end.clone();
-        // A thread of its own: a blocking read on the runtime would keep the runtime from ending.
-        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            let mut byte = [0; 64];
-            while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
-            closed.cancel();
-            tracing::info!("standard input ended: ending");
-        })?;
-    }
-    Ok(end)
-}
-
 /// Starts the core. In a container, the one that recreates the agent may hold the records for a while.
 pub async fn core(config: Arc<Config>) -> Result<Arc<Agent>, StartError> {
     let patience = if own_id().is_some() { RECORDS_PATIENCE } else { Duration::ZERO };
@@ -115,13 +51,4 @@ pub async fn core(config: Arc<Config>) -> Result<Arc<Agent>, StartError> {
             other => return other,
         }
     }
-}
-
-/// Tells whoever started this program, on stdout, that it listens now and where.
-pub fn say_ready(listen: SocketAddr, metrics: SocketAddr) -> std::io::Result<()> {
-    let line =
-        serde_json::json!({"ready": true, "listen": listen.to_string(), "metrics": metrics.to_string()});
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()
 }

@@ -7,7 +7,7 @@ use tenantry_api::annotations::ACCEPT_HOST;
 
 use crate::access::Access;
 use crate::ask::{self, Waiting};
-use crate::say;
+use crate::output;
 use crate::status::find;
 
 /// Take what is on a tenant's host for the truth
@@ -30,7 +30,7 @@ pub async fn run(accept: &AcceptHost) -> anyhow::Result<ExitCode> {
     let tenant = find(&cluster, &accept.tenant).await?;
     let token = ask::token();
     ask::annotate(&cluster, &accept.tenant, ACCEPT_HOST, &token).await?;
-    say::out(format!(
+    output::out(format!(
         "The operator takes what is in {} on host {}, and what runs there, for the truth. Nothing there is changed. If \
          it differs from {}, the tenant stays Stalled with the differences until tenantry.dev/retry asks to apply it.",
         tenant.spec.directory, tenant.spec.host, tenant.spec.image_tag

@@ -7,7 +7,7 @@ use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::{place, say};
+use crate::{output, paths};
 
 /// Which cluster, and which namespace of it.
 #[derive(Clone, Debug, Default, Args)]
@@ -67,13 +67,13 @@ impl Access {
         if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
             return Ok(None);
         }
-        let own = place::default_state_dir().join(place::KUBECONFIG);
+        let own = paths::default_state_dir().join(paths::KUBECONFIG);
         if !own.exists() {
             bail!(
                 "there is no kubeconfig: set KUBECONFIG, give --kubeconfig, or start a control plane with `tenantry up`"
             );
         }
-        say::err(format!("Using the control plane of `tenantry up` ({}).", own.display()));
+        output::err(format!("Using the control plane of `tenantry up` ({}).", own.display()));
         Kubeconfig::read_from(&own).with_context(|| own.display().to_string()).map(Some)
     }
 }

@@ -12,7 +12,7 @@ use tenantry_api::Tenant;
 use tenantry_api::tenant_status::Handled;
 
 use crate::access::Cluster;
-use crate::say;
+use crate::output;
 use crate::watch::{self, End};
 
 /// Under which name the annotation is written.
@@ -47,11 +47,11 @@ pub async fn annotate(cluster: &Cluster, tenant: &str, name: &str, value: &str) 
 /// Says what happens now that nobody could see otherwise.
 pub fn say_what_is_in_the_way(tenant: &Tenant) {
     if tenant.spec.suspend {
-        say::out("spec.suspend is set: it waits until that is false again.");
+        output::out("spec.suspend is set: it waits until that is false again.");
     }
     let upgrade = tenant.status.as_ref().and_then(|status| status.upgrade.as_ref());
     if let Some(upgrade) = upgrade.filter(|upgrade| upgrade.outcome.is_none()) {
-        say::out(format!(
+        output::out(format!(
             "Operation {} to {} is in flight: it waits until that has ended.",
             upgrade.id, upgrade.to
         ));
@@ -68,7 +68,7 @@ pub async fn wait(
     if waiting.wait {
         return watch::until(cluster, tenant, waiting.timeout, end).await;
     }
-    say::out(format!("`tenantry watch {tenant} -n {}` shows how it goes.", cluster.namespace));
+    output::out(format!("`tenantry watch {tenant} -n {}` shows how it goes.", cluster.namespace));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,7 +7,7 @@ use tenantry_api::annotations::CLAIM;
 
 use crate::access::Access;
 use crate::ask::{self, Waiting};
-use crate::say;
+use crate::output;
 use crate::status::find;
 
 /// Take a tenant's directory and project over from a Tenant that never gave them back
@@ -30,7 +30,7 @@ pub async fn run(claim: &Claim) -> anyhow::Result<ExitCode> {
     let tenant = find(&cluster, &claim.tenant).await?;
     let token = ask::token();
     ask::annotate(&cluster, &claim.tenant, CLAIM, &token).await?;
-    say::out(format!(
+    output::out(format!(
         "If host {} holds {} or project {} for another Tenant, they are {}'s from now on; the other one is refused.",
         tenant.spec.host, tenant.spec.directory, tenant.spec.project, claim.tenant
     ));

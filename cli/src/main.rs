@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{accept, claim, pki, rollback, say, status, up, watch};
+use tenantry_cli::{accept, claim, output, pki, rollback, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            say::err(format!("{}: {error:#}", name()));
+            output::err(format!("{}: {error:#}", name()));
             ExitCode::FAILURE
         }
     }

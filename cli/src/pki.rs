@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tenantry_api::names::Identity;
 use tenantry_protocol::{AGENT_DOMAIN, OPERATOR_DOMAIN};
 
-use crate::say;
+use crate::output;
 
 pub use authority::{Authority, PkiError};
 pub use files::expiry;
@@ -100,26 +100,26 @@ pub fn run(pki: Pki) -> anyhow::Result<()> {
         Command::Init { dir } => {
             let authority = Authority::init(&dir, AUTHORITY_DAYS)?;
             let until = expiry(authority.cert())?;
-            say::out(format!("Made an authority, good until {until}."));
-            say::out(format!(
+            output::out(format!("Made an authority, good until {until}."));
+            output::out(format!(
                 "  certificate  {}  (every agent and operator gets a copy)",
                 authority.cert().display()
             ));
-            say::out(format!(
+            output::out(format!(
                 "  private key  {}  (keep it here, and nowhere else)",
                 dir.join("ca.key").display()
             ));
-            say::out(format!("Next: tenantry pki issue agent NAME --dir {}", dir.display()));
+            output::out(format!("Next: tenantry pki issue agent NAME --dir {}", dir.display()));
         }
         Command::Issue { kind, name, dir, days } => {
             let name = Identity::parse(name)?;
             let authority = Authority::open(&dir)?;
             let issued = authority.issue(kind, &name, days)?;
             let until = expiry(&issued.cert)?;
-            say::out(format!("Issued a certificate for {}, good until {until}.", kind.full_name(&name)));
-            say::out(format!("  certificate  {}", issued.cert.display()));
-            say::out(format!("  private key  {}", issued.key.display()));
-            say::out(next(kind, &name, &authority));
+            output::out(format!("Issued a certificate for {}, good until {until}.", kind.full_name(&name)));
+            output::out(format!("  certificate  {}", issued.cert.display()));
+            output::out(format!("  private key  {}", issued.key.display()));
+            output::out(next(kind, &name, &authority));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use tenantry_api::tenant_status::{Outcome, RestorePoint};
 
 use crate::access::Access;
 use crate::ask::{self, Waiting};
-use crate::say;
+use crate::output;
 use crate::status::{find, points, similar};
 use crate::watch::End;
 
@@ -49,12 +49,12 @@ pub async fn run(rollback: &Rollback) -> anyhow::Result<ExitCode> {
     let value = value(&point.id, rollback.data, &ask::token());
     ask::annotate(&cluster, &rollback.tenant, ROLLBACK_TO, &value).await?;
     let (tag, at) = (&point.image_tag, point.at.0);
-    say::out(format!(
+    output::out(format!(
         "{} goes back to {tag}, as it was at {at} (restore point {}), and is watched as after an upgrade.",
         rollback.tenant, point.id
     ));
     if tenant.spec.image_tag != *tag {
-        say::out(format!(
+        output::out(format!(
             "The spec still asks for {}: that is not deployed again before the spec changes or tenantry.dev/retry does.",
             tenant.spec.image_tag
         ));
@@ -102,7 +102,7 @@ fn data(point: &RestorePoint, yes: bool) -> anyhow::Result<()> {
     let what = point.data.join(", ");
     let warning = format!("What was written to {what} since {} is lost.", point.at.0);
     if yes {
-        say::out(warning);
+        output::out(warning);
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use tenantry_api::{Tenant, conditions};
 
 use crate::access::{Access, Cluster};
-use crate::say;
+use crate::output;
 use table::Row;
 
 /// Show how tenants stand
@@ -47,17 +47,17 @@ pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
     };
     let rows: Vec<Row> = tenants.iter().map(Row::of).collect();
     match status.output {
-        Output::Json => say::out(serde_json::to_string_pretty(&rows)?),
+        Output::Json => output::out(serde_json::to_string_pretty(&rows)?),
         Output::Table if rows.is_empty() => {
             let within = if status.all_namespaces { "any namespace" } else { &cluster.namespace };
-            say::out(format!("There are no tenants in {within}."));
+            output::out(format!("There are no tenants in {within}."));
         }
         Output::Table => {
-            say::out(table::shown(&rows, status.all_namespaces, Timestamp::now()));
+            output::out(table::shown(&rows, status.all_namespaces, Timestamp::now()));
             let known = tenants.first().and_then(|tenant| tenant.status.as_ref());
             let known = known.map(|status| &status.restore_points).filter(|points| !points.is_empty());
             if let (Some(known), Some(name)) = (known, &status.tenant) {
-                say::out(format!("\nRestore points, for `tenantry rollback {name}`:\n{}", points(known)));
+                output::out(format!("\nRestore points, for `tenantry rollback {name}`:\n{}", points(known)));
             }
         }
     }

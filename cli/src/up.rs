@@ -4,25 +4,26 @@
 mod backoff;
 mod certificates;
 mod cluster;
-mod ending;
 mod layout;
 mod log;
 mod policy;
+mod processes;
 mod programs;
 mod ready;
 mod supervise;
-mod tree;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use tenantry_api::names::Directory;
+use tenantry_process::Hangup;
 
-use crate::{place, say};
+use crate::{output, paths};
 use layout::Layout;
-use tree::Tree;
+use processes::Processes;
 
 /// Start a control plane, an operator and an agent for this machine, and keep them running
 ///
@@ -69,18 +70,19 @@ pub struct Up {
 
 /// Runs `tenantry up` until it is told to end.
 pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
-    let mut told = ending::told(up.exit_on_stdin_close)?;
-    let layout = Layout::prepare(&up.state_dir.clone().unwrap_or_else(place::default_state_dir))?;
+    let end = tenantry_process::shutdown(Hangup::Ends, up.exit_on_stdin_close)
+        .context("can't watch for signals")?;
+    let layout = Layout::prepare(&up.state_dir.clone().unwrap_or_else(paths::default_state_dir))?;
     let _lock = layout.lock()?;
     if let Some(file) = &up.ready_file {
         ready::forget(file)?;
     }
-    let mut tree = Tree::new(up, layout)?;
+    let mut processes = Processes::new(up, layout)?;
     let outcome = tokio::select! {
-        outcome = tree.run() => outcome,
-        () = told.ended() => Ok(()),
+        outcome = processes.run() => outcome,
+        () = end.cancelled() => Ok(()),
     };
-    say::err("Ending; tenants keep running.");
-    tree.stop().await;
+    output::err("Ending; tenants keep running.");
+    processes.stop().await;
     outcome.map(|()| ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tenantry_api::Tenant;
 
 use crate::access::{Access, Cluster};
-use crate::say;
+use crate::output;
 use crate::status::find;
 use story::Story;
 pub(crate) use story::{End, settled};
@@ -66,7 +66,7 @@ pub(crate) async fn until(
     let ended = tokio::time::timeout(timeout.unwrap_or(Duration::MAX), follow).await;
     screen.clear();
     let Ok(ended) = ended else {
-        say::err(format!(
+        output::err(format!(
             "Not ended within {:?}; an upgrade goes on by itself.",
             timeout.unwrap_or_default()
         ));
@@ -139,8 +139,8 @@ impl Screen {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say::out(line)),
-            None => say::out(line),
+            Some(bar) => bar.suspend(|| output::out(line)),
+            None => output::out(line),
         }
     }
 

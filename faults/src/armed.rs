@@ -8,6 +8,8 @@ use std::time::UNIX_EPOCH;
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::Bug;
+
 /// What the environment asks for; read once.
 struct Asked {
     crash: Option<(String, u64)>,
@@ -15,7 +17,7 @@ struct Asked {
     points: Option<Mutex<File>>,
     times: Option<Mutex<File>>,
     effects: Option<Mutex<File>>,
-    mutant: Option<String>,
+    bug: Option<Bug>,
 }
 
 fn asked() -> &'static Asked {
@@ -26,7 +28,7 @@ fn asked() -> &'static Asked {
         points: log("TENANTRY_CRASH_LOG"),
         times: log("TENANTRY_POINT_TIMES"),
         effects: log("TENANTRY_EFFECTS_LOG"),
-        mutant: std::env::var("TENANTRY_MUTANT").ok(),
+        bug: std::env::var("TENANTRY_MUTANT").ok().map(|name| bug(&name)),
     })
 }
 
@@ -34,6 +36,12 @@ fn parse(text: &str) -> (String, u64) {
     let counted = text.rsplit_once('#').and_then(|(name, count)| Some((name, count.parse().ok()?)));
     let (name, count) = counted.unwrap_or((text, 1));
     (name.to_owned(), count)
+}
+
+#[allow(clippy::panic, reason = "a test that asked for a bug that there is not must not pass")]
+fn bug(name: &str) -> Bug {
+    let found = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
+    found.unwrap_or_else(|| panic!("TENANTRY_MUTANT: there is no seeded bug {name}"))
 }
 
 #[allow(clippy::panic, reason = "a test that asked for a log that can't be written must not pass")]
@@ -91,9 +99,11 @@ pub fn point_named(name: impl FnOnce() -> String) {
     }
 }
 
-/// Whether this seeded bug is switched on.
-pub fn mutant(name: &str) -> bool {
-    asked().mutant.as_deref() == Some(name)
+impl Bug {
+    /// Whether this bug is switched on.
+    pub fn is_seeded(self) -> bool {
+        asked().bug == Some(self)
+    }
 }
 
 /// Tells a test of an effect on a disk.

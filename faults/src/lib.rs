@@ -13,9 +13,11 @@
 
 #[cfg(debug_assertions)]
 mod armed;
+mod bug;
 
 #[cfg(debug_assertions)]
-pub use armed::{effect, mutant, point, point_named};
+pub use armed::{effect, point, point_named};
+pub use bug::Bug;
 
 /// A place where a test can have the process killed.
 #[cfg(not(debug_assertions))]
@@ -27,11 +29,13 @@ pub fn point(_name: &str) {}
 #[inline]
 pub fn point_named(_name: impl FnOnce() -> String) {}
 
-/// Whether this seeded bug is switched on.
-#[cfg(not(debug_assertions))]
-#[inline]
-pub const fn mutant(_name: &str) -> bool {
-    false
+impl Bug {
+    /// Whether this bug is switched on.
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub const fn is_seeded(self) -> bool {
+        false
+    }
 }
 
 /// Tells a test of an effect on a disk.

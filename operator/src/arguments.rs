@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::startup::LogFormat;
+use tenantry_process::LogFormat;
 
 /// The operator of a fleet of Docker Compose hosts.
 #[derive(Parser)]

@@ -15,10 +15,11 @@ use tenantry_operator::metrics::Metrics;
 use tenantry_operator::operator::{Operator, Setup};
 use tenantry_operator::startup;
 use tenantry_operator::stores::Scope;
+use tenantry_process::Hangup;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    startup::log(arguments.log_format);
+    tenantry_process::log(arguments.log_format, "info,kube_lease_manager=warn");
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let end = startup::end_of_process(arguments.exit_on_stdin_close)?;
+    let end = tenantry_process::shutdown(Hangup::IsNotHeard, arguments.exit_on_stdin_close)?;
     let trust = Trust::read(&arguments.tls_ca, &arguments.tls_cert, &arguments.tls_key)?;
     let client = startup::client(arguments.kubeconfig.as_deref()).await?;
     let metrics = Arc::new(Metrics::default());
@@ -81,7 +82,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let health = health.clone();
         move || {
             health.set_ready(true);
-            if let Err(error) = startup::say_ready(address) {
+            if let Err(error) =
+                tenantry_process::say_ready(serde_json::json!({"metrics": address.to_string()}))
+            {
                 tracing::warn!("nobody reads that this is ready: {error}");
             }
             tracing::info!(metrics = %address, "ready");

@@ -117,7 +117,7 @@ pub fn problem(name: &str, expected: &Expected, containers: &[&Container]) -> Op
 fn container_problem(name: &str, expected: &Expected, container: &Container) -> Option<Problem> {
     if let Some(planned) = &expected.image_id
         && *planned != container.image_id
-        && !tenantry_faults::mutant("any-image-will-do")
+        && !tenantry_faults::Bug::AnyImageWillDo.is_seeded()
     {
         let (runs, planned) = (short(&container.image_id), short(planned));
         let text = format!("{name} runs image {runs}, planned is {planned}");
@@ -134,7 +134,7 @@ fn container_problem(name: &str, expected: &Expected, container: &Container) -> 
             pending(format!("{name} ended with code {code}{memory} and is being restarted"))
         }
         ContainerState::Exited if expected.one_shot && code == 0 => None,
-        ContainerState::Exited if tenantry_faults::mutant("crashed-is-healthy") => None,
+        ContainerState::Exited if tenantry_faults::Bug::CrashedIsHealthy.is_seeded() => None,
         ContainerState::Exited | ContainerState::Dead => {
             Some(Problem::Final(FailureCategory::Crashed, format!("{name} ended with code {code}{memory}")))
         }

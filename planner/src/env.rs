@@ -261,7 +261,7 @@ fn apply(bytes: &[u8], mut edits: Vec<(Range<usize>, Vec<u8>)>, tail: &[u8]) -> 
         result.extend_from_slice(line_ending(bytes));
     }
     result.extend_from_slice(tail);
-    if tenantry_faults::mutant("tidy-line-endings") {
+    if tenantry_faults::Bug::TidyLineEndings.is_seeded() {
         result.retain(|byte| *byte != b'\r');
     }
     result

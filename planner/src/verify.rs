@@ -112,7 +112,7 @@ impl Judge {
         };
         let stable_for = sample.at_ms.saturating_sub(good.since);
         self.good = Some(good);
-        if stable_for >= self.stable_ms || tenantry_faults::mutant("skip-stable-window") {
+        if stable_for >= self.stable_ms || tenantry_faults::Bug::SkipStableWindow.is_seeded() {
             Verdict::Good
         } else {
             Verdict::Stabilising(self.stable_ms - stable_for)
@@ -128,7 +128,7 @@ impl Judge {
             let before = std::mem::replace(&mut counted.last, now);
             let times = now.saturating_sub(counted.first);
             if now <= before
-                || tenantry_faults::mutant("ignore-restarts")
+                || tenantry_faults::Bug::IgnoreRestarts.is_seeded()
                 || !self.expected.keys().any(|name| name.as_str() == container.service)
             {
                 continue;

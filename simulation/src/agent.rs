@@ -273,7 +273,7 @@ fn busy_with(id: &OperationId) -> ApiError {
 
 /// A compose process that outlived an agent is ended before anything else runs.
 async fn reap(shared: &Shared) {
-    if tenantry_faults::mutant("leave-the-child") {
+    if tenantry_faults::Bug::LeaveTheChild.is_seeded() {
         return;
     }
     let child = shared.world().host.child.clone();

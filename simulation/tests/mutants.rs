@@ -4,34 +4,36 @@
 
 use std::process::Command;
 
+use tenantry_faults::Bug;
+
 /// Runs seeds with a bug switched on, and gives the promises that broke.
-fn broken_by(mutant: &str) -> String {
+fn broken_by(bug: Bug) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
         .args(["--seeds", "600", "--go-on"])
-        .env("TENANTRY_MUTANT", mutant)
+        .env("TENANTRY_MUTANT", bug.name())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(!output.status.success(), "{mutant}: every promise was kept\n{text}");
+    assert!(!output.status.success(), "{bug:?}: every promise was kept\n{text}");
     text.lines().filter(|line| line.contains("is broken in")).collect::<Vec<_>>().join("\n")
 }
 
 macro_rules! kills {
-    ($($test:ident: $mutant:literal breaks $promise:literal;)*) => {
+    ($($test:ident: $bug:ident breaks $promise:literal;)*) => {
         $(#[test]
         fn $test() {
-            let broken = broken_by($mutant);
+            let broken = broken_by(Bug::$bug);
             assert!(broken.contains(concat!($promise, " is broken in")), "broke something else:\n{broken}");
         })*
     };
 }
 
 kills! {
-    p2_an_agent_that_ignores_epochs_is_found_out: "ignore-epoch" breaks "P2";
-    p2_a_compose_that_outlives_its_agent_is_found_out: "leave-the-child" breaks "P2";
-    p4_a_failed_target_that_is_tried_again_is_found_out: "retry-what-failed" breaks "P4";
-    p6_renames_before_the_commit_record_are_found_out: "rename-before-commit" breaks "P6";
-    p8_a_stop_before_every_image_is_local_is_found_out: "stop-before-pull" breaks "P8";
-    p10_a_window_that_is_not_waited_for_is_found_out: "skip-stable-window" breaks "P10";
-    p10_a_crashed_service_that_is_called_healthy_is_found_out: "crashed-is-healthy" breaks "P10";
+    p2_an_agent_that_ignores_epochs_is_found_out: IgnoreEpoch breaks "P2";
+    p2_a_compose_that_outlives_its_agent_is_found_out: LeaveTheChild breaks "P2";
+    p4_a_failed_target_that_is_tried_again_is_found_out: RetryWhatFailed breaks "P4";
+    p6_renames_before_the_commit_record_are_found_out: RenameBeforeCommit breaks "P6";
+    p8_a_stop_before_every_image_is_local_is_found_out: StopBeforePull breaks "P8";
+    p10_a_window_that_is_not_waited_for_is_found_out: SkipStableWindow breaks "P10";
+    p10_a_crashed_service_that_is_called_healthy_is_found_out: CrashedIsHealthy breaks "P10";
 }

@@ -4,6 +4,7 @@
 
 mod back;
 mod bad_input;
+mod bundles;
 mod failures;
 mod first_contact;
 mod image_only;

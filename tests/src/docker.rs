@@ -82,6 +82,17 @@ impl Project {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
+    /// The image id that each container runs, by service and name as in [`Self::containers`].
+    pub fn images(&self) -> Result<BTreeMap<String, String>> {
+        let containers = self.containers()?;
+        let format = ["inspect", "--format", "{{.Image}}"];
+        let output = Command::new("docker").args(format).args(containers.values()).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let images: Vec<&str> = text.lines().collect();
+        ensure!(images.len() == containers.len(), "a container of {} went away", self.name);
+        Ok(containers.into_keys().zip(images.into_iter().map(str::to_owned)).collect())
+    }
+
     /// Runs `docker compose up -d` by hand and fails when it creates, recreates or removes a container.
     pub fn assert_hand_run_changes_nothing(&self) -> Result<()> {
         let before = self.containers()?;
@@ -124,7 +135,9 @@ impl Drop for Project {
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..10_000 {
-        let number = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        // Test programs that run beside each other have neighbouring ids: their ports are far apart.
+        let first = std::process::id().wrapping_mul(7_919);
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(20_000 + number % 12_000)?;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);

@@ -127,6 +127,7 @@ impl World {
         let pki = self.path("pki");
         let kubeconfig = self.plane.kubeconfig.to_string_lossy().into_owned();
         let of_pki = |name: &str| pki.join(name).to_string_lossy().into_owned();
+        let bundles = templates().to_string_lossy().into_owned();
         let (ca, cert, key) = (of_pki("ca.crt"), of_pki("operator-main.crt"), of_pki("operator-main.key"));
         let arguments = [
             "--kubeconfig",
@@ -142,6 +143,8 @@ impl World {
             "--metrics-listen",
             "127.0.0.1:0",
             "--leader-elect=false",
+            "--bundle-dir",
+            &bundles,
         ];
         let log = self.path("operator.log");
         self.operator = Some(Process::start(&crate::program("tenantry-operator")?, &arguments, &log)?);
@@ -297,6 +300,11 @@ impl World {
         };
         format!("operator said:\n{}\nagent said:\n{}", tail(&self.operator), tail(&self.agent))
     }
+}
+
+/// The bundles that people start from.
+pub fn templates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("templates")
 }
 
 /// A Tenant's phase.

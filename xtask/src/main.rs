@@ -2,6 +2,8 @@
 
 mod bench;
 mod codegen;
+#[cfg(test)]
+mod docs;
 mod faults;
 mod host;
 mod quickstart;

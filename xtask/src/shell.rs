@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -24,13 +25,30 @@ pub fn command(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Says what is done, does it, and says how long it took.
+/// The steps that were done so far, with their seconds.
+static STEPS: Mutex<Vec<(String, f64)>> = Mutex::new(Vec::new());
+
+/// Says what is done, does it, and says how long it took; steps may be done beside each other.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("==> {what}");
     let begun = Instant::now();
     let result = work().with_context(|| what.to_owned())?;
-    println!("    done in {:.1} s", begun.elapsed().as_secs_f64());
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("    {what}: done in {seconds:.1} s");
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).push((what.to_owned(), seconds));
     Ok(result)
+}
+
+/// What was done so far and how many seconds each step took, in the order in which they ended.
+pub fn steps() -> Vec<(String, f64)> {
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Runs a command that must succeed, in a folder, and gives way to all else that runs; what it says is shown only when
+/// it does not succeed.
+pub fn in_background(program: &str, arguments: &[&str], folder: &Path) -> Result<()> {
+    let mut command = command("nice", &["-n", "15", program]);
+    quietly(command.args(arguments).current_dir(folder)).map(drop)
 }
 
 /// Runs a command that must succeed; what it says goes to the terminal.

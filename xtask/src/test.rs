@@ -1,61 +1,72 @@
 //! `cargo xtask test`: everything that must hold, as it is checked everywhere.
+//!
+//! Two cores are busy or idle, and tests on real parts mostly wait for services to become healthy. So builds go beside
+//! installs, test programs beside each other, and what needs the processor alone beside those that wait.
 
-use anyhow::{Context as _, Result};
+mod binaries;
+mod runner;
+mod times;
+
+use anyhow::{Result, bail};
 use test_images::Registry;
 
-use crate::setup::{self, Consent, Parts};
+use crate::setup::{self, Consent};
 use crate::{codegen, shell};
-
-/// Scenarios that run at the same time: each has an agent, an operator and containers.
-const SCENARIOS_AT_ONCE: &str = "4";
+use runner::Runner;
+use times::Times;
 
 /// Checks everything, or with a filter runs the tests whose name contains it.
 pub fn run(filter: Option<&str>) -> Result<()> {
+    let times = Times::begin();
     if filter.is_none() {
-        check_style()?;
+        shell::step("Format", || shell::run(&mut shell::command("cargo", &["fmt", "--all", "--check"])))?;
+        shell::step("Generated files", || codegen::run(true))?;
     }
-    let parts = setup::everything(Consent::new(false), setup::Profile::Dev)?;
-    if filter.is_none() {
-        check_standalone()?;
+    let (parts, binaries) = setup::everything_and(Consent::new(false), setup::Profile::Dev, binaries::build)?;
+    let registry = Registry::start(&shell::target().join("test-registry"), None)?;
+    let runner = Runner::new(&parts, &registry, filter);
+    let begun = std::time::Instant::now();
+    let (ran, chores) = std::thread::scope(|scope| {
+        let chores = scope.spawn(|| if filter.is_none() { chores() } else { Vec::new() });
+        let ran = runner.run(&binaries);
+        (ran, chores.join().unwrap_or_else(|_| vec!["a check ended by a panic".to_owned()]))
+    });
+    println!("    tests and the checks beside them: done in {:.1} s", begun.elapsed().as_secs_f64());
+    times.tell(&ran)?;
+    let failed: Vec<String> = ran
+        .iter()
+        .filter(|ran| !ran.success)
+        .map(|ran| format!("{} failed", ran.name))
+        .chain(chores)
+        .collect();
+    if !failed.is_empty() {
+        bail!("what failed is told in full above: {}", failed.join("; "));
     }
-    let scratch = shell::target().join("test-registry");
-    let registry = Registry::start(&scratch, None)?;
-    run_tests(&parts, &registry, filter)
+    Ok(())
 }
 
-fn check_style() -> Result<()> {
-    shell::step("Format", || shell::run(&mut shell::command("cargo", &["fmt", "--all", "--check"])))?;
-    shell::step("Clippy", || {
-        let arguments =
-            ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-        shell::run(&mut shell::command("cargo", &arguments))
-    })?;
-    shell::step("Generated files", || codegen::run(true))
-}
-
-fn check_standalone() -> Result<()> {
-    let folder = shell::root().join("standalone");
-    shell::step("The control plane: format, vet and tests", || {
-        let unformatted = shell::quietly(shell::command("gofmt", &["-l", "."]).current_dir(&folder))?;
-        anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
-        shell::run(shell::command("go", &["vet", "./..."]).current_dir(&folder))?;
-        shell::run(shell::command("go", &["test", "./..."]).current_dir(&folder))
-    })
-}
-
-fn run_tests(parts: &Parts, registry: &Registry, filter: Option<&str>) -> Result<()> {
-    shell::step("Tests on a real control plane, engine and registry", || {
-        let mut command = shell::command("cargo", &["test", "--locked", "--workspace", "--no-fail-fast"]);
-        command
-            .env("TENANTRY_BIN_DIR", &parts.bin_dir)
-            .env("TENANTRY_STANDALONE", &parts.standalone)
-            .env("TENANTRY_STANDIN", &parts.standin)
-            .env("TENANTRY_TEST_REGISTRY", registry.address())
-            .env("RUST_TEST_THREADS", SCENARIOS_AT_ONCE);
-        if let Some(filter) = filter {
-            command.arg(filter);
-        }
-        shell::run(&mut command)
-    })
-    .context("some tests failed: their names are above")
+/// Checks that need no part of the tests, in the background; says which failed.
+fn chores() -> Vec<String> {
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    let documented = ["test", "--locked", "--workspace", "--doc", "--quiet"];
+    let standalone = shell::root().join("standalone");
+    [
+        shell::step("Clippy", || shell::in_background("cargo", &clippy, &shell::root())),
+        shell::step("The control plane: format", || {
+            let mut command = shell::command("gofmt", &["-l", "."]);
+            let unformatted = shell::quietly(command.current_dir(&standalone))?;
+            anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
+            Ok(())
+        }),
+        shell::step("The control plane: vet", || shell::in_background("go", &["vet", "./..."], &standalone)),
+        shell::step("The control plane: tests", || {
+            shell::in_background("go", &["test", "./..."], &standalone)
+        }),
+        shell::step("Examples in the documentation", || {
+            shell::in_background("cargo", &documented, &shell::root())
+        }),
+    ]
+    .into_iter()
+    .filter_map(|ended| ended.err().map(|error| format!("{error:#}")))
+    .collect()
 }

@@ -17,7 +17,7 @@ pub(super) fn append(path: &Path, title: &str, output: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
-        .mode(if tenantry_faults::mutant("log-for-everybody") { 0o644 } else { 0o600 })
+        .mode(if tenantry_faults::Bug::LogForEverybody.is_seeded() { 0o644 } else { 0o600 })
         .open(path)?;
     let output = tenantry_api::conditions::bounded(output, ENTRY_LIMIT);
     let entry = format!("--- {} {title}\n{}\n", jiff::Timestamp::now(), output.trim_end());

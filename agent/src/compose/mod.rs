@@ -6,6 +6,7 @@ mod find;
 mod log;
 mod points;
 mod scan;
+mod yaml;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -6,6 +6,8 @@
 
 use serde_json::Value;
 
+use super::yaml;
+
 /// The longest compose file that is read, in bytes: twenty times the largest seen.
 pub const FILE_LIMIT: usize = 1024 * 1024;
 /// The most services in one file.
@@ -39,10 +41,7 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, String> {
         return Err(format!("is {} bytes long; at most {FILE_LIMIT} are read", bytes.len()));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
-    let options = serde_saphyr::options! { with_snippet: false };
-    // Compose reads every document of a file.
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| unreadable(&error))?;
+    let documents = yaml::documents(text)?;
     let mut found = Scan::default();
     for document in &documents {
         match document {
@@ -52,13 +51,6 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, String> {
         }
     }
     Ok(found)
-}
-
-fn unreadable(error: &serde_saphyr::Error) -> String {
-    let at = error.location().map_or_else(String::new, |at| format!(" at line {}", at.line()));
-    format!(
-        "can't be read as YAML{at}: it is malformed, or its aliases multiply beyond what compose files need"
-    )
 }
 
 impl Scan {

@@ -113,8 +113,11 @@ impl Engine {
         let ask = |docker: bollard::Docker| async move { docker.stop_container(id, Some(options)).await };
         let limit = grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN;
         gone_is_fine(self.call("stop a container", limit, ask).await)?;
-        let options =
-            RemoveContainerOptions { v: tenantry_faults::mutant("remove-volumes"), force: true, link: false };
+        let options = RemoveContainerOptions {
+            v: tenantry_faults::Bug::RemoveVolumes.is_seeded(),
+            force: true,
+            link: false,
+        };
         let ask = |docker: bollard::Docker| async move { docker.remove_container(id, Some(options)).await };
         gone_is_fine(self.call("remove a container", STOP_MARGIN, ask).await)
     }

@@ -265,7 +265,7 @@ impl Folder {
 
     /// Makes the folder's entries durable.
     pub fn sync(&self) -> Result<(), FilesError> {
-        if tenantry_faults::mutant("folders-unsynced") {
+        if tenantry_faults::Bug::FoldersUnsynced.is_seeded() {
             return Ok(());
         }
         self.calls
@@ -283,8 +283,11 @@ impl Folder {
     fn open_at(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         // The kernel asks to try again when the tree was renamed during the walk; that can't go on for long.
         for _ in 0..8 {
-            let how =
-                if tenantry_faults::mutant("follow-symlinks") { ResolveFlags::empty() } else { BENEATH };
+            let how = if tenantry_faults::Bug::FollowSymlinks.is_seeded() {
+                ResolveFlags::empty()
+            } else {
+                BENEATH
+            };
             match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,

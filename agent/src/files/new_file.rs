@@ -50,7 +50,7 @@ impl NewFile {
 
     /// Sets owner and permission bits, in this order, for a change of owner takes bits away.
     pub fn set_attributes(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<(), FilesError> {
-        if let Some((uid, gid)) = owner.filter(|_| !tenantry_faults::mutant("forget-owner")) {
+        if let Some((uid, gid)) = owner.filter(|_| !tenantry_faults::Bug::ForgetOwner.is_seeded()) {
             self.calls
                 .perform(&self.path, Effect::SetOwner(uid, gid), || {
                     rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -73,7 +73,7 @@ impl NewFile {
 
     /// Makes content and attributes durable.
     pub fn sync(&self) -> Result<(), FilesError> {
-        if tenantry_faults::mutant("content-unsynced") {
+        if tenantry_faults::Bug::ContentUnsynced.is_seeded() {
             return Ok(());
         }
         self.calls

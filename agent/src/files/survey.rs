@@ -77,7 +77,7 @@ pub(super) fn survey<'a>(
 fn check_paths(set: &FileSet, protect: &[ProtectedPath]) -> Result<(), FilesError> {
     let mut paths: Vec<&RelativePath> = set.changes.iter().map(Change::path).collect();
     for path in &paths {
-        if tenantry_faults::mutant("skip-protect-check") {
+        if tenantry_faults::Bug::SkipProtectCheck.is_seeded() {
             break;
         }
         if let Some(protect) = protect.iter().find(|protect| protect.conflicts_with(path)) {

@@ -202,7 +202,7 @@ impl<'a> Transactions<'a> {
                 return Err(FilesError::Moved { path: step.path.to_string() });
             }
         }
-        if tenantry_faults::mutant("rename-before-commit") {
+        if tenantry_faults::Bug::RenameBeforeCommit.is_seeded() {
             self.apply(&folder, &plan)?;
             return Ok(());
         }
@@ -306,7 +306,7 @@ impl<'a> Transactions<'a> {
         };
         for name in folder.names()? {
             if !keep.iter().any(|operation| operation.as_str() == name)
-                || tenantry_faults::mutant("prune-what-is-needed")
+                || tenantry_faults::Bug::PruneWhatIsNeeded.is_seeded()
             {
                 forget(&folder, &name)?;
             }

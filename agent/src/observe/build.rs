@@ -194,7 +194,7 @@ async fn model(
 }
 
 fn is_from(container: &ProjectContainer, directory: &str) -> bool {
-    container.directory.trim_end_matches('/') == directory || tenantry_faults::mutant("any-directory")
+    container.directory.trim_end_matches('/') == directory || tenantry_faults::Bug::AnyDirectory.is_seeded()
 }
 
 fn foreign(containers: &[ProjectContainer], directory: &str) -> Vec<ForeignContainer> {

@@ -52,7 +52,9 @@ pub fn changes(
             Found::File(seen) => Some(&seen.sha256),
             Found::Missing | Found::Blocked(_) => None,
         };
-        if differs.content && edited(&file.path, now, baseline) && !tenantry_faults::mutant("overwrite-edits")
+        if differs.content
+            && edited(&file.path, now, baseline)
+            && !tenantry_faults::Bug::OverwriteEdits.is_seeded()
         {
             hand_edited.push(file.path.to_string());
         }

@@ -31,7 +31,7 @@ impl Room {
 /// Reads a request's body and decodes it.
 pub(super) async fn decode<T: DeserializeOwned>(request: Request<Body>, room: &Room) -> Result<T, ApiError> {
     let declared = declared_length(&request);
-    let limit = if tenantry_faults::mutant("any-size") { usize::MAX } else { BODY_LIMIT };
+    let limit = if tenantry_faults::Bug::AnySize.is_seeded() { usize::MAX } else { BODY_LIMIT };
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }

@@ -207,7 +207,7 @@ impl Teller {
 impl Watch for Teller {
     fn progress(&self, more: u64) {
         let Some(so_far) = &self.0 else { return };
-        let mut so_far = lock(so_far);
+        let mut so_far = so_far.lock();
         so_far.0 += more;
         if so_far.1.elapsed() >= TELL_EVERY {
             so_far.1 = Instant::now();

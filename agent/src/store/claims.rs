@@ -118,7 +118,7 @@ impl Held {
     ) -> impl Iterator<Item = (&'a Claim, &'static str)> {
         let others = self.claims.values().filter(move |claim| claim.uid != *uid);
         others
-            .filter(|_| !tenantry_faults::mutant("two-owners"))
+            .filter(|_| !tenantry_faults::Bug::TwoOwners.is_seeded())
             .filter_map(move |claim| claim.holds(place).map(|holds| (claim, holds)))
     }
 
@@ -264,7 +264,7 @@ fn check_own(own: &Claim, wanted: &ClaimWanted) -> Result<(), ClaimError> {
         let (project, directory) = (own.project.to_string(), own.directory.to_string());
         return Err(ClaimError::Moved { project, directory });
     }
-    if tenantry_faults::mutant("ignore-epoch") {
+    if tenantry_faults::Bug::IgnoreEpoch.is_seeded() {
         return Ok(());
     }
     let again = wanted.epoch == own.epoch

@@ -213,7 +213,7 @@ impl<T> Journal<T> {
         tenantry_faults::point_named(|| point_name(&json, "before"));
         self.file.append(line.as_bytes())?;
         tenantry_faults::point_named(|| point_name(&json, "unsynced"));
-        if !tenantry_faults::mutant("journal-unsynced") {
+        if !tenantry_faults::Bug::JournalUnsynced.is_seeded() {
             self.file.sync_data()?;
         }
         tenantry_faults::point_named(|| point_name(&json, "after"));
@@ -335,7 +335,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
         let rest = &bytes[decoded.length..];
         let number = decoded.lines.len() + 1;
         match line(rest, &decoded.sum).map_err(|problem| format!("line {number} {problem}")) {
-            Err(_) if tenantry_faults::mutant("drop-damaged-records") => break,
+            Err(_) if tenantry_faults::Bug::DropDamagedRecords.is_seeded() => break,
             Err(problem) => return Err(problem),
             Ok(None) => break,
             Ok(Some((json, sum, length))) => {

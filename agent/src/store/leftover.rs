@@ -67,7 +67,7 @@ fn left(lock: &Metadata) -> io::Result<BTreeSet<i32>> {
         let Some(process) = look(pid) else { continue };
         // A child of this very process, or of such a child, is no leftover: its operation waits for it.
         let ours = process.parent == own || look(process.group).is_some_and(|leader| leader.parent == own);
-        if !tenantry_faults::mutant("leave-the-child")
+        if !tenantry_faults::Bug::LeaveTheChild.is_seeded()
             && !ours
             && process.group != own_group
             && process.group > 1

@@ -170,7 +170,7 @@ fn save(folder: &Folder, name: &str, record: &impl Serialize) -> Result<(), File
     folder.remove(&temporary)?;
     write_record(folder, &temporary, record)?.sync()?;
     folder.rename(&temporary, folder, name)?;
-    if tenantry_faults::mutant("claim-unsynced") {
+    if tenantry_faults::Bug::ClaimUnsynced.is_seeded() {
         return Ok(());
     }
     folder.sync()

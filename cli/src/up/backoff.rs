@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
 /// A program that ran this long counts as having worked.
 const WORKED: Duration = Duration::from_mins(1);
 /// Tries of a program that has never been ready: its settings are wrong, more of the same won't help.
@@ -11,29 +13,34 @@ const TRIES: u32 = 12;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Counts failures in a row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Backoff {
-    shortest: Duration,
+    schedule: ExponentialBuilder,
+    pauses: ExponentialBackoff,
     failures: u32,
     was_ready: bool,
 }
 
 impl Backoff {
     /// Begins with `shortest` and doubles.
-    pub const fn new(shortest: Duration) -> Self {
-        Self { shortest, failures: 0, was_ready: false }
+    pub fn new(shortest: Duration) -> Self {
+        let schedule = ExponentialBuilder::new()
+            .with_min_delay(shortest)
+            .with_max_delay(LONGEST)
+            .with_factor(2.0)
+            .without_max_times();
+        Self { schedule, pauses: schedule.build(), failures: 0, was_ready: false }
     }
 
     /// The program ended after `ran`, having been ready or not. `None`: it is not worth another try.
     pub fn after(&mut self, ran: Duration, ready: bool) -> Option<Duration> {
         self.was_ready |= ready;
         if ready && ran >= WORKED {
-            self.failures = 0;
+            (self.pauses, self.failures) = (self.schedule.build(), 0);
         }
         self.failures += 1;
         let limit = if self.was_ready { TRIES } else { FIRST_TRIES };
-        (self.failures < limit)
-            .then(|| self.shortest.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST))
+        self.pauses.next().filter(|_| self.failures < limit)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::place;
+use crate::paths;
 
 /// The state folder of one `tenantry up`.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Layout {
     }
     /// The control plane's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.root.join(place::KUBECONFIG)
+        self.root.join(paths::KUBECONFIG)
     }
     /// Authority and certificates.
     pub fn pki(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use crate::say;
+use crate::output;
 
 /// A log file is put aside as `.1` when it reaches this size.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -52,9 +52,9 @@ impl Log {
         state.write(&self.path, line);
         let (sentence, warns) = read(line);
         if warns && state.may_show(Instant::now()) {
-            say::err(format!("{}: {sentence}", self.name));
+            output::err(format!("{}: {sentence}", self.name));
             if state.shown == LINES_A_MINUTE {
-                say::err(format!("{}: more of these are in {}", self.name, self.path.display()));
+                output::err(format!("{}: more of these are in {}", self.name, self.path.display()));
             }
         }
         if warns {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::log::Log;
-use crate::say;
+use crate::output;
 
 /// How a program is started.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl Keeper {
                 self.state.send_replace(State::GivenUp(why));
                 return;
             };
-            say::err(format!("{why} Starting it again in {pause:?}."));
+            output::err(format!("{why} Starting it again in {pause:?}."));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = self.stopped.wait_for(|stopped| *stopped) => return,
@@ -241,7 +241,7 @@ impl Keeper {
         }
         drop(held);
         if timeout(self.program.end_within, child.wait()).await.is_err() {
-            say::err(format!(
+            output::err(format!(
                 "The {} did not end within {:?}: killed.",
                 self.program.name, self.program.end_within
             ));

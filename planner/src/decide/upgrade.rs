@@ -126,14 +126,14 @@ impl Draft<'_> {
     /// One above everything that status or the host has seen.
     pub(super) fn next_epoch(&self, observation: &Observation) -> u64 {
         let known = self.lifecycle.operation().map_or(0, Operation::epoch);
-        let seen = if tenantry_faults::mutant("epoch-of-status-alone") { 0 } else { observation.epoch };
+        let seen = if tenantry_faults::Bug::EpochOfStatusAlone.is_seeded() { 0 } else { observation.epoch };
         known.max(seen).saturating_add(1)
     }
 
     /// What is said where the target failed before. After a failed rollback nothing at all is tried before a person asks.
     fn blocked(&self, desired: &Desired, target: &str) -> Option<PhaseReport> {
         let Block { target_hash, image_tag, cause, reason, .. } = self.block.as_ref()?;
-        if tenantry_faults::mutant("retry-what-failed") {
+        if tenantry_faults::Bug::RetryWhatFailed.is_seeded() {
             return None;
         }
         let meaning = Meaning::of(cause.outcome());

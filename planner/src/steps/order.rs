@@ -49,7 +49,7 @@ impl JournalState {
     /// Whether there is anything to do in a step of the way forward.
     fn is_wanted(&self, step: Step) -> bool {
         match step {
-            Step::Pull => !self.goes_back() && !tenantry_faults::mutant("stop-before-pull"),
+            Step::Pull => !self.goes_back() && !tenantry_faults::Bug::StopBeforePull.is_seeded(),
             Step::Quiesce => self.quiesces(),
             Step::Unquiesce => self.quiesces() && self.consistency() == Some(Consistency::Pause),
             Step::Write => self.plan().is_some_and(|plan| plan.writes),

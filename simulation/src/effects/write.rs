@@ -86,7 +86,7 @@ impl Operation {
                 return Err(StepError::new(FailureCategory::HandEdited, message));
             }
         }
-        if tenantry_faults::mutant("rename-before-commit") {
+        if tenantry_faults::Bug::RenameBeforeCommit.is_seeded() {
             self.apply(undo).await?;
         }
         self.mark(undo, Stage::Commit).await;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Consent, packages};
+use super::packages;
 use crate::shell;
 
 /// The version that is installed where there is none.
@@ -10,16 +10,21 @@ const VERSION: &str = "v5.0.2";
 /// From and to: these write files even on `config` and `ps` (CVE-2025-62725).
 const REFUSED: ((u64, u64, u64), (u64, u64, u64)) = ((2, 34, 0), (2, 40, 1));
 
-/// Installs the plugin where `docker compose` does not work.
-pub fn ensure(consent: Consent) -> Result<()> {
+/// What is done where there is none, as a person is asked.
+pub const WHAT: &str = "build Docker Compose v5.0.2 and install it as the docker CLI's plugin";
+
+/// Whether `docker compose` does not work; a version that must not be used is an error.
+pub fn is_missing() -> Result<bool> {
     let found = shell::quietly(&mut shell::command("docker", &["compose", "version", "--short"])).ok();
-    if let Some(version) = found.as_deref().and_then(parse) {
-        if version >= REFUSED.0 && version <= REFUSED.1 {
-            bail!("docker compose {version:?} has CVE-2025-62725: update it to v2.40.2 or newer");
-        }
-        return Ok(());
+    let Some(version) = found.as_deref().and_then(parse) else { return Ok(true) };
+    if version >= REFUSED.0 && version <= REFUSED.1 {
+        bail!("docker compose {version:?} has CVE-2025-62725: update it to v2.40.2 or newer");
     }
-    consent.to(&format!("build Docker Compose {VERSION} and install it as the docker CLI's plugin"))?;
+    Ok(false)
+}
+
+/// Builds and installs the plugin.
+pub fn build() -> Result<()> {
     shell::step("Building Docker Compose", || {
         let folder = shell::target().join("tools").join("compose");
         let flags = format!("-s -w -X github.com/docker/compose/v5/internal.Version={VERSION}");
@@ -52,6 +57,11 @@ fn parse(text: &str) -> Option<(u64, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_is_told_the_version_that_is_built() {
+        assert!(WHAT.contains(VERSION));
+    }
 
     #[test]
     fn versions_are_read_as_compose_prints_them() {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::Parts;
 use crate::shell;
 
 /// Linked statically, for an image that holds nothing else.
@@ -24,16 +23,15 @@ pub enum Profile {
     Built(PathBuf),
 }
 
-/// Builds everything; what is up to date costs next to nothing.
-pub fn build(profile: Profile) -> Result<Parts> {
-    let standalone = standalone()?;
+/// Builds what is of Rust: the folder of our own programs, and the stand-in application.
+pub fn by_cargo(profile: Profile) -> Result<(PathBuf, PathBuf)> {
     let standin = standin()?;
     let bin_dir = match profile {
         Profile::Dev => programs(&[], "debug")?,
         Profile::Release => programs(&["--release"], "release")?,
         Profile::Built(folder) => folder,
     };
-    Ok(Parts { bin_dir, standalone, standin })
+    Ok((bin_dir, standin))
 }
 
 /// The agent is linked statically: a helper container, and an agent that runs as a container itself, are made from its
@@ -75,8 +73,8 @@ fn standin() -> Result<PathBuf> {
     })
 }
 
-/// Linking the control plane takes a quarter of a minute even when nothing changed, so its sources are compared first.
-fn standalone() -> Result<PathBuf> {
+/// Builds the control plane. Linking it takes a quarter of a minute even when nothing changed, so its sources are compared first.
+pub fn standalone() -> Result<PathBuf> {
     let sources = shell::root().join("standalone");
     let program = shell::target().join("tools").join("tenantry-standalone");
     let stamp = program.with_extension("sources");

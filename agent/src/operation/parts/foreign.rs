@@ -16,7 +16,7 @@ pub async fn services(operation: &OperationContext) -> Result<Foreign, StepError
     let all = operation.host.engine.project_containers(operation.request.place.project.as_str()).await?;
     let own =
         |directory: &str| directory.trim_end_matches('/') == operation.directory().trim_end_matches('/');
-    let theirs = |directory: &str| !own(directory) && !tenantry_faults::mutant("replace-theirs");
+    let theirs = |directory: &str| !own(directory) && !tenantry_faults::Bug::ReplaceTheirs.is_seeded();
     let foreign = all.into_iter().filter(|one| theirs(&one.directory) && !one.one_off);
     Ok(Foreign(foreign.map(|one| (one.container.service, one.directory)).collect()))
 }

@@ -37,7 +37,7 @@ async fn judged(
         let message = "containers ran here before, but there are no compose files to start them from again";
         StepError::new(FailureCategory::ComposeInvalid, message)
     })?;
-    if !changed.is_empty() && !tenantry_faults::mutant("check-once") {
+    if !changed.is_empty() && !tenantry_faults::Bug::CheckOnce.is_seeded() {
         let names = changed.join(", ");
         tracing::warn!(tenant = %operation.request.tenant.name, operation = %operation.id, files = %names, "changed since they were checked");
         policy::judge(operation, &found.1).await.map_err(|error| {

@@ -65,13 +65,14 @@ pub fn up_arguments(
     services: &[&str],
 ) -> Vec<OsString> {
     let mut arguments = discovered.arguments(place, Path::new(place.directory.as_str()));
-    let mut recipe = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--remove-orphans=false"];
-    if tenantry_faults::mutant("take-orphans-away") {
-        recipe[6] = "--remove-orphans=true";
-    }
-    if tenantry_faults::mutant("start-with-dependencies") {
-        recipe[2] = "--quiet-pull";
-    }
+    let named_alone =
+        if tenantry_faults::Bug::StartWithDependencies.is_seeded() { "--quiet-pull" } else { "--no-deps" };
+    let orphans = if tenantry_faults::Bug::TakeOrphansAway.is_seeded() {
+        "--remove-orphans=true"
+    } else {
+        "--remove-orphans=false"
+    };
+    let recipe = ["up", "-d", named_alone, "--no-build", "--pull", "never", orphans];
     arguments.extend(recipe.iter().chain(more).chain(services).map(OsString::from));
     arguments
 }

@@ -51,7 +51,7 @@ pub async fn refresh(operation: &OperationContext, state: &JournalState) -> Resu
         let again = state.failure().is_none()
             && recorded.is_some_and(|start| start.started_at == container.started_raw)
             && is_current(operation, recorded.map(|start| &start.files), &plan.changed).await?;
-        if !again && !tenantry_faults::mutant("keep-the-old-inode") {
+        if !again && !tenantry_faults::Bug::KeepTheOldInode.is_seeded() {
             tell(operation, &model, container, what).await?;
             names.insert(name.to_string(), what.clone());
         }

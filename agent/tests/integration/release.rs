@@ -1,0 +1,172 @@
+//! Releases that write files, on a real engine.
+
+use crate::support::{Sandbox, assert_outcome, failure};
+use tenantry_api::tenant_status::Outcome;
+use tenantry_protocol::{FailureCategory, FileState, MountFreshness};
+
+/// A tenant whose files the bundle renders, at release v1.
+async fn released(name: &str) -> Sandbox {
+    let mut tenant = Sandbox::new(name).await;
+    tenant.write(".env", "IMAGE_TAG=none\n");
+    tenant.publish("v1", &[]);
+    tenant.manage("docker-compose.yml", &tenant.compose());
+    tenant.manage("config/web.conf", "GREETING=one\n");
+    tenant.manage("conf.d/a.conf", "one\n");
+    tenant.tag("v1");
+    assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
+    tenant
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_changed_file_that_is_mounted_restarts_the_service_that_mounts_it() {
+    let mut tenant = released("mounted").await;
+    let (web, worker) = (tenant.container("web"), tenant.container("worker"));
+    let (web_started, worker_started) = (tenant.started_at("web"), tenant.started_at("worker"));
+    tenant.manage("config/web.conf", "GREETING=two\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    assert_eq!((tenant.container("web"), tenant.container("worker")), (web, worker), "nothing is recreated");
+    assert_ne!(tenant.started_at("web"), web_started);
+    assert_eq!(tenant.started_at("worker"), worker_started);
+    let plan = status.plan.clone().unwrap();
+    assert_eq!((plan.files.modified, plan.files.unchanged), (1, 2));
+    assert_eq!(plan.recreates[0].cause, "mounts config/web.conf");
+    let observation = tenant.observe().await;
+    assert!(observation.services.iter().all(|service| service.mounts == MountFreshness::Current));
+    let (before, after) = tenant.by_hand();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_signal_is_sent_instead_of_a_restart() {
+    let mut tenant = released("signal").await;
+    let started = tenant.started_at("web");
+    tenant.manifest["onChange"] =
+        serde_json::json!([{"paths": ["conf.d"], "services": ["web"], "signal": "SIGHUP"}]);
+    tenant.manage("conf.d/a.conf", "two\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    assert_eq!(tenant.started_at("web"), started);
+    let start = status.phases.iter().find(|phase| format!("{:?}", phase.name) == "Start").unwrap();
+    assert_eq!(start.message.as_deref(), Some("told of changed files by a signal: web"));
+    let observation = tenant.observe().await;
+    assert!(
+        observation.services.iter().all(|service| service.mounts == MountFreshness::Current),
+        "{observation:#?}"
+    );
+
+    tenant.manifest["onChange"] =
+        serde_json::json!([{"paths": ["config"], "services": ["web"], "signal": "SIGHUP"}]);
+    tenant.manage("config/web.conf", "GREETING=three\n");
+    let status = tenant.run("three", "Release").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert!(failure(&status).message.contains("mounts that file by itself"), "{:?}", failure(&status));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_a_file_that_was_edited_by_hand_is_not_overwritten() {
+    let mut tenant = released("edited").await;
+    tenant.write("conf.d/a.conf", "mine\n");
+    tenant.manage("conf.d/a.conf", "two\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::HandEdited);
+    assert!(failure(&status).message.contains("conf.d/a.conf"));
+    assert_eq!(tenant.read("conf.d/a.conf"), "mine\n");
+    let seen = tenant.observe().await;
+    let file = seen.files.iter().find(|file| file.path.as_str() == "conf.d/a.conf").unwrap();
+    assert!(file.hand_edited && file.state == FileState::Differs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_only_upgrade_that_would_change_a_file_is_refused() {
+    let mut tenant = released("needed").await;
+    tenant.manage("conf.d/a.conf", "two\n");
+    let status = tenant.run("two", "ImageOnly").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::ReleaseNeeded);
+    assert_eq!(tenant.read("conf.d/a.conf"), "one\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_services_that_a_release_no_longer_has_are_taken_away_and_what_was_edited_is_left() {
+    let mut tenant = released("gone").await;
+    tenant.manage("extra.conf", "extra\n");
+    tenant.manage("other.conf", "other\n");
+    assert_outcome(&tenant.run("two", "Release").await, Outcome::Succeeded);
+    tenant.write("other.conf", "mine\n");
+    tenant.unmanage("extra.conf");
+    tenant.unmanage("other.conf");
+    let without_worker = tenant.compose().split("  worker:").next().unwrap().to_owned();
+    tenant.manage("docker-compose.yml", &without_worker);
+    let status = tenant.run("three", "Release").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    assert!(!tenant.directory().join("extra.conf").exists());
+    assert_eq!(tenant.read("other.conf"), "mine\n");
+    assert_eq!(
+        (status.left_files.as_slice(), status.left_running.as_slice()),
+        (&["other.conf".to_owned()][..], &[][..])
+    );
+    assert!(!tenant.containers().iter().any(|(service, _)| service == "worker"), "it was in the plan");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_a_missing_bind_source_below_a_protected_path_is_refused() {
+    let mut tenant = released("bind").await;
+    tenant.manifest["protect"] = serde_json::json!(["mkdocs/"]);
+    let mounted = tenant.compose().replace("./conf.d:/conf.d:ro", "./mkdocs/site:/conf.d:ro");
+    tenant.manage("docker-compose.yml", &mounted);
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Aborted);
+    assert_eq!(failure(&status).category, FailureCategory::PathRefused);
+    assert!(!tenant.directory().join("mkdocs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_reads_the_patched_env_file_is_listed_and_recreated() {
+    let mut tenant = released("envfile").await;
+    let reads = tenant.compose().replace("  worker:\n", "  worker:\n    env_file: .env\n");
+    tenant.manage("docker-compose.yml", &reads);
+    assert_outcome(&tenant.run("two", "Release").await, Outcome::Succeeded);
+    let worker = tenant.container("worker");
+    tenant.manifest["env"]["patch"] = serde_json::json!([{"name": "IMAGE_TAG", "value": "v1"}, {"name": "COLOUR", "value": "a $b 'c' \"d\" #e"}]);
+    let status = tenant.run("three", "ImageOnly").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    let plan = status.plan.unwrap();
+    assert_eq!(
+        plan.recreates.iter().map(|one| (one.service.as_str(), one.cause.as_str())).collect::<Vec<_>>(),
+        [("worker", "reads .env")]
+    );
+    assert_ne!(tenant.container("worker"), worker);
+    let env =
+        crate::support::docker(&["inspect", "--format", "{{json .Config.Env}}", &tenant.container("worker")]);
+    let env: Vec<String> = serde_json::from_str(&env).unwrap();
+    assert!(env.iter().any(|one| one == "COLOUR=a $b 'c' \"d\" #e"), "{env:?}");
+    let (before, after) = tenant.by_hand();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_managed_env_file_is_written_with_the_others() {
+    let mut tenant = released("managed").await;
+    std::fs::remove_file(tenant.directory().join(".env")).unwrap();
+    tenant.manifest["env"] = serde_json::json!({"ownership": "managed"});
+    tenant.manage(".env", "IMAGE_TAG=v1\nCOLOUR=green\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    assert_eq!(tenant.read(".env"), "IMAGE_TAG=v1\nCOLOUR=green\n");
+    let (before, after) = tenant.by_hand();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compose_file_that_does_not_parse_aborts_with_file_and_line() {
+    let mut tenant = released("broken").await;
+    tenant.manage("docker-compose.yml", "services:\n  web:\n    image: x\n   ports: [\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Aborted);
+    let failure = failure(&status);
+    assert_eq!(failure.category, FailureCategory::ComposeInvalid, "{failure:?}");
+    assert!(failure.message.contains("line"), "{failure:?}");
+    assert_eq!(tenant.read("docker-compose.yml"), tenant.compose());
+}

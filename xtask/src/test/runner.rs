@@ -1,0 +1,155 @@
+//! Test programs side by side, as many as two cores and one engine bear.
+
+use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use test_images::Registry;
+
+use super::binaries::Binary;
+use crate::setup::Parts;
+
+/// How many tests have agents, operators or containers at the same time, over all programs.
+const ON_ENGINE: usize = 10;
+/// The programs whose tests do, those that take longest first, and how many of each program's tests run at once.
+const ENGINE: [(&str, usize); 4] = [
+    ("tenantry-tests/scenarios", 4),
+    ("tenantry-agent/integration", 3),
+    ("tenantry-tests/faults", 3),
+    ("tenantry-tests/hosts", 2),
+];
+/// All other programs need the processor alone: one at a time, with as many threads as the machine has cores.
+const PROCESSOR: usize = 2;
+
+/// How a test program ended.
+#[derive(Clone)]
+pub struct Ran {
+    /// Its package and target.
+    pub name: String,
+    /// Whether all of its tests passed.
+    pub success: bool,
+    /// How long it took.
+    pub seconds: f64,
+    /// What it said.
+    pub said: String,
+}
+
+impl Ran {
+    /// Each test and how long it took, as the program says at its end.
+    pub fn tests(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.said.lines().filter_map(test)
+    }
+}
+
+/// `test steps::a_name ... ok <1.250s>`
+fn test(line: &str) -> Option<(&str, f64)> {
+    let (name, ended) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let seconds = ended.rsplit_once('<')?.1.strip_suffix("s>")?;
+    Some((name, seconds.parse().ok()?))
+}
+
+/// Runs test programs with what they need of the real parts.
+pub struct Runner<'a> {
+    parts: &'a Parts,
+    registry: &'a Registry,
+    filter: Option<&'a str>,
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl<'a> Runner<'a> {
+    /// A runner of all tests, or of those whose name contains the filter.
+    pub fn new(parts: &'a Parts, registry: &'a Registry, filter: Option<&'a str>) -> Self {
+        Self { parts, registry, filter, free: Mutex::new(ON_ENGINE), freed: Condvar::new() }
+    }
+
+    /// Runs every program: those on the engine beside each other, and beside them one after the other all others.
+    pub fn run(&self, binaries: &[Binary]) -> Vec<Ran> {
+        let share = |binary: &Binary| ENGINE.iter().position(|(name, _)| *name == binary.name);
+        let (mut engine, others): (Vec<_>, Vec<_>) =
+            binaries.iter().partition(|binary| share(binary).is_some());
+        engine.sort_by_key(|binary| share(binary));
+        std::thread::scope(|scope| {
+            let others = scope
+                .spawn(|| others.into_iter().map(|binary| self.one(binary, PROCESSOR)).collect::<Vec<_>>());
+            let mut running = Vec::new();
+            for binary in engine {
+                let share = share(binary).map_or(PROCESSOR, |place| ENGINE[place].1);
+                self.take(share);
+                running.push(scope.spawn(move || {
+                    let ran = self.one(binary, share);
+                    self.give_back(share);
+                    ran
+                }));
+            }
+            let engine = running.into_iter().filter_map(|thread| thread.join().ok()).collect();
+            [engine, others.join().unwrap_or_default()].concat()
+        })
+    }
+
+    fn take(&self, share: usize) {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = self.freed.wait_while(free, |free| *free < share);
+        *enough.unwrap_or_else(PoisonError::into_inner) -= share;
+    }
+
+    fn give_back(&self, share: usize) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += share;
+        self.freed.notify_all();
+    }
+
+    fn one(&self, binary: &Binary, share: usize) -> Ran {
+        let begun = Instant::now();
+        let (success, said) =
+            self.output(binary, share).unwrap_or_else(|error| (false, format!("{error:#}")));
+        let ran = Ran { name: binary.name.clone(), success, seconds: begun.elapsed().as_secs_f64(), said };
+        if self.filter.is_none() || !ran.said.contains("running 0 tests") {
+            // One write, so that the words of two programs are never mixed.
+            println!("     Running {} ({:.1} s)\n{}", ran.name, ran.seconds, ran.said);
+        }
+        ran
+    }
+
+    /// Both streams in the order in which they were written.
+    fn output(&self, binary: &Binary, share: usize) -> Result<(bool, String)> {
+        let (mut reader, writer) = std::io::pipe()?;
+        let mut command = Command::new(&binary.path);
+        command
+            .args(self.filter)
+            .args(["-Zunstable-options", "--report-time"])
+            // The runner of tests tells times only to those who say that they know it may change.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .current_dir(&binary.folder)
+            .env("CARGO_MANIFEST_DIR", &binary.folder)
+            .env("TENANTRY_BIN_DIR", &self.parts.bin_dir)
+            .env("TENANTRY_STANDALONE", &self.parts.standalone)
+            .env("TENANTRY_STANDIN", &self.parts.standin)
+            .env("TENANTRY_TEST_REGISTRY", self.registry.address())
+            .env("RUST_TEST_THREADS", share.to_string())
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let mut child = command.spawn().with_context(|| binary.path.display().to_string())?;
+        // The ends for writing that the command holds: else the pipe would never end.
+        drop(command);
+        let mut said = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut said)?;
+        Ok((child.wait()?.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tests_time_is_read_from_what_its_program_says() {
+        let said = "running 3 tests\ntest a::b ... ok <1.250s>\ntest c - should panic ... ok <0.001s>\n\
+                    test d ... FAILED <10.000s>\ntest e has been running for over 60 seconds\n\
+                    test result: FAILED. 2 passed; 1 failed; finished in 10.00s\n";
+        let ran = Ran { name: "x/y".to_owned(), success: false, seconds: 10.0, said: said.to_owned() };
+        let tests: Vec<_> = ran.tests().collect();
+        assert_eq!(tests, [("a::b", 1.25), ("c - should panic", 0.001), ("d", 10.0)]);
+    }
+}
