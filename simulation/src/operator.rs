@@ -126,7 +126,7 @@ impl Runtime for VirtualRuntime {
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
         let shared = self.shared.clone();
-        let ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Box::pin(async move { sleep(&shared, ms).await })
     }
 
