@@ -19,16 +19,16 @@ mod execute;
 mod follow;
 mod gather;
 mod memory;
-mod pass;
+mod reconcile;
 mod record;
 
 pub use memory::Memory;
-pub use pass::PassError;
+pub use reconcile::ReconcileError;
 
 /// The longest that a Tenant waits after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
-/// Everything that a look at a Tenant needs.
+/// Everything that reconciling a Tenant needs.
 pub struct Tenants {
     /// The API server, and what else is read of the cluster.
     pub cluster: Arc<dyn Cluster>,
@@ -47,7 +47,7 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Looks at Tenants until the end; `concurrency` of them at once.
+    /// Reconciles Tenants until the end; `concurrency` of them at once.
     pub async fn run(self: Arc<Self>, concurrency: usize, end: CancellationToken) {
         let mut workers = tokio::task::JoinSet::new();
         for _ in 0..concurrency.max(1) {
@@ -56,7 +56,7 @@ impl Tenants {
         while workers.join_next().await.is_some() {}
     }
 
-    /// Looks at one Tenant after the other until the end.
+    /// Reconciles one Tenant after the other until the end.
     pub async fn work(self: Arc<Self>, end: CancellationToken) {
         loop {
             let key = tokio::select! {
@@ -64,15 +64,15 @@ impl Tenants {
                 () = end.cancelled() => return,
                 key = self.queue.next() => key,
             };
-            let again = self.look(&key).await;
+            let again = self.reconcile(&key).await;
             self.queue.done(&key, again);
         }
     }
 
-    /// Looks at one Tenant; says when to look again.
-    async fn look(self: &Arc<Self>, key: &Key) -> Option<Duration> {
+    /// Reconciles one Tenant; says when to do so again.
+    async fn reconcile(self: &Arc<Self>, key: &Key) -> Option<Duration> {
         let begun = self.runtime.instant();
-        let (result, again) = match self.pass(key).await {
+        let (result, again) = match self.try_reconcile(key).await {
             Ok(None) => ("gone", None),
             Ok(Some(again)) => {
                 self.with_memory(key, |memory| memory.failures = 0);
@@ -83,7 +83,7 @@ impl Tenants {
                     memory.failures = memory.failures.saturating_add(1);
                     memory.failures
                 });
-                tracing::warn!(tenant = %key, failures, "looked at in vain: {error}");
+                tracing::warn!(tenant = %key, failures, "reconciled in vain: {error}");
                 (error.category(), Some(backoff(self.runtime.as_ref(), failures)))
             }
         };

@@ -57,7 +57,7 @@ impl HostStatus {
                         () = end.cancelled() => return,
                         key = this.queue.next() => key,
                     };
-                    let known = this.look(&key).await;
+                    let known = this.reconcile(&key).await;
                     this.queue.done(&key, known.then(|| jittered(this.runtime.as_ref(), ASK_EVERY)));
                 }
             });
@@ -66,7 +66,7 @@ impl HostStatus {
     }
 
     /// Asks one host. False: there is no such ComposeHost any more.
-    async fn look(&self, key: &Key) -> bool {
+    async fn reconcile(&self, key: &Key) -> bool {
         let (Some(host), Some(route)) = (self.hosts.get(key), self.hosts.route(key)) else { return false };
         let answer = match &route.agent {
             Ok(agent) => agent.host().await,

@@ -15,7 +15,7 @@ use tenantry_protocol::{
 use super::Tenants;
 use super::gather::Asked;
 use super::memory::News;
-use super::pass::{Ending, PassError, Turn};
+use super::reconcile::{Attempt, Executed, ReconcileError};
 use crate::agents::{Agent, AgentError};
 use crate::hosts::owed;
 
@@ -26,23 +26,23 @@ impl Tenants {
     /// Carries out a decision.
     pub(super) async fn execute(
         self: &Arc<Self>,
-        turn: &mut Turn,
+        attempt: &mut Attempt,
         decision: Decision,
-    ) -> Result<Ending, PassError> {
-        self.hold(turn, &decision).await?;
-        if let Some(ending) = self.before_writing(turn, &decision).await {
+    ) -> Result<Executed, ReconcileError> {
+        self.hold(attempt, &decision).await?;
+        if let Some(ending) = self.before_writing(attempt, &decision).await {
             return Ok(ending);
         }
         if matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon) {
-            return self.let_go(turn, &decision).await;
+            return self.let_go(attempt, &decision).await;
         }
-        let progress = self.record(turn, &decision).await?;
+        let progress = self.record(attempt, &decision).await?;
         let requeue = progress.map_or(decision.requeue, |wait| wait.min(decision.requeue));
         match &decision.effect {
-            Some(Effect::Submit(submission)) => Ok(self.submit(turn, submission, requeue).await),
+            Some(Effect::Submit(submission)) => Ok(self.submit(attempt, submission, requeue).await),
             Some(Effect::Follow { id, after }) => {
-                self.follow(turn, id.clone(), *after);
-                Ok(Ending::Done(requeue))
+                self.follow(attempt, id.clone(), *after);
+                Ok(Executed::Done(requeue))
             }
             Some(
                 Effect::Claim { .. }
@@ -52,28 +52,30 @@ impl Tenants {
                 | Effect::Resolve { .. },
             )
             | None => {
-                self.settle_memory(turn, &decision);
-                Ok(Ending::Done(requeue))
+                self.settle_memory(attempt, &decision);
+                Ok(Executed::Done(requeue))
             }
         }
     }
 
     /// What comes before the status that speaks of it. An answer that changes the decision ends this round.
-    async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
-        let agent = turn.wanted.route.as_ref().map(|route| route.agent.clone());
+    async fn before_writing(&self, attempt: &Attempt, decision: &Decision) -> Option<Executed> {
+        let agent = attempt.wanted.route.as_ref().map(|route| route.agent.clone());
         let result = match (&decision.effect, agent) {
-            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => self.claim(turn, &agent, *epoch, false).await,
-            (Some(Effect::TakeOver { epoch }), Some(Ok(agent))) => {
-                self.claim(turn, &agent, *epoch, true).await
+            (Some(Effect::Claim { epoch }), Some(Ok(agent))) => {
+                self.claim(attempt, &agent, *epoch, false).await
             }
-            (Some(Effect::Accept { epoch }), Some(Ok(agent))) => self.accept(turn, &agent, *epoch).await,
-            (Some(Effect::Release), Some(Ok(agent))) => self.release(turn, &agent).await,
+            (Some(Effect::TakeOver { epoch }), Some(Ok(agent))) => {
+                self.claim(attempt, &agent, *epoch, true).await
+            }
+            (Some(Effect::Accept { epoch }), Some(Ok(agent))) => self.accept(attempt, &agent, *epoch).await,
+            (Some(Effect::Release), Some(Ok(agent))) => self.release(attempt, &agent).await,
             (Some(Effect::Resolve { references }), Some(Ok(agent))) => {
                 let request = ResolveRequest { references: references.clone() };
                 let answer = agent.resolve(&request).await;
                 self.count("resolve", &answer);
                 match answer {
-                    Ok(answer) => return Some(Ending::Resolved(answer)),
+                    Ok(answer) => return Some(Executed::Resolved(answer)),
                     Err(error) => Err(error),
                 }
             }
@@ -89,17 +91,17 @@ impl Tenants {
             ) => Err(error),
             _ => Ok(()),
         };
-        result.err().map(|error| Ending::Decide(error.into()))
+        result.err().map(|error| Executed::Decide(error.into()))
     }
 
     async fn claim(
         &self,
-        turn: &Turn,
+        attempt: &Attempt,
         agent: &Arc<dyn Agent>,
         epoch: u64,
         take_over: bool,
     ) -> Result<(), AgentError> {
-        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
+        let Ok(desired) = &attempt.wanted.desired else { return Ok(()) };
         let request = ClaimRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
@@ -109,13 +111,13 @@ impl Tenants {
         };
         let answer = agent.claim(&request).await;
         self.count(if take_over { "takeover" } else { "claim" }, &answer);
-        tracing::info!(tenant = %turn.key, epoch, take_over, ok = answer.is_ok(), "claimed");
-        self.with_memory(&turn.key, |memory| memory.seen = None);
+        tracing::info!(tenant = %attempt.key, epoch, take_over, ok = answer.is_ok(), "claimed");
+        self.with_memory(&attempt.key, |memory| memory.seen = None);
         answer.map(|_| ())
     }
 
-    async fn accept(&self, turn: &Turn, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
-        let Ok(desired) = &turn.wanted.desired else { return Ok(()) };
+    async fn accept(&self, attempt: &Attempt, agent: &Arc<dyn Agent>, epoch: u64) -> Result<(), AgentError> {
+        let Ok(desired) = &attempt.wanted.desired else { return Ok(()) };
         let request = AcceptRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
@@ -124,45 +126,50 @@ impl Tenants {
         };
         let answer = agent.accept(&request).await;
         self.count("accept", &answer);
-        tracing::warn!(tenant = %turn.key, epoch, ok = answer.is_ok(), "a person accepts the host as it is");
-        self.with_memory(&turn.key, |memory| memory.seen = None);
+        tracing::warn!(tenant = %attempt.key, epoch, ok = answer.is_ok(), "a person accepts the host as it is");
+        self.with_memory(&attempt.key, |memory| memory.seen = None);
         answer.map(|_| ())
     }
 
-    async fn release(&self, turn: &Turn, agent: &Arc<dyn Agent>) -> Result<(), AgentError> {
-        let Some(tenant) = reference(turn) else { return Ok(()) };
+    async fn release(&self, attempt: &Attempt, agent: &Arc<dyn Agent>) -> Result<(), AgentError> {
+        let Some(tenant) = reference(attempt) else { return Ok(()) };
         let answer = agent.release(&ReleaseRequest { tenant }).await;
         self.count("release", &answer);
-        tracing::info!(tenant = %turn.key, ok = answer.is_ok(), "released");
+        tracing::info!(tenant = %attempt.key, ok = answer.is_ok(), "released");
         answer
     }
 
     /// Takes the finalizer off: the object goes.
-    async fn let_go(&self, turn: &mut Turn, decision: &Decision) -> Result<Ending, PassError> {
+    async fn let_go(&self, attempt: &mut Attempt, decision: &Decision) -> Result<Executed, ReconcileError> {
         if decision.finalizer == Finalizer::Abandon
-            && let Some(tenant) = reference(turn)
+            && let Some(tenant) = reference(attempt)
         {
-            let host = turn.key.beside(&turn.subject.host);
+            let host = attempt.key.beside(&attempt.subject.host);
             owed::owe(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
         }
-        self.cluster.publish(turn.tenant.as_ref(), "Delete", &decision.notes).await;
-        self.remove_finalizer(turn).await?;
-        Ok(Ending::Gone)
+        self.cluster.publish(attempt.tenant.as_ref(), "Delete", &decision.notes).await;
+        self.remove_finalizer(attempt).await?;
+        Ok(Executed::Gone)
     }
 
-    async fn submit(self: &Arc<Self>, turn: &Turn, submission: &Submission, requeue: Duration) -> Ending {
-        let Some(desired) = turn.wanted.asking() else { return Ending::Done(requeue) };
-        let agent = match turn.wanted.route.as_ref().map(|route| route.agent.clone()) {
+    async fn submit(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        submission: &Submission,
+        requeue: Duration,
+    ) -> Executed {
+        let Some(desired) = attempt.wanted.asking() else { return Executed::Done(requeue) };
+        let agent = match attempt.wanted.route.as_ref().map(|route| route.agent.clone()) {
             Some(Ok(agent)) => agent,
-            Some(Err(error)) => return Ending::Decide(error.into()),
-            None => return Ending::Done(requeue),
+            Some(Err(error)) => return Executed::Decide(error.into()),
+            None => return Executed::Done(requeue),
         };
         // Going back needs nothing that is not on the host.
         let contents = match submission.rollback {
             Some(_) => Vec::new(),
-            None => match self.contents(turn).await {
-                Ok(contents) => self.to_send(turn, &contents),
-                Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
+            None => match self.contents(attempt).await {
+                Ok(contents) => self.to_send(attempt, &contents),
+                Err(refusal) => return Executed::Decide(Asked::NotBegun(unrendered(&refusal))),
             },
         };
         let with = OperateWith {
@@ -177,7 +184,7 @@ impl Tenants {
         let answer = agent.operate(&submission.id, &request).await;
         self.count("operate", &answer);
         tracing::info!(
-            tenant = %turn.key, operation = %submission.id, epoch = submission.epoch, target = submission.target_hash,
+            tenant = %attempt.key, operation = %submission.id, epoch = submission.epoch, target = submission.target_hash,
             again = submission.again, back_to = submission.rollback.as_ref().map(|rollback| rollback.to.as_str()), result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
         );
         match answer {
@@ -185,24 +192,24 @@ impl Tenants {
                 let ended = matches!(status.state, OperationState::Ended { .. });
                 let seq = status.seq;
                 let news = News { id: submission.id.to_string(), status: Ok(Arc::new(status)) };
-                self.with_memory(&turn.key, |memory| {
+                self.with_memory(&attempt.key, |memory| {
                     memory.news = Some(news);
                     memory.progress.reset();
                 });
-                self.follow(turn, submission.id.clone(), seq);
-                Ending::Done(if ended { Duration::ZERO } else { requeue })
+                self.follow(attempt, submission.id.clone(), seq);
+                Executed::Done(if ended { Duration::ZERO } else { requeue })
             }
-            Err(AgentError::Refused(error)) => Ending::Decide(Asked::NotBegun(error)),
-            Err(error) => Ending::Decide(error.into()),
+            Err(AgentError::Refused(error)) => Executed::Decide(Asked::NotBegun(error)),
+            Err(error) => Executed::Decide(error.into()),
         }
     }
 
-    fn to_send(&self, turn: &Turn, contents: &[FileContent]) -> Vec<FileContent> {
+    fn to_send(&self, attempt: &Attempt, contents: &[FileContent]) -> Vec<FileContent> {
         let size: usize = contents.iter().map(|file| file.content.0.len()).sum();
         if size <= SEND_ALL_BELOW {
             return contents.to_vec();
         }
-        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone());
+        let seen = self.with_memory(&attempt.key, |memory| memory.seen.clone());
         let same = |path| {
             seen.as_ref().is_some_and(|seen| {
                 seen.observation.files.iter().any(|file| &file.path == path && file.state == FileState::Same)
@@ -212,8 +219,8 @@ impl Tenants {
     }
 
     /// Nothing is under way: what only an operation needs is let go.
-    fn settle_memory(&self, turn: &Turn, decision: &Decision) {
-        self.with_memory(&turn.key, |memory| {
+    fn settle_memory(&self, attempt: &Attempt, decision: &Decision) {
+        self.with_memory(&attempt.key, |memory| {
             memory.news = None;
             memory.follower = None;
             let rests =
@@ -229,7 +236,7 @@ fn unrendered(refusal: &Refusal) -> ApiError {
     ApiError { code: ErrorCode::Invalid, field: None, message: refusal.message.clone() }
 }
 
-fn reference(turn: &Turn) -> Option<TenantRef> {
-    let uid = TenantUid::parse(turn.subject.uid.clone()).ok()?;
-    Some(TenantRef { uid, namespace: turn.key.namespace.clone(), name: turn.key.name.clone() })
+fn reference(attempt: &Attempt) -> Option<TenantRef> {
+    let uid = TenantUid::parse(attempt.subject.uid.clone()).ok()?;
+    Some(TenantRef { uid, namespace: attempt.key.namespace.clone(), name: attempt.key.name.clone() })
 }

@@ -18,7 +18,7 @@ use tenantry_protocol::{
 
 use super::Tenants;
 use super::memory::{News, Prepared, Seen};
-use super::pass::Turn;
+use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
 use crate::key::Key;
@@ -130,12 +130,12 @@ impl Tenants {
     }
 
     /// The contents of the wanted files, rendered again where they were dropped.
-    pub(super) async fn contents(&self, turn: &Turn) -> Result<Arc<Vec<FileContent>>, Refusal> {
-        if let Some(contents) = &turn.wanted.contents {
+    pub(super) async fn contents(&self, attempt: &Attempt) -> Result<Arc<Vec<FileContent>>, Refusal> {
+        if let Some(contents) = &attempt.wanted.contents {
             return Ok(contents.clone());
         }
-        let bundle = self.bundle(&turn.key, &turn.tenant).await;
-        let (_, contents) = build(self.runtime.as_ref(), &turn.tenant, bundle).await?;
+        let bundle = self.bundle(&attempt.key, &attempt.tenant).await;
+        let (_, contents) = build(self.runtime.as_ref(), &attempt.tenant, bundle).await?;
         Ok(Arc::new(contents))
     }
 
@@ -171,19 +171,19 @@ impl Tenants {
     }
 
     /// Asks the agent what this pass has to know.
-    pub(super) async fn ask(&self, turn: &Turn) -> Asked {
-        let in_flight = turn
+    pub(super) async fn ask(&self, attempt: &Attempt) -> Asked {
+        let in_flight = attempt
             .tenant
             .status
             .as_ref()
             .and_then(|status| status.upgrade.as_ref())
             .filter(|upgrade| upgrade.outcome.is_none())
             .map(|upgrade| upgrade.id.clone());
-        let Some(route) = &turn.wanted.route else {
-            if in_flight.is_none() && turn.subject.deleted_at.is_none() {
+        let Some(route) = &attempt.wanted.route else {
+            if in_flight.is_none() && attempt.subject.deleted_at.is_none() {
                 return Asked::NotAsked;
             }
-            let text = format!("there is no ComposeHost {} any more", turn.subject.host);
+            let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
             return Asked::Unreached(Unreached::HostMissing, text);
         };
         let agent = match &route.agent {
@@ -191,10 +191,10 @@ impl Tenants {
             Err(error) => return error.clone().into(),
         };
         match in_flight {
-            Some(id) => self.ask_about(turn, &agent, &id).await,
-            None if turn.subject.deleted_at.is_some() || turn.subject.suspend => Asked::NotAsked,
-            None => match turn.wanted.asking() {
-                Some(desired) => match self.observe(turn, &agent, desired).await {
+            Some(id) => self.ask_about(attempt, &agent, &id).await,
+            None if attempt.subject.deleted_at.is_some() || attempt.subject.suspend => Asked::NotAsked,
+            None => match attempt.wanted.asking() {
+                Some(desired) => match self.observe(attempt, &agent, desired).await {
                     Ok(observation) => Asked::Seen(observation),
                     Err(error) => error.into(),
                 },
@@ -204,8 +204,8 @@ impl Tenants {
     }
 
     /// How the operation in flight stands: from the one who follows it, else from the agent itself.
-    async fn ask_about(&self, turn: &Turn, agent: &Arc<dyn Agent>, id: &str) -> Asked {
-        let known = self.known_news(turn, id);
+    async fn ask_about(&self, attempt: &Attempt, agent: &Arc<dyn Agent>, id: &str) -> Asked {
+        let known = self.known_news(attempt, id);
         let status = match known {
             Some(status) => status,
             None => match OperationId::parse(id) {
@@ -220,18 +220,19 @@ impl Tenants {
         match status {
             Ok(status) => {
                 let ended = matches!(status.state, OperationState::Ended { .. });
-                let observation = match (&turn.wanted.desired, ended && turn.subject.deleted_at.is_none()) {
-                    (Ok(desired), true) => self.observe(turn, agent, desired).await.ok(),
-                    _ => None,
-                };
+                let observation =
+                    match (&attempt.wanted.desired, ended && attempt.subject.deleted_at.is_none()) {
+                        (Ok(desired), true) => self.observe(attempt, agent, desired).await.ok(),
+                        _ => None,
+                    };
                 Asked::Followed(status, observation)
             }
             // Where it can't read its records, the observation says so, and whether a person may go on.
             Err(AgentError::Refused(error))
                 if matches!(error.code, ErrorCode::NotFound | ErrorCode::RecordsDamaged) =>
             {
-                match turn.wanted.asking() {
-                    Some(desired) => match self.observe(turn, agent, desired).await {
+                match attempt.wanted.asking() {
+                    Some(desired) => match self.observe(attempt, agent, desired).await {
                         Ok(observation) => Asked::Unknown(observation),
                         Err(error) => error.into(),
                     },
@@ -245,9 +246,9 @@ impl Tenants {
 
     /// What the one who follows the operation has heard. That nothing is heard counts only while somebody listens
     /// at the address that the host has now.
-    fn known_news(&self, turn: &Turn, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
-        let address = turn.wanted.route.as_ref().map(|route| route.address.as_str());
-        self.with_memory(&turn.key, |memory| {
+    fn known_news(&self, attempt: &Attempt, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
+        let address = attempt.wanted.route.as_ref().map(|route| route.address.as_str());
+        self.with_memory(&attempt.key, |memory| {
             let News { status, .. } = memory.news.clone().filter(|news| news.id == id)?;
             let listens = memory.follower.as_ref().is_some_and(|follower| {
                 let (followed, at) = &follower.of;
@@ -260,13 +261,13 @@ impl Tenants {
     /// What is on the host; the agent says only that nothing changed where that is so.
     async fn observe(
         &self,
-        turn: &Turn,
+        attempt: &Attempt,
         agent: &Arc<dyn Agent>,
         desired: &Desired,
     ) -> Result<Arc<Observation>, AgentError> {
-        let identity = turn.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
+        let identity = attempt.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
         let of = format!("{}@{identity}@{:?}", desired.base_hash, desired.intent.protect);
-        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone()).filter(|seen| seen.of == of);
+        let seen = self.with_memory(&attempt.key, |memory| memory.seen.clone()).filter(|seen| seen.of == of);
         let mut request = ObserveRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
@@ -287,7 +288,7 @@ impl Tenants {
             (ObserveResponse::Seen { hash, observation }, _) => {
                 let observation = Arc::new(*observation);
                 let seen = Seen { of, hash, observation: observation.clone() };
-                self.with_memory(&turn.key, |memory| memory.seen = Some(seen));
+                self.with_memory(&attempt.key, |memory| memory.seen = Some(seen));
                 Ok(observation)
             }
         }
