@@ -17,8 +17,8 @@ use crate::runtime::{Runtime, jittered};
 
 mod execute;
 mod follow;
-mod gather;
 mod memory;
+mod observe;
 mod reconcile;
 mod record;
 

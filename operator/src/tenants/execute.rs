@@ -13,8 +13,8 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::gather::Asked;
 use super::memory::News;
+use super::observe::AgentAnswer;
 use super::reconcile::{Attempt, Executed, ReconcileError};
 use crate::agents::{Agent, AgentError};
 use crate::hosts::owed;
@@ -169,7 +169,7 @@ impl Tenants {
             Some(_) => Vec::new(),
             None => match self.contents(attempt).await {
                 Ok(contents) => self.to_send(attempt, &contents),
-                Err(refusal) => return Executed::Decide(Asked::NotBegun(unrendered(&refusal))),
+                Err(refusal) => return Executed::Decide(AgentAnswer::NotBegun(unrendered(&refusal))),
             },
         };
         let with = OperateWith {
@@ -199,7 +199,7 @@ impl Tenants {
                 self.follow(attempt, submission.id.clone(), seq);
                 Executed::Done(if ended { Duration::ZERO } else { requeue })
             }
-            Err(AgentError::Refused(error)) => Executed::Decide(Asked::NotBegun(error)),
+            Err(AgentError::Refused(error)) => Executed::Decide(AgentAnswer::NotBegun(error)),
             Err(error) => Executed::Decide(error.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! Waiting for news of an operation in flight, beside the passes: a pass never holds a call open.
+//! Waiting for news of an operation in flight, beside the reconciliations: none of them holds a call open.
 
 use std::sync::Arc;
 use std::time::Duration;

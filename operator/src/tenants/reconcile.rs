@@ -11,7 +11,7 @@ use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, deci
 use tenantry_protocol::{Capability, ResolveResponse};
 
 use super::Tenants;
-use super::gather::{Asked, Wanted};
+use super::observe::{AgentAnswer, DesiredState};
 use crate::cluster::ClusterError;
 use crate::key::Key;
 
@@ -51,7 +51,7 @@ pub(super) struct Attempt {
     /// Whether it was read from the API server itself in this attempt.
     pub fresh: bool,
     pub subject: Subject,
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
 }
 
 /// What came of carrying out a decision.
@@ -61,7 +61,7 @@ pub(super) enum Executed {
     /// The Tenant is gone.
     Gone,
     /// Something was learnt that changes the decision.
-    Decide(Asked),
+    Decide(AgentAnswer),
     /// A registry answered.
     Resolved(ResolveResponse),
 }
@@ -100,7 +100,7 @@ impl Tenants {
         tenant: Arc<Tenant>,
         fresh: bool,
     ) -> Result<AttemptEnd, ReconcileError> {
-        let wanted = self.want(&tenant).await;
+        let wanted = self.desired_state(&tenant).await;
         let subject = self.subject(&tenant);
         let mut attempt = Attempt { key: key.clone(), tenant, fresh, subject, wanted };
         self.welcome(&mut attempt).await?;
@@ -108,7 +108,7 @@ impl Tenants {
         let known = attempt.tenant.status.as_ref().and_then(|status| status.observed_generation);
         let early = !attempt.fresh && known != Some(attempt.subject.generation);
         let fetch = async { if early { self.fetch(key).await.map(Some) } else { Ok(None) } };
-        let (mut asked, fetched) = tokio::join!(self.ask(&attempt), fetch);
+        let (mut asked, fetched) = tokio::join!(self.ask_agent(&attempt), fetch);
         match fetched? {
             Some(None) => return Ok(AttemptEnd::Gone),
             Some(Some(newest)) if newest.resource_version() != attempt.tenant.resource_version() => {
@@ -143,11 +143,16 @@ impl Tenants {
         if known || attempt.subject.deleted_at.is_some() || attempt.wanted.desired.is_err() {
             return Ok(());
         }
-        let decision = self.decided(attempt, &Asked::NotAsked, None);
+        let decision = self.decided(attempt, &AgentAnswer::NotAsked, None);
         self.record(attempt, &decision).await.map(|_| ())
     }
 
-    fn decided(&self, attempt: &Attempt, asked: &Asked, resolved: Option<&ResolveResponse>) -> Decision {
+    fn decided(
+        &self,
+        attempt: &Attempt,
+        asked: &AgentAnswer,
+        resolved: Option<&ResolveResponse>,
+    ) -> Decision {
         let empty = TenantStatus::default();
         decide(&Facts {
             subject: &attempt.subject,

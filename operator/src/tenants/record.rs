@@ -61,7 +61,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// Events go out beside the pass: nothing waits for them.
+    /// Events go out beside the reconciliation: nothing waits for them.
     fn tell(&self, attempt: &Attempt, action: &str, decision: &Decision) {
         for note in &decision.notes {
             tracing::info!(tenant = %attempt.key, operation = action, reason = note.reason, "{}", note.text);

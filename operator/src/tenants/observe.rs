@@ -1,4 +1,4 @@
-//! Gathering: what is wanted, and what the agent says.
+//! Observing: the desired state, and what the agent says.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ use crate::hosts::Route;
 use crate::key::Key;
 use crate::runtime::{Blocked, Runtime, blocking};
 
-/// What is wanted, and the agent that can bring it about.
-pub(super) struct Wanted {
+/// The desired state, and the agent that can bring it about.
+pub(super) struct DesiredState {
     pub desired: Result<Arc<Desired>, Refusal>,
     /// What a person goes back with who asks for that while the spec can be read but not rendered.
     pub back: Option<Arc<Desired>>,
@@ -33,7 +33,7 @@ pub(super) struct Wanted {
     pub route: Option<Route>,
 }
 
-impl Wanted {
+impl DesiredState {
     /// What the agent is asked with.
     pub fn asking(&self) -> Option<&Arc<Desired>> {
         self.desired.as_ref().ok().or(self.back.as_ref())
@@ -43,7 +43,7 @@ impl Wanted {
 /// What the agent said.
 // The planner's `Answer` with its contents owned; named alike.
 #[allow(clippy::enum_variant_names)]
-pub(super) enum Asked {
+pub(super) enum AgentAnswer {
     NotAsked,
     Unreached(Unreached, String),
     Refused(ApiError),
@@ -53,7 +53,7 @@ pub(super) enum Asked {
     Followed(Arc<OperationStatus>, Option<Arc<Observation>>),
 }
 
-impl Asked {
+impl AgentAnswer {
     pub fn as_answer(&self) -> Answer<'_> {
         match self {
             Self::NotAsked => Answer::NotAsked,
@@ -67,7 +67,7 @@ impl Asked {
     }
 }
 
-impl From<AgentError> for Asked {
+impl From<AgentError> for AgentAnswer {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Unreached { why, text } => Self::Unreached(why, text),
@@ -77,8 +77,8 @@ impl From<AgentError> for Asked {
 }
 
 impl Tenants {
-    /// What is wanted of this Tenant's host. Rendered once for each generation and bundle.
-    pub(super) async fn want(&self, tenant: &Tenant) -> Wanted {
+    /// The desired state of this Tenant's host. Rendered once for each generation and bundle.
+    pub(super) async fn desired_state(&self, tenant: &Tenant) -> DesiredState {
         let key = Key::of(tenant);
         let route = self.hosts.route(&key.beside(&tenant.spec.host));
         let prepared = self.prepare(&key, tenant).await;
@@ -96,7 +96,7 @@ impl Tenants {
                 None => (prepared.desired, back),
             },
         };
-        Wanted { desired, back, contents: prepared.contents, route }
+        DesiredState { desired, back, contents: prepared.contents, route }
     }
 
     async fn prepare(&self, key: &Key, tenant: &Tenant) -> Prepared {
@@ -170,8 +170,8 @@ impl Tenants {
         Some(Refusal::new(RefusalReason::Duplicate, message))
     }
 
-    /// Asks the agent what this pass has to know.
-    pub(super) async fn ask(&self, attempt: &Attempt) -> Asked {
+    /// Asks the agent what this attempt has to know.
+    pub(super) async fn ask_agent(&self, attempt: &Attempt) -> AgentAnswer {
         let in_flight = attempt
             .tenant
             .status
@@ -181,30 +181,30 @@ impl Tenants {
             .map(|upgrade| upgrade.id.clone());
         let Some(route) = &attempt.wanted.route else {
             if in_flight.is_none() && attempt.subject.deleted_at.is_none() {
-                return Asked::NotAsked;
+                return AgentAnswer::NotAsked;
             }
             let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
-            return Asked::Unreached(Unreached::HostMissing, text);
+            return AgentAnswer::Unreached(Unreached::HostMissing, text);
         };
         let agent = match &route.agent {
             Ok(agent) => agent.clone(),
             Err(error) => return error.clone().into(),
         };
         match in_flight {
-            Some(id) => self.ask_about(attempt, &agent, &id).await,
-            None if attempt.subject.deleted_at.is_some() || attempt.subject.suspend => Asked::NotAsked,
+            Some(id) => self.ask_about_operation(attempt, &agent, &id).await,
+            None if attempt.subject.deleted_at.is_some() || attempt.subject.suspend => AgentAnswer::NotAsked,
             None => match attempt.wanted.asking() {
                 Some(desired) => match self.observe(attempt, &agent, desired).await {
-                    Ok(observation) => Asked::Seen(observation),
+                    Ok(observation) => AgentAnswer::Seen(observation),
                     Err(error) => error.into(),
                 },
-                None => Asked::NotAsked,
+                None => AgentAnswer::NotAsked,
             },
         }
     }
 
     /// How the operation in flight stands: from the one who follows it, else from the agent itself.
-    async fn ask_about(&self, attempt: &Attempt, agent: &Arc<dyn Agent>, id: &str) -> Asked {
+    async fn ask_about_operation(&self, attempt: &Attempt, agent: &Arc<dyn Agent>, id: &str) -> AgentAnswer {
         let known = self.known_news(attempt, id);
         let status = match known {
             Some(status) => status,
@@ -214,7 +214,7 @@ impl Tenants {
                     self.count("operation", &answer);
                     answer.map(Arc::new)
                 }
-                Err(_) => return Asked::NotAsked,
+                Err(_) => return AgentAnswer::NotAsked,
             },
         };
         match status {
@@ -225,7 +225,7 @@ impl Tenants {
                         (Ok(desired), true) => self.observe(attempt, agent, desired).await.ok(),
                         _ => None,
                     };
-                Asked::Followed(status, observation)
+                AgentAnswer::Followed(status, observation)
             }
             // Where it can't read its records, the observation says so, and whether a person may go on.
             Err(AgentError::Refused(error))
@@ -233,11 +233,11 @@ impl Tenants {
             {
                 match attempt.wanted.asking() {
                     Some(desired) => match self.observe(attempt, agent, desired).await {
-                        Ok(observation) => Asked::Unknown(observation),
+                        Ok(observation) => AgentAnswer::Unknown(observation),
                         Err(error) => error.into(),
                     },
-                    None if error.code == ErrorCode::RecordsDamaged => Asked::Refused(error),
-                    None => Asked::NotBegun(error),
+                    None if error.code == ErrorCode::RecordsDamaged => AgentAnswer::Refused(error),
+                    None => AgentAnswer::NotBegun(error),
                 }
             }
             Err(error) => error.into(),
