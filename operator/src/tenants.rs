@@ -15,14 +15,14 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::runtime::{Runtime, jittered};
 
+mod cache;
 mod execute;
 mod follow;
-mod memory;
 mod observe;
 mod reconcile;
 mod record;
 
-pub use memory::Memory;
+pub use cache::TenantCache;
 pub use reconcile::ReconcileError;
 
 /// The longest that a Tenant waits after repeated failures.
@@ -42,8 +42,8 @@ pub struct Tenants {
     pub queue: Arc<Queue<Key>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// What is remembered of each Tenant; nothing that could not be found out again.
-    pub memory: Mutex<HashMap<Key, Memory>>,
+    /// What is cached of each Tenant; nothing that could not be found out again.
+    pub caches: Mutex<HashMap<Key, TenantCache>>,
 }
 
 impl Tenants {
@@ -75,13 +75,13 @@ impl Tenants {
         let (result, again) = match self.try_reconcile(key).await {
             Ok(None) => ("gone", None),
             Ok(Some(again)) => {
-                self.with_memory(key, |memory| memory.failures = 0);
+                self.with_cache(key, |cache| cache.failures = 0);
                 ("ok", Some(jittered(self.runtime.as_ref(), again)))
             }
             Err(error) => {
-                let failures = self.with_memory(key, |memory| {
-                    memory.failures = memory.failures.saturating_add(1);
-                    memory.failures
+                let failures = self.with_cache(key, |cache| {
+                    cache.failures = cache.failures.saturating_add(1);
+                    cache.failures
                 });
                 tracing::warn!(tenant = %key, failures, "reconciled in vain: {error}");
                 (error.category(), Some(backoff(self.runtime.as_ref(), failures)))
@@ -91,12 +91,12 @@ impl Tenants {
         again
     }
 
-    pub(crate) fn with_memory<T>(&self, key: &Key, with: impl FnOnce(&mut Memory) -> T) -> T {
+    pub(crate) fn with_cache<T>(&self, key: &Key, with: impl FnOnce(&mut TenantCache) -> T) -> T {
         with(self.locked().entry(key.clone()).or_default())
     }
 
-    pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, TenantCache>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -194,7 +194,7 @@ async fn begin(shared: &Shared, number: usize, cluster: Arc<dyn Cluster>) -> Arc
         hosts: Arc::new(Hosts::new(hosts, agents)),
         queue,
         metrics: Arc::default(),
-        memory: Mutex::default(),
+        caches: Mutex::default(),
     })
 }
 

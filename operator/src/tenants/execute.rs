@@ -13,7 +13,7 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::memory::News;
+use super::cache::News;
 use super::observe::AgentAnswer;
 use super::reconcile::{Attempt, Executed, ReconcileError};
 use crate::agents::{Agent, AgentError};
@@ -52,7 +52,7 @@ impl Tenants {
                 | Effect::Resolve { .. },
             )
             | None => {
-                self.settle_memory(attempt, &decision);
+                self.drop_operation_cache(attempt, &decision);
                 Ok(Executed::Done(requeue))
             }
         }
@@ -112,7 +112,7 @@ impl Tenants {
         let answer = agent.claim(&request).await;
         self.count(if take_over { "takeover" } else { "claim" }, &answer);
         tracing::info!(tenant = %attempt.key, epoch, take_over, ok = answer.is_ok(), "claimed");
-        self.with_memory(&attempt.key, |memory| memory.seen = None);
+        self.with_cache(&attempt.key, |cache| cache.seen = None);
         answer.map(|_| ())
     }
 
@@ -127,7 +127,7 @@ impl Tenants {
         let answer = agent.accept(&request).await;
         self.count("accept", &answer);
         tracing::warn!(tenant = %attempt.key, epoch, ok = answer.is_ok(), "a person accepts the host as it is");
-        self.with_memory(&attempt.key, |memory| memory.seen = None);
+        self.with_cache(&attempt.key, |cache| cache.seen = None);
         answer.map(|_| ())
     }
 
@@ -192,9 +192,9 @@ impl Tenants {
                 let ended = matches!(status.state, OperationState::Ended { .. });
                 let seq = status.seq;
                 let news = News { id: submission.id.to_string(), status: Ok(Arc::new(status)) };
-                self.with_memory(&attempt.key, |memory| {
-                    memory.news = Some(news);
-                    memory.progress.reset();
+                self.with_cache(&attempt.key, |cache| {
+                    cache.news = Some(news);
+                    cache.progress.reset();
                 });
                 self.follow(attempt, submission.id.clone(), seq);
                 Executed::Done(if ended { Duration::ZERO } else { requeue })
@@ -209,7 +209,7 @@ impl Tenants {
         if size <= SEND_ALL_BELOW {
             return contents.to_vec();
         }
-        let seen = self.with_memory(&attempt.key, |memory| memory.seen.clone());
+        let seen = self.with_cache(&attempt.key, |cache| cache.seen.clone());
         let same = |path| {
             seen.as_ref().is_some_and(|seen| {
                 seen.observation.files.iter().any(|file| &file.path == path && file.state == FileState::Same)
@@ -219,13 +219,13 @@ impl Tenants {
     }
 
     /// Nothing is under way: what only an operation needs is let go.
-    fn settle_memory(&self, attempt: &Attempt, decision: &Decision) {
-        self.with_memory(&attempt.key, |memory| {
-            memory.news = None;
-            memory.follower = None;
+    fn drop_operation_cache(&self, attempt: &Attempt, decision: &Decision) {
+        self.with_cache(&attempt.key, |cache| {
+            cache.news = None;
+            cache.follower = None;
             let rests =
                 matches!(decision.status.phase, Some(Phase::Ready | Phase::Degraded | Phase::Suspended));
-            if let Some(prepared) = memory.prepared.as_mut().filter(|_| rests) {
+            if let Some(prepared) = cache.prepared.as_mut().filter(|_| rests) {
                 prepared.contents = None;
             }
         });

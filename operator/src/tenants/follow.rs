@@ -7,7 +7,7 @@ use tenantry_api::names::OperationId;
 use tenantry_protocol::{ErrorCode, OperationState, OperationStatus};
 
 use super::Tenants;
-use super::memory::{Follower, News};
+use super::cache::{Follower, News};
 use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::key::Key;
@@ -25,8 +25,8 @@ impl Tenants {
         let Some(route) = &attempt.wanted.route else { return };
         let Ok(agent) = &route.agent else { return };
         let of = (id.to_string(), route.address.clone());
-        let followed = self.with_memory(&attempt.key, |memory| {
-            memory.follower.as_ref().is_some_and(|follower| follower.of == of && !follower.task.is_finished())
+        let followed = self.with_cache(&attempt.key, |cache| {
+            cache.follower.as_ref().is_some_and(|follower| follower.of == of && !follower.task.is_finished())
         });
         if followed {
             return;
@@ -34,7 +34,7 @@ impl Tenants {
         let follow =
             Follow { tenants: self.clone(), key: attempt.key.clone(), agent: agent.clone(), id, after };
         let task = self.runtime.spawn(Box::pin(follow.run()));
-        self.with_memory(&attempt.key, |memory| memory.follower = Some(Follower { of, task }));
+        self.with_cache(&attempt.key, |cache| cache.follower = Some(Follower { of, task }));
     }
 }
 
@@ -89,7 +89,7 @@ impl Follow {
 
     fn tell(&self, status: Result<Arc<OperationStatus>, AgentError>) {
         let news = News { id: self.id.to_string(), status };
-        self.tenants.with_memory(&self.key, |memory| memory.news = Some(news));
+        self.tenants.with_cache(&self.key, |cache| cache.news = Some(news));
         self.tenants.queue.now(self.key.clone());
     }
 }

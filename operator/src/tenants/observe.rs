@@ -17,7 +17,7 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::memory::{News, Prepared, Seen};
+use super::cache::{News, Prepared, Seen};
 use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
@@ -108,7 +108,7 @@ impl Tenants {
         };
         let of = (tenant.uid().unwrap_or_default(), tenant.metadata.generation.unwrap_or(0), digest);
         if let Some(known) =
-            self.with_memory(key, |memory| memory.prepared.clone()).filter(|known| known.of == of)
+            self.with_cache(key, |cache| cache.prepared.clone()).filter(|known| known.of == of)
         {
             return known;
         }
@@ -120,7 +120,7 @@ impl Tenants {
             }
         };
         let prepared = Prepared { of, desired, back, contents };
-        self.with_memory(key, |memory| memory.prepared = Some(prepared.clone()));
+        self.with_cache(key, |cache| cache.prepared = Some(prepared.clone()));
         prepared
     }
 
@@ -248,9 +248,9 @@ impl Tenants {
     /// at the address that the host has now.
     fn known_news(&self, attempt: &Attempt, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
         let address = attempt.wanted.route.as_ref().map(|route| route.address.as_str());
-        self.with_memory(&attempt.key, |memory| {
-            let News { status, .. } = memory.news.clone().filter(|news| news.id == id)?;
-            let listens = memory.follower.as_ref().is_some_and(|follower| {
+        self.with_cache(&attempt.key, |cache| {
+            let News { status, .. } = cache.news.clone().filter(|news| news.id == id)?;
+            let listens = cache.follower.as_ref().is_some_and(|follower| {
                 let (followed, at) = &follower.of;
                 followed == id && Some(at.as_str()) == address && !follower.task.is_finished()
             });
@@ -267,7 +267,7 @@ impl Tenants {
     ) -> Result<Arc<Observation>, AgentError> {
         let identity = attempt.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
         let of = format!("{}@{identity}@{:?}", desired.base_hash, desired.intent.protect);
-        let seen = self.with_memory(&attempt.key, |memory| memory.seen.clone()).filter(|seen| seen.of == of);
+        let seen = self.with_cache(&attempt.key, |cache| cache.seen.clone()).filter(|seen| seen.of == of);
         let mut request = ObserveRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
@@ -288,7 +288,7 @@ impl Tenants {
             (ObserveResponse::Seen { hash, observation }, _) => {
                 let observation = Arc::new(*observation);
                 let seen = Seen { of, hash, observation: observation.clone() };
-                self.with_memory(&attempt.key, |memory| memory.seen = Some(seen));
+                self.with_cache(&attempt.key, |cache| cache.seen = Some(seen));
                 Ok(observation)
             }
         }

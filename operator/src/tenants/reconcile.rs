@@ -168,7 +168,7 @@ impl Tenants {
     /// The newest version that is known without asking.
     fn latest(&self, key: &Key) -> Option<Arc<Tenant>> {
         let watched = self.watched.get(&key.reference());
-        let written = self.with_memory(key, |memory| memory.written.clone());
+        let written = self.with_cache(key, |cache| cache.written.clone());
         match (watched, written) {
             (Some(watched), Some(written))
                 if watched.uid() == written.uid() && version(&written) > version(&watched) =>
@@ -176,7 +176,7 @@ impl Tenants {
                 Some(written)
             }
             (watched, _) => {
-                self.with_memory(key, |memory| memory.written = None);
+                self.with_cache(key, |cache| cache.written = None);
                 watched
             }
         }
@@ -187,8 +187,8 @@ impl Tenants {
     }
 
     fn forget(&self, key: &Key) {
-        if let Some(memory) = self.locked().remove(key) {
-            self.metrics.moved(memory.phase, None);
+        if let Some(cache) = self.locked().remove(key) {
+            self.metrics.moved(cache.phase, None);
         }
     }
 }

@@ -27,11 +27,11 @@ impl Tenants {
             return Ok(None);
         }
         let only_progress = is_progress(&old, &decision.status);
-        let waits = self.with_memory(&attempt.key, |memory| {
+        let waits = self.with_cache(&attempt.key, |cache| {
             if only_progress {
-                return memory.progress.may_write(self.runtime.instant()).err();
+                return cache.progress.may_write(self.runtime.instant()).err();
             }
-            memory.progress.reset();
+            cache.progress.reset();
             None
         });
         if waits.is_some() {
@@ -110,7 +110,7 @@ impl Tenants {
 
     /// Goes on with what a write returned: it is the newest there is.
     fn take(&self, attempt: &mut Attempt, written: Arc<Tenant>) {
-        self.with_memory(&attempt.key, |memory| memory.written = Some(written.clone()));
+        self.with_cache(&attempt.key, |cache| cache.written = Some(written.clone()));
         attempt.subject = self.subject(&written);
         attempt.tenant = written;
         attempt.fresh = true;
@@ -118,7 +118,7 @@ impl Tenants {
 
     fn count_phase(&self, attempt: &Attempt, status: &TenantStatus) {
         let phase = status.phase.map(Phase::as_str);
-        let before = self.with_memory(&attempt.key, |memory| std::mem::replace(&mut memory.phase, phase));
+        let before = self.with_cache(&attempt.key, |cache| std::mem::replace(&mut cache.phase, phase));
         self.metrics.moved(before, phase);
     }
 }
