@@ -29,12 +29,12 @@ impl Tenants {
         attempt: &mut Attempt,
         decision: Decision,
     ) -> Result<Executed, ReconcileError> {
-        self.hold(attempt, &decision).await?;
+        self.ensure_finalizer(attempt, &decision).await?;
         if let Some(ending) = self.before_writing(attempt, &decision).await {
             return Ok(ending);
         }
         if matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon) {
-            return self.let_go(attempt, &decision).await;
+            return self.finalize(attempt, &decision).await;
         }
         let progress = self.record(attempt, &decision).await?;
         let requeue = progress.map_or(decision.requeue, |wait| wait.min(decision.requeue));
@@ -140,7 +140,7 @@ impl Tenants {
     }
 
     /// Takes the finalizer off: the object goes.
-    async fn let_go(&self, attempt: &mut Attempt, decision: &Decision) -> Result<Executed, ReconcileError> {
+    async fn finalize(&self, attempt: &mut Attempt, decision: &Decision) -> Result<Executed, ReconcileError> {
         if decision.finalizer == Finalizer::Abandon
             && let Some(tenant) = reference(attempt)
         {

@@ -103,7 +103,7 @@ impl Tenants {
         let wanted = self.desired_state(&tenant).await;
         let subject = self.subject(&tenant);
         let mut attempt = Attempt { key: key.clone(), tenant, fresh, subject, wanted };
-        self.welcome(&mut attempt).await?;
+        self.init_conditions(&mut attempt).await?;
         // A new spec most likely means work: it is read afresh while the host is asked.
         let known = attempt.tenant.status.as_ref().and_then(|status| status.observed_generation);
         let early = !attempt.fresh && known != Some(attempt.subject.generation);
@@ -138,7 +138,7 @@ impl Tenants {
     }
 
     /// Gives a new Tenant its conditions before the host is asked, for that can take its time.
-    async fn welcome(self: &Arc<Self>, attempt: &mut Attempt) -> Result<(), ReconcileError> {
+    async fn init_conditions(self: &Arc<Self>, attempt: &mut Attempt) -> Result<(), ReconcileError> {
         let known = attempt.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
         if known || attempt.subject.deleted_at.is_some() || attempt.wanted.desired.is_err() {
             return Ok(());

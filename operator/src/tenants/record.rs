@@ -20,7 +20,7 @@ impl Tenants {
         attempt: &mut Attempt,
         decision: &Decision,
     ) -> Result<Option<Duration>, ReconcileError> {
-        self.hold(attempt, decision).await?;
+        self.ensure_finalizer(attempt, decision).await?;
         let old = attempt.tenant.status.clone().unwrap_or_default();
         if old == decision.status {
             self.count_phase(attempt, &old);
@@ -45,12 +45,12 @@ impl Tenants {
             }
         }
         let action = decision.status.upgrade.as_ref().map_or("Observe", |upgrade| upgrade.id.as_str());
-        self.tell(attempt, action, decision);
+        self.publish_events(attempt, action, decision);
         Ok(None)
     }
 
     /// Puts our finalizer on before anything is held on the host.
-    pub(super) async fn hold(
+    pub(super) async fn ensure_finalizer(
         &self,
         attempt: &mut Attempt,
         decision: &Decision,
@@ -62,7 +62,7 @@ impl Tenants {
     }
 
     /// Events go out beside the reconciliation: nothing waits for them.
-    fn tell(&self, attempt: &Attempt, action: &str, decision: &Decision) {
+    fn publish_events(&self, attempt: &Attempt, action: &str, decision: &Decision) {
         for note in &decision.notes {
             tracing::info!(tenant = %attempt.key, operation = action, reason = note.reason, "{}", note.text);
         }
