@@ -17,7 +17,7 @@ use super::cache::News;
 use super::observe::AgentAnswer;
 use super::reconcile::{Attempt, Executed, ReconcileError};
 use crate::agents::{Agent, AgentError};
-use crate::hosts::owed;
+use crate::hosts::pending_releases;
 
 /// Contents up to this size are all sent; of more only those that differ on the host.
 const SEND_ALL_BELOW: usize = 256 * 1024;
@@ -145,7 +145,7 @@ impl Tenants {
             && let Some(tenant) = reference(attempt)
         {
             let host = attempt.key.beside(&attempt.subject.host);
-            owed::owe(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
+            pending_releases::add(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
         }
         self.cluster.publish(attempt.tenant.as_ref(), "Delete", &decision.notes).await;
         self.remove_finalizer(attempt).await?;
