@@ -38,7 +38,7 @@ pub struct Process {
     pub leads: bool,
     /// What it hears of Tenants.
     pub tenants: Watch<Tenant>,
-    /// What it hears of ComposeHosts.
+    /// What it hears of hosts.
     pub hosts: Watch<ComposeHost>,
 }
 
