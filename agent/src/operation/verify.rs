@@ -63,6 +63,7 @@ pub async fn watch(
                     if answered.elapsed() > work.host.limits.away {
                         return Err(wrong);
                     }
+                    judge.missed();
                     tokio::time::sleep(EVERY).await;
                     continue;
                 }
