@@ -1,4 +1,4 @@
-//! The cluster, as a pass over a Tenant needs it: reads that go past the watch's cache, and every write.
+//! The cluster, as reconciling a Tenant needs it: reads that go past the watch's cache, and every write.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub enum ClusterError {
 /// An answer of the API server that is on its way.
 pub type Reply<'a, T> = BoxFuture<'a, Result<T, ClusterError>>;
 
-/// What a pass reads from the API server itself and writes there. Every write names the version that it was made from.
+/// What a reconciliation reads from the API server itself and writes there. Every write names the version that it was made from.
 pub trait Cluster: Send + Sync {
     /// The Tenant as it is now.
     fn get_tenant<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Arc<Tenant>>>;

@@ -11,7 +11,7 @@ use tenantry_planner::decide::Unreached;
 use crate::agents::{Agent, AgentError, Agents};
 use crate::key::Key;
 
-pub mod owed;
+pub mod pending_releases;
 pub mod status;
 
 /// The way to a host's agent.

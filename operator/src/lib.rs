@@ -1,6 +1,6 @@
 //! The operator: watches Tenants, asks agents, decides with the planner, and writes down what it sees.
 //!
-//! One pass over a Tenant is in [`tenants`]: observe, decide, execute, record. Nothing that matters is kept in
+//! How a Tenant is reconciled is in [`tenants`]: observe, decide, execute, record. Nothing that matters is kept in
 //! memory: an operation in flight is found again by the id in the Tenant's status.
 
 pub mod agents;

@@ -74,7 +74,7 @@ impl Operator {
             hosts: hosts.clone(),
             queue: queue.clone(),
             metrics: setup.metrics.clone(),
-            memory: Mutex::default(),
+            caches: Mutex::default(),
         });
         let host_status = HostStatus {
             client: setup.client.clone(),

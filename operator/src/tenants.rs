@@ -15,20 +15,20 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::runtime::{Runtime, jittered};
 
+mod cache;
 mod execute;
 mod follow;
-mod gather;
-mod memory;
-mod pass;
+mod observe;
+mod reconcile;
 mod record;
 
-pub use memory::Memory;
-pub use pass::PassError;
+pub use cache::TenantCache;
+pub use reconcile::ReconcileError;
 
 /// The longest that a Tenant waits after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
-/// Everything that a look at a Tenant needs.
+/// Everything that reconciling a Tenant needs.
 pub struct Tenants {
     /// The API server, and what else is read of the cluster.
     pub cluster: Arc<dyn Cluster>,
@@ -42,12 +42,12 @@ pub struct Tenants {
     pub queue: Arc<Queue<Key>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// What is remembered of each Tenant; nothing that could not be found out again.
-    pub memory: Mutex<HashMap<Key, Memory>>,
+    /// What is cached of each Tenant; nothing that could not be found out again.
+    pub caches: Mutex<HashMap<Key, TenantCache>>,
 }
 
 impl Tenants {
-    /// Looks at Tenants until the end; `concurrency` of them at once.
+    /// Reconciles Tenants until the end; `concurrency` of them at once.
     pub async fn run(self: Arc<Self>, concurrency: usize, end: CancellationToken) {
         let mut workers = tokio::task::JoinSet::new();
         for _ in 0..concurrency.max(1) {
@@ -56,7 +56,7 @@ impl Tenants {
         while workers.join_next().await.is_some() {}
     }
 
-    /// Looks at one Tenant after the other until the end.
+    /// Reconciles one Tenant after the other until the end.
     pub async fn work(self: Arc<Self>, end: CancellationToken) {
         loop {
             let key = tokio::select! {
@@ -64,26 +64,26 @@ impl Tenants {
                 () = end.cancelled() => return,
                 key = self.queue.next() => key,
             };
-            let again = self.look(&key).await;
+            let again = self.reconcile(&key).await;
             self.queue.done(&key, again);
         }
     }
 
-    /// Looks at one Tenant; says when to look again.
-    async fn look(self: &Arc<Self>, key: &Key) -> Option<Duration> {
+    /// Reconciles one Tenant; says when to do so again.
+    async fn reconcile(self: &Arc<Self>, key: &Key) -> Option<Duration> {
         let begun = self.runtime.instant();
-        let (result, again) = match self.pass(key).await {
+        let (result, again) = match self.try_reconcile(key).await {
             Ok(None) => ("gone", None),
             Ok(Some(again)) => {
-                self.with_memory(key, |memory| memory.failures = 0);
+                self.with_cache(key, |cache| cache.failures = 0);
                 ("ok", Some(jittered(self.runtime.as_ref(), again)))
             }
             Err(error) => {
-                let failures = self.with_memory(key, |memory| {
-                    memory.failures = memory.failures.saturating_add(1);
-                    memory.failures
+                let failures = self.with_cache(key, |cache| {
+                    cache.failures = cache.failures.saturating_add(1);
+                    cache.failures
                 });
-                tracing::warn!(tenant = %key, failures, "looked at in vain: {error}");
+                tracing::warn!(tenant = %key, failures, "reconciled in vain: {error}");
                 (error.category(), Some(backoff(self.runtime.as_ref(), failures)))
             }
         };
@@ -91,12 +91,12 @@ impl Tenants {
         again
     }
 
-    pub(crate) fn with_memory<T>(&self, key: &Key, with: impl FnOnce(&mut Memory) -> T) -> T {
+    pub(crate) fn with_cache<T>(&self, key: &Key, with: impl FnOnce(&mut TenantCache) -> T) -> T {
         with(self.locked().entry(key.clone()).or_default())
     }
 
-    pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, TenantCache>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -57,7 +57,8 @@ pub struct Judge {
 
 #[derive(Clone, Debug)]
 struct Good {
-    since: u64,
+    /// When the stable window began; `None` after a look that came to nothing.
+    since: Option<u64>,
     containers: BTreeSet<String>,
 }
 
@@ -103,14 +104,21 @@ impl Judge {
         Verdict::Failed(category, format!("not healthy within {seconds} s: {}", named(&pending)))
     }
 
+    /// A look came to nothing. What happened meanwhile nobody has seen: the stable window begins anew with the next sample.
+    pub fn missed(&mut self) {
+        if let Some(good) = &mut self.good {
+            good.since = None;
+        }
+    }
+
     fn good(&mut self, sample: &Sample<'_>) -> Verdict {
         let containers: BTreeSet<String> =
             sample.containers.iter().map(|container| container.id.clone()).collect();
-        let good = match self.good.take() {
+        let mut good = match self.good.take() {
             Some(good) if good.containers == containers => good,
-            _ => Good { since: sample.at_ms, containers },
+            _ => Good { since: None, containers },
         };
-        let stable_for = sample.at_ms.saturating_sub(good.since);
+        let stable_for = sample.at_ms.saturating_sub(*good.since.get_or_insert(sample.at_ms));
         self.good = Some(good);
         if stable_for >= self.stable_ms || tenantry_faults::Bug::SkipStableWindow.is_seeded() {
             Verdict::Good

@@ -14,7 +14,7 @@ use tenantry_api::tenant::TenantSpec;
 use tenantry_api::tenant_status::TenantStatus;
 use tenantry_api::{ComposeHost, FINALIZER, Tenant};
 use tenantry_operator::cluster::{Cluster, ClusterError, Reply};
-use tenantry_operator::hosts::owed;
+use tenantry_operator::hosts::pending_releases;
 use tenantry_operator::key::Key;
 use tenantry_planner::bundle::Bundle;
 use tenantry_planner::decide::Event;
@@ -98,9 +98,9 @@ impl Server {
         (self.resource.clone(), self.host.clone())
     }
 
-    /// Whether the host is owed the release of a claim whose Tenant went without it.
+    /// Whether the release of a claim is pending whose Tenant went without the host.
     pub fn owes(&self) -> bool {
-        self.host.annotations().contains_key(owed::ANNOTATION)
+        self.host.annotations().contains_key(pending_releases::ANNOTATION)
     }
 }
 

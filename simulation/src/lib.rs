@@ -1,7 +1,7 @@
 //! The shipped decisions, steps and driver against a host that is made up, under a seeded scheduler of faults.
 //!
-//! What is shipped runs here as it is: [`tenantry_planner::decide`], the step machine, the judge of verifications, the
-//! driver of operations and the rule of claims. What is made up: the disk, the engine, the network, the API server, the
+//! What is shipped runs here as it is: the operator's reconciliation with its queue, its watch and its follower, the step
+//! machine, the judge of verifications, the driver of operations and the rule of claims. What is made up: the disk, the engine, the network, the API server, the
 //! clock, and people. Everything random comes from one seed, so that a run that breaks a promise can be run again.
 
 // It runs for a moment and is made up: shapes follow what they stand for, not what they cost.

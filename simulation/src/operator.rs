@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
 use tenantry_api::{ComposeHost, Tenant};
 use tenantry_operator::cluster::Cluster;
-use tenantry_operator::hosts::{Hosts, owed};
+use tenantry_operator::hosts::{Hosts, pending_releases};
 use tenantry_operator::key::Key;
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::queue::Queue;
@@ -38,7 +38,7 @@ pub struct Process {
     pub leads: bool,
     /// What it hears of Tenants.
     pub tenants: Watch<Tenant>,
-    /// What it hears of ComposeHosts.
+    /// What it hears of hosts.
     pub hosts: Watch<ComposeHost>,
 }
 
@@ -126,7 +126,7 @@ impl Runtime for VirtualRuntime {
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
         let shared = self.shared.clone();
-        let ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Box::pin(async move { sleep(&shared, ms).await })
     }
 
@@ -163,7 +163,7 @@ impl Task for VirtualTask {
 pub async fn lead(shared: Shared, number: usize) {
     let cluster: Arc<dyn Cluster> = Arc::new(api::Connection { shared: shared.clone(), operator: number });
     let tenants = begin(&shared, number, cluster.clone()).await;
-    let settling = settle_owed(shared.clone(), tenants.hosts.clone(), cluster);
+    let settling = release_pending(shared.clone(), tenants.hosts.clone(), cluster);
     shared.world().spawn(Owner::Operator(number), settling);
     tenants.work(CancellationToken::new()).await;
 }
@@ -194,7 +194,7 @@ async fn begin(shared: &Shared, number: usize, cluster: Arc<dyn Cluster>) -> Arc
         hosts: Arc::new(Hosts::new(hosts, agents)),
         queue,
         metrics: Arc::default(),
-        memory: Mutex::default(),
+        caches: Mutex::default(),
     })
 }
 
@@ -211,14 +211,14 @@ fn list(
     (process.tenants.list(version, tenant), process.hosts.list(version, Some(host)))
 }
 
-/// What is owed to the host is released whenever it answers.
-async fn settle_owed(shared: Shared, hosts: Arc<Hosts>, cluster: Arc<dyn Cluster>) {
+/// Pending releases are made whenever the host answers.
+async fn release_pending(shared: Shared, hosts: Arc<Hosts>, cluster: Arc<dyn Cluster>) {
     let (key, metrics) = (api::host_key(), Metrics::default());
     loop {
         sleep(&shared, ASK_EVERY).await;
         let (Some(host), Some(route)) = (hosts.get(&key), hosts.route(&key)) else { continue };
         if let Ok(agent) = &route.agent {
-            owed::settle(cluster.as_ref(), &metrics, &host, agent).await;
+            pending_releases::release_all(cluster.as_ref(), &metrics, &host, agent).await;
         }
     }
 }

@@ -68,12 +68,12 @@ impl BundleStatus {
                 () = end.cancelled() => return,
                 key = self.queue.next() => key,
             };
-            let again = self.look(&key).await;
+            let again = self.reconcile(&key).await;
             self.queue.done(&key, again);
         }
     }
 
-    async fn look(&self, key: &Key) -> Option<Duration> {
+    async fn reconcile(&self, key: &Key) -> Option<Duration> {
         let Some(bundle) = self.bundles.object(key) else {
             self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             (self.changed)(key);

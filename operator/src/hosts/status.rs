@@ -14,7 +14,7 @@ use tenantry_api::{ComposeHost, FIELD_MANAGER};
 use tenantry_protocol::HostInfo;
 use tokio_util::sync::CancellationToken;
 
-use super::{Hosts, owed};
+use super::{Hosts, pending_releases};
 use crate::agents::AgentError;
 use crate::cluster::Cluster;
 use crate::key::Key;
@@ -31,7 +31,7 @@ const WRITE_EVERY: i64 = 300;
 pub struct HostStatus {
     /// The API server.
     pub client: Client,
-    /// What else is done there for a host: releases that it is owed.
+    /// Where pending releases are written.
     pub cluster: Arc<dyn Cluster>,
     /// Time.
     pub runtime: Arc<dyn Runtime>,
@@ -57,7 +57,7 @@ impl HostStatus {
                         () = end.cancelled() => return,
                         key = this.queue.next() => key,
                     };
-                    let known = this.look(&key).await;
+                    let known = this.reconcile(&key).await;
                     this.queue.done(&key, known.then(|| jittered(this.runtime.as_ref(), ASK_EVERY)));
                 }
             });
@@ -66,7 +66,7 @@ impl HostStatus {
     }
 
     /// Asks one host. False: there is no such ComposeHost any more.
-    async fn look(&self, key: &Key) -> bool {
+    async fn reconcile(&self, key: &Key) -> bool {
         let (Some(host), Some(route)) = (self.hosts.get(key), self.hosts.route(key)) else { return false };
         let answer = match &route.agent {
             Ok(agent) => agent.host().await,
@@ -74,7 +74,7 @@ impl HostStatus {
         };
         self.metrics.called("host", answer.as_ref().map_or_else(AgentError::category, |_| "ok"));
         if let (Ok(_), Ok(agent)) = (&answer, &route.agent) {
-            owed::settle(self.cluster.as_ref(), &self.metrics, &host, agent).await;
+            pending_releases::release_all(self.cluster.as_ref(), &self.metrics, &host, agent).await;
         }
         let old = host.status.clone().unwrap_or_default();
         let new = next_status(&old, &answer, host.metadata.generation.unwrap_or(0), self.runtime.now());

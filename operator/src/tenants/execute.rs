@@ -13,11 +13,11 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::gather::Asked;
-use super::memory::News;
-use super::pass::{Ending, PassError, Turn};
+use super::cache::News;
+use super::observe::AgentAnswer;
+use super::reconcile::{Attempt, Executed, ReconcileError};
 use crate::agents::{Agent, AgentError};
-use crate::hosts::owed;
+use crate::hosts::pending_releases;
 
 /// Contents up to this size are all sent; of more only those that differ on the host.
 const SEND_ALL_BELOW: usize = 256 * 1024;
@@ -26,116 +26,121 @@ impl Tenants {
     /// Carries out a decision.
     pub(super) async fn execute(
         self: &Arc<Self>,
-        turn: &mut Turn,
+        attempt: &mut Attempt,
         decision: Decision,
-    ) -> Result<Ending, PassError> {
-        self.hold(turn, &decision).await?;
-        if let Some(ending) = self.before_writing(turn, &decision).await {
+    ) -> Result<Executed, ReconcileError> {
+        self.ensure_finalizer(attempt, &decision).await?;
+        if let Some(ending) = self.before_writing(attempt, &decision).await {
             return Ok(ending);
         }
         if matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon) {
-            return self.let_go(turn, &decision).await;
+            return self.finalize(attempt, &decision).await;
         }
-        let progress = self.record(turn, &decision).await?;
+        let progress = self.record(attempt, &decision).await?;
         let requeue = progress.map_or(decision.requeue, |wait| wait.min(decision.requeue));
         match &decision.effect {
-            Some(Effect::Submit(submission)) => Ok(self.submit(turn, submission, requeue).await),
+            Some(Effect::Submit(submission)) => Ok(self.submit(attempt, submission, requeue).await),
             Some(Effect::Follow { id, after }) => {
-                self.follow(turn, id.clone(), *after);
-                Ok(Ending::Done(requeue))
+                self.follow(attempt, id.clone(), *after);
+                Ok(Executed::Done(requeue))
             }
             Some(Effect::Claim(_) | Effect::Accept(_) | Effect::Release | Effect::Resolve { .. }) | None => {
-                self.settle_memory(turn, &decision);
-                Ok(Ending::Done(requeue))
+                self.drop_operation_cache(attempt, &decision);
+                Ok(Executed::Done(requeue))
             }
         }
     }
 
     /// What comes before the status that speaks of it. An answer that changes the decision ends this round.
-    async fn before_writing(&self, turn: &Turn, decision: &Decision) -> Option<Ending> {
+    async fn before_writing(&self, attempt: &Attempt, decision: &Decision) -> Option<Executed> {
         let effect = decision.effect.as_ref()?;
         if matches!(effect, Effect::Submit(_) | Effect::Follow { .. }) {
             return None;
         }
-        let agent = match agent_of(turn) {
+        let agent = match agent_of(attempt) {
             Ok(agent) => agent,
-            Err(error) => return Some(Ending::Decide(error.into())),
+            Err(error) => return Some(Executed::Decide(error.into())),
         };
         let result = match effect {
-            Effect::Claim(request) => self.claim(turn, &agent, request).await,
-            Effect::Accept(request) => self.accept(turn, &agent, request).await,
-            Effect::Release => self.release(turn, &agent).await,
+            Effect::Claim(request) => self.claim(attempt, &agent, request).await,
+            Effect::Accept(request) => self.accept(attempt, &agent, request).await,
+            Effect::Release => self.release(attempt, &agent).await,
             Effect::Resolve { references } => {
                 let request = ResolveRequest { references: references.clone() };
                 let answer = agent.resolve(&request).await;
                 self.count("resolve", &answer);
                 match answer {
-                    Ok(answer) => return Some(Ending::Resolved(answer)),
+                    Ok(answer) => return Some(Executed::Resolved(answer)),
                     Err(error) => Err(error),
                 }
             }
             Effect::Submit(_) | Effect::Follow { .. } => Ok(()),
         };
-        result.err().map(|error| Ending::Decide(error.into()))
+        result.err().map(|error| Executed::Decide(error.into()))
     }
 
     async fn claim(
         &self,
-        turn: &Turn,
+        attempt: &Attempt,
         agent: &Arc<dyn Agent>,
         request: &ClaimRequest,
     ) -> Result<(), AgentError> {
         let ClaimRequest { epoch, take_over, .. } = *request;
         let answer = agent.claim(request).await;
         self.count(if take_over { "takeover" } else { "claim" }, &answer);
-        tracing::info!(tenant = %turn.key, epoch, take_over, ok = answer.is_ok(), "claimed");
-        self.with_memory(&turn.key, |memory| memory.seen = None);
+        tracing::info!(tenant = %attempt.key, epoch, take_over, ok = answer.is_ok(), "claimed");
+        self.with_cache(&attempt.key, |cache| cache.seen = None);
         answer.map(|_| ())
     }
 
     async fn accept(
         &self,
-        turn: &Turn,
+        attempt: &Attempt,
         agent: &Arc<dyn Agent>,
         request: &AcceptRequest,
     ) -> Result<(), AgentError> {
         let answer = agent.accept(request).await;
         self.count("accept", &answer);
-        tracing::warn!(tenant = %turn.key, epoch = request.epoch, ok = answer.is_ok(), "a person accepts the host as it is");
-        self.with_memory(&turn.key, |memory| memory.seen = None);
+        tracing::warn!(tenant = %attempt.key, epoch = request.epoch, ok = answer.is_ok(), "a person accepts the host as it is");
+        self.with_cache(&attempt.key, |cache| cache.seen = None);
         answer.map(|_| ())
     }
 
-    async fn release(&self, turn: &Turn, agent: &Arc<dyn Agent>) -> Result<(), AgentError> {
-        let Some(tenant) = reference(turn) else { return Ok(()) };
+    async fn release(&self, attempt: &Attempt, agent: &Arc<dyn Agent>) -> Result<(), AgentError> {
+        let Some(tenant) = reference(attempt) else { return Ok(()) };
         let answer = agent.release(&ReleaseRequest { tenant }).await;
         self.count("release", &answer);
-        tracing::info!(tenant = %turn.key, ok = answer.is_ok(), "released");
+        tracing::info!(tenant = %attempt.key, ok = answer.is_ok(), "released");
         answer
     }
 
     /// Takes the finalizer off: the object goes.
-    async fn let_go(&self, turn: &mut Turn, decision: &Decision) -> Result<Ending, PassError> {
+    async fn finalize(&self, attempt: &mut Attempt, decision: &Decision) -> Result<Executed, ReconcileError> {
         if decision.finalizer == Finalizer::Abandon
-            && let Some(tenant) = reference(turn)
+            && let Some(tenant) = reference(attempt)
         {
-            let host = turn.key.beside(&turn.subject.host);
-            owed::owe(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
+            let host = attempt.key.beside(&attempt.subject.host);
+            pending_releases::add(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
         }
-        self.cluster.publish(turn.tenant.as_ref(), "Delete", &decision.events).await;
-        self.remove_finalizer(turn).await?;
-        Ok(Ending::Gone)
+        self.cluster.publish(attempt.tenant.as_ref(), "Delete", &decision.events).await;
+        self.remove_finalizer(attempt).await?;
+        Ok(Executed::Gone)
     }
 
-    async fn submit(self: &Arc<Self>, turn: &Turn, submission: &Submission, requeue: Duration) -> Ending {
-        let agent = match agent_of(turn) {
+    async fn submit(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        submission: &Submission,
+        requeue: Duration,
+    ) -> Executed {
+        let agent = match agent_of(attempt) {
             Ok(agent) => agent,
-            Err(error) => return Ending::Decide(error.into()),
+            Err(error) => return Executed::Decide(error.into()),
         };
         let contents = if submission.needs_contents() {
-            match self.contents(turn).await {
-                Ok(contents) => self.to_send(turn, &contents),
-                Err(refusal) => return Ending::Decide(Asked::NotBegun(unrendered(&refusal))),
+            match self.contents(attempt).await {
+                Ok(contents) => self.to_send(attempt, &contents),
+                Err(refusal) => return Executed::Decide(AgentAnswer::NotBegun(unrendered(&refusal))),
             }
         } else {
             Vec::new()
@@ -144,7 +149,7 @@ impl Tenants {
         let answer = agent.operate(&submission.id, &request).await;
         self.count("operate", &answer);
         tracing::info!(
-            tenant = %turn.key, operation = %submission.id, epoch = terms.epoch, target = terms.target_hash,
+            tenant = %attempt.key, operation = %submission.id, epoch = terms.epoch, target = terms.target_hash,
             again = submission.again, back_to = terms.rollback.as_ref().map(|rollback| rollback.to.as_str()), result = answer.as_ref().map_or_else(AgentError::category, |_| "ok"), "submitted"
         );
         match answer {
@@ -152,24 +157,24 @@ impl Tenants {
                 let ended = matches!(status.state, OperationState::Ended { .. });
                 let seq = status.seq;
                 let news = News { id: submission.id.to_string(), status: Ok(Arc::new(status)) };
-                self.with_memory(&turn.key, |memory| {
-                    memory.news = Some(news);
-                    memory.progress.reset();
+                self.with_cache(&attempt.key, |cache| {
+                    cache.news = Some(news);
+                    cache.progress.reset();
                 });
-                self.follow(turn, submission.id.clone(), seq);
-                Ending::Done(if ended { Duration::ZERO } else { requeue })
+                self.follow(attempt, submission.id.clone(), seq);
+                Executed::Done(if ended { Duration::ZERO } else { requeue })
             }
-            Err(AgentError::Refused(error)) => Ending::Decide(Asked::NotBegun(error)),
-            Err(error) => Ending::Decide(error.into()),
+            Err(AgentError::Refused(error)) => Executed::Decide(AgentAnswer::NotBegun(error)),
+            Err(error) => Executed::Decide(error.into()),
         }
     }
 
-    fn to_send(&self, turn: &Turn, contents: &[FileContent]) -> Vec<FileContent> {
+    fn to_send(&self, attempt: &Attempt, contents: &[FileContent]) -> Vec<FileContent> {
         let size: usize = contents.iter().map(|file| file.content.0.len()).sum();
         if size <= SEND_ALL_BELOW {
             return contents.to_vec();
         }
-        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone());
+        let seen = self.with_cache(&attempt.key, |cache| cache.seen.clone());
         let same = |path| {
             seen.as_ref().is_some_and(|seen| {
                 seen.observation.files.iter().any(|file| &file.path == path && file.state == FileState::Same)
@@ -179,13 +184,13 @@ impl Tenants {
     }
 
     /// Nothing is under way: what only an operation needs is let go.
-    fn settle_memory(&self, turn: &Turn, decision: &Decision) {
-        self.with_memory(&turn.key, |memory| {
-            memory.news = None;
-            memory.follower = None;
+    fn drop_operation_cache(&self, attempt: &Attempt, decision: &Decision) {
+        self.with_cache(&attempt.key, |cache| {
+            cache.news = None;
+            cache.follower = None;
             let rests =
                 matches!(decision.status.phase, Some(Phase::Ready | Phase::Degraded | Phase::Suspended));
-            if let Some(prepared) = memory.prepared.as_mut().filter(|_| rests) {
+            if let Some(prepared) = cache.prepared.as_mut().filter(|_| rests) {
                 prepared.contents = None;
             }
         });
@@ -193,11 +198,11 @@ impl Tenants {
 }
 
 /// The host's agent. Without a ComposeHost there is none, and nothing can be done.
-fn agent_of(turn: &Turn) -> Result<Arc<dyn Agent>, AgentError> {
-    match &turn.wanted.route {
+fn agent_of(attempt: &Attempt) -> Result<Arc<dyn Agent>, AgentError> {
+    match &attempt.wanted.route {
         Some(route) => route.agent.clone(),
         None => {
-            let text = format!("there is no ComposeHost {} any more", turn.subject.host);
+            let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
             Err(AgentError::Unreached { why: Unreached::HostMissing, text })
         }
     }
@@ -207,7 +212,7 @@ fn unrendered(refusal: &Refusal) -> ApiError {
     ApiError { code: ErrorCode::Invalid, field: None, message: refusal.message.clone() }
 }
 
-fn reference(turn: &Turn) -> Option<TenantRef> {
-    let uid = TenantUid::parse(turn.subject.uid.clone()).ok()?;
-    Some(TenantRef { uid, namespace: turn.key.namespace.clone(), name: turn.key.name.clone() })
+fn reference(attempt: &Attempt) -> Option<TenantRef> {
+    let uid = TenantUid::parse(attempt.subject.uid.clone()).ok()?;
+    Some(TenantRef { uid, namespace: attempt.key.namespace.clone(), name: attempt.key.name.clone() })
 }

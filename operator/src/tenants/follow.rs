@@ -1,4 +1,4 @@
-//! Waiting for news of an operation in flight, beside the passes: a pass never holds a call open.
+//! Waiting for news of an operation in flight, beside the reconciliations: none of them holds a call open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use tenantry_api::names::OperationId;
 use tenantry_protocol::{ErrorCode, OperationState, OperationStatus};
 
 use super::Tenants;
-use super::memory::{Follower, News};
-use super::pass::Turn;
+use super::cache::{Follower, News};
+use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::key::Key;
 use crate::runtime::jittered;
@@ -21,19 +21,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Tenants {
     /// Sees to it that somebody waits for news of this operation.
-    pub(super) fn follow(self: &Arc<Self>, turn: &Turn, id: OperationId, after: u64) {
-        let Some(route) = &turn.wanted.route else { return };
+    pub(super) fn follow(self: &Arc<Self>, attempt: &Attempt, id: OperationId, after: u64) {
+        let Some(route) = &attempt.wanted.route else { return };
         let Ok(agent) = &route.agent else { return };
         let of = (id.to_string(), route.address.clone());
-        let followed = self.with_memory(&turn.key, |memory| {
-            memory.follower.as_ref().is_some_and(|follower| follower.of == of && !follower.task.is_finished())
+        let followed = self.with_cache(&attempt.key, |cache| {
+            cache.follower.as_ref().is_some_and(|follower| follower.of == of && !follower.task.is_finished())
         });
         if followed {
             return;
         }
-        let follow = Follow { tenants: self.clone(), key: turn.key.clone(), agent: agent.clone(), id, after };
+        let follow =
+            Follow { tenants: self.clone(), key: attempt.key.clone(), agent: agent.clone(), id, after };
         let task = self.runtime.spawn(Box::pin(follow.run()));
-        self.with_memory(&turn.key, |memory| memory.follower = Some(Follower { of, task }));
+        self.with_cache(&attempt.key, |cache| cache.follower = Some(Follower { of, task }));
     }
 }
 
@@ -88,7 +89,7 @@ impl Follow {
 
     fn tell(&self, status: Result<Arc<OperationStatus>, AgentError>) {
         let news = News { id: self.id.to_string(), status };
-        self.tenants.with_memory(&self.key, |memory| memory.news = Some(news));
+        self.tenants.with_cache(&self.key, |cache| cache.news = Some(news));
         self.tenants.queue.now(self.key.clone());
     }
 }

@@ -10,107 +10,115 @@ use tenantry_api::{FINALIZER, Tenant};
 use tenantry_planner::decide::{Decision, Finalizer};
 
 use super::Tenants;
-use super::pass::{PassError, Turn};
+use super::reconcile::{Attempt, ReconcileError};
 use crate::cluster::ClusterError;
 
 impl Tenants {
     /// Writes what is new. Returns how long progress alone waits until it may be written.
     pub(super) async fn record(
         &self,
-        turn: &mut Turn,
+        attempt: &mut Attempt,
         decision: &Decision,
-    ) -> Result<Option<Duration>, PassError> {
-        self.hold(turn, decision).await?;
-        let old = turn.tenant.status.clone().unwrap_or_default();
+    ) -> Result<Option<Duration>, ReconcileError> {
+        self.ensure_finalizer(attempt, decision).await?;
+        let old = attempt.tenant.status.clone().unwrap_or_default();
         if old == decision.status {
-            self.count_phase(turn, &old);
+            self.count_phase(attempt, &old);
             return Ok(None);
         }
         let only_progress = is_progress(&old, &decision.status);
-        let waits = self.with_memory(&turn.key, |memory| {
+        let waits = self.with_cache(&attempt.key, |cache| {
             if only_progress {
-                return memory.progress.may_write(self.runtime.instant()).err();
+                return cache.progress.may_write(self.runtime.instant()).err();
             }
-            memory.progress.reset();
+            cache.progress.reset();
             None
         });
         if waits.is_some() {
             return Ok(waits);
         }
-        self.write_status(turn, &decision.status).await?;
-        self.count_phase(turn, &decision.status);
+        self.write_status(attempt, &decision.status).await?;
+        self.count_phase(attempt, &decision.status);
         for entry in &decision.status.history {
             if !old.history.iter().any(|known| known.id == entry.id) {
                 self.metrics.upgraded(entry.outcome.as_str());
             }
         }
         let action = decision.status.upgrade.as_ref().map_or("Observe", |upgrade| upgrade.id.as_str());
-        self.tell(turn, action, decision);
+        self.publish_events(attempt, action, decision);
         Ok(None)
     }
 
     /// Puts our finalizer on before anything is held on the host.
-    pub(super) async fn hold(&self, turn: &mut Turn, decision: &Decision) -> Result<(), PassError> {
-        if decision.finalizer == Finalizer::Add && !turn.subject.finalizer {
-            self.add_finalizer(turn).await?;
+    pub(super) async fn ensure_finalizer(
+        &self,
+        attempt: &mut Attempt,
+        decision: &Decision,
+    ) -> Result<(), ReconcileError> {
+        if decision.finalizer == Finalizer::Add && !attempt.subject.finalizer {
+            self.add_finalizer(attempt).await?;
         }
         Ok(())
     }
 
-    /// Events go out beside the pass: nothing waits for them.
-    fn tell(&self, turn: &Turn, action: &str, decision: &Decision) {
+    /// Events go out beside the reconciliation: nothing waits for them.
+    fn publish_events(&self, attempt: &Attempt, action: &str, decision: &Decision) {
         for event in &decision.events {
-            tracing::info!(tenant = %turn.key, operation = action, reason = event.reason, "{}", event.note);
+            tracing::info!(tenant = %attempt.key, operation = action, reason = event.reason, "{}", event.note);
         }
         if decision.events.is_empty() {
             return;
         }
         self.metrics.wrote("event");
         let (cluster, tenant, action, events) =
-            (self.cluster.clone(), turn.tenant.clone(), action.to_owned(), decision.events.clone());
+            (self.cluster.clone(), attempt.tenant.clone(), action.to_owned(), decision.events.clone());
         self.runtime.spawn(Box::pin(async move { cluster.publish(&tenant, &action, &events).await }));
     }
 
-    async fn write_status(&self, turn: &mut Turn, status: &TenantStatus) -> Result<(), PassError> {
-        let written = self.cluster.apply_status(&turn.tenant, status).await?;
+    async fn write_status(&self, attempt: &mut Attempt, status: &TenantStatus) -> Result<(), ReconcileError> {
+        let written = self.cluster.apply_status(&attempt.tenant, status).await?;
         self.metrics.wrote("tenant_status");
-        self.take(turn, written);
+        self.take(attempt, written);
         Ok(())
     }
 
-    async fn add_finalizer(&self, turn: &mut Turn) -> Result<(), PassError> {
-        let mut finalizers = turn.tenant.finalizers().to_vec();
+    async fn add_finalizer(&self, attempt: &mut Attempt) -> Result<(), ReconcileError> {
+        let mut finalizers = attempt.tenant.finalizers().to_vec();
         finalizers.push(FINALIZER.to_owned());
-        self.write_finalizers(turn, &finalizers).await
+        self.write_finalizers(attempt, &finalizers).await
     }
 
-    pub(super) async fn remove_finalizer(&self, turn: &mut Turn) -> Result<(), PassError> {
+    pub(super) async fn remove_finalizer(&self, attempt: &mut Attempt) -> Result<(), ReconcileError> {
         let kept: Vec<String> =
-            turn.tenant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-        match self.write_finalizers(turn, &kept).await {
-            Err(PassError::Api(ClusterError::NotFound)) => Ok(()),
+            attempt.tenant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+        match self.write_finalizers(attempt, &kept).await {
+            Err(ReconcileError::Api(ClusterError::NotFound)) => Ok(()),
             other => other,
         }
     }
 
-    async fn write_finalizers(&self, turn: &mut Turn, finalizers: &[String]) -> Result<(), PassError> {
-        let written = self.cluster.patch_finalizers(&turn.tenant, finalizers).await?;
+    async fn write_finalizers(
+        &self,
+        attempt: &mut Attempt,
+        finalizers: &[String],
+    ) -> Result<(), ReconcileError> {
+        let written = self.cluster.patch_finalizers(&attempt.tenant, finalizers).await?;
         self.metrics.wrote("tenant_finalizer");
-        self.take(turn, written);
+        self.take(attempt, written);
         Ok(())
     }
 
     /// Goes on with what a write returned: it is the newest there is.
-    fn take(&self, turn: &mut Turn, written: Arc<Tenant>) {
-        self.with_memory(&turn.key, |memory| memory.written = Some(written.clone()));
-        turn.subject = self.subject(&written);
-        turn.tenant = written;
-        turn.fresh = true;
+    fn take(&self, attempt: &mut Attempt, written: Arc<Tenant>) {
+        self.with_cache(&attempt.key, |cache| cache.written = Some(written.clone()));
+        attempt.subject = self.subject(&written);
+        attempt.tenant = written;
+        attempt.fresh = true;
     }
 
-    fn count_phase(&self, turn: &Turn, status: &TenantStatus) {
+    fn count_phase(&self, attempt: &Attempt, status: &TenantStatus) {
         let phase = status.phase.map(Phase::as_str);
-        let before = self.with_memory(&turn.key, |memory| std::mem::replace(&mut memory.phase, phase));
+        let before = self.with_cache(&attempt.key, |cache| std::mem::replace(&mut cache.phase, phase));
         self.metrics.moved(before, phase);
     }
 }

@@ -107,6 +107,27 @@ fn p10_a_probe_that_is_not_answered_keeps_a_healthy_release_from_being_good() {
 }
 
 #[test]
+fn p10_a_look_that_came_to_nothing_begins_the_window_anew_and_forgives_no_restart() {
+    fn at(at_ms: u64, containers: &[Container]) -> Sample<'_> {
+        Sample { at_ms, containers, probe_problems: &[] }
+    }
+    let mut judge = judge();
+    let mut containers = all_good();
+    assert_eq!(judge.judge(&at(0, &containers)), Verdict::Stabilising(3_000));
+    judge.missed();
+    assert_eq!(
+        judge.judge(&at(2_900, &containers)),
+        Verdict::Stabilising(3_000),
+        "nobody saw what was at 1,000"
+    );
+    assert_eq!(judge.judge(&at(5_900, &containers)), Verdict::Good);
+    judge.missed();
+    change(&mut containers, Restarted);
+    let restarted = judge.judge(&at(6_000, &containers));
+    assert!(matches!(restarted, Verdict::Failed(FailureCategory::Crashed, _)), "{restarted:?}");
+}
+
+#[test]
 fn p15_a_message_names_a_bounded_number_of_problems() {
     let many: Vec<String> = (0..40).map(|n| format!("s{n} is unhealthy")).collect();
     assert!(named(&many).ends_with("s4 is unhealthy; and 35 more"));

@@ -69,6 +69,7 @@ impl Operation {
                 if away > ENGINE_PATIENCE {
                     return Err(wrong);
                 }
+                judge.missed();
                 tick(&self.shared, EVERY).await;
                 continue;
             }

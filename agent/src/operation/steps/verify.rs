@@ -65,6 +65,7 @@ pub async fn watch(
                     if answered.elapsed() > operation.host.limits.away {
                         return Err(error);
                     }
+                    judge.missed();
                     tokio::time::sleep(EVERY).await;
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! What is remembered of a Tenant between two looks, to save work. All of it can be lost at any time.
+//! What is cached of a Tenant between two reconciliations, to save work. All of it can be lost at any time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use tenantry_protocol::{FileContent, Observation, OperationStatus};
 use crate::agents::AgentError;
 use crate::runtime::Task;
 
-/// What is remembered of one Tenant.
+/// What is cached of one Tenant.
 #[derive(Default)]
-pub struct Memory {
+pub struct TenantCache {
     /// The object as the last write left it: newer than the watch until the watch has caught up.
     pub written: Option<Arc<Tenant>>,
     /// What was last parsed and rendered.
@@ -25,7 +25,7 @@ pub struct Memory {
     pub follower: Option<Follower>,
     /// When progress alone may be written again.
     pub progress: Progress,
-    /// How often in a row a look failed.
+    /// How often in a row it was reconciled in vain.
     pub failures: u32,
     /// The phase that the metrics count it under.
     pub phase: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! One pass: gather what is known, decide, and carry the decision out.
+//! Reconciling one Tenant: observe, decide, and carry the decision out; again where something moved meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, deci
 use tenantry_protocol::{Capability, ResolveResponse};
 
 use super::Tenants;
-use super::gather::{Asked, Wanted};
+use super::observe::{AgentAnswer, DesiredState};
 use crate::cluster::ClusterError;
 use crate::key::Key;
 
-/// How often a pass begins anew because something moved under it.
-const TURNS: usize = 5;
+/// How many attempts one reconciliation makes when something moves under it.
+const ATTEMPTS: usize = 5;
 
-/// Why a pass came to nothing. It is tried again.
+/// Why a reconciliation came to nothing. It is tried again.
 #[derive(Debug, thiserror::Error)]
-pub enum PassError {
+pub enum ReconcileError {
     /// The API server refused or did not answer.
     #[error("the API server: {0}")]
     Api(#[from] ClusterError),
@@ -29,7 +29,7 @@ pub enum PassError {
     Contended,
 }
 
-impl PassError {
+impl ReconcileError {
     /// A word of a bounded set, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -44,115 +44,123 @@ impl PassError {
     }
 }
 
-/// A Tenant in the middle of a pass.
-pub(super) struct Turn {
+/// A Tenant in the middle of an attempt.
+pub(super) struct Attempt {
     pub key: Key,
     pub tenant: Arc<Tenant>,
-    /// Whether it was read from the API server itself in this pass.
+    /// Whether it was read from the API server itself in this attempt.
     pub fresh: bool,
     pub subject: Subject,
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
 }
 
-/// How a turn ended.
-pub(super) enum Ending {
+/// What came of carrying out a decision.
+pub(super) enum Executed {
     /// Look again after this.
     Done(Duration),
     /// The Tenant is gone.
     Gone,
     /// Something was learnt that changes the decision.
-    Decide(Asked),
+    Decide(AgentAnswer),
     /// A registry answered.
     Resolved(ResolveResponse),
 }
 
 impl Tenants {
-    /// Looks at a Tenant. `None`: there is none any more.
-    pub(super) async fn pass(self: &Arc<Self>, key: &Key) -> Result<Option<Duration>, PassError> {
+    /// Attempts until one comes to an end. `None`: there is no such Tenant any more.
+    pub(super) async fn try_reconcile(
+        self: &Arc<Self>,
+        key: &Key,
+    ) -> Result<Option<Duration>, ReconcileError> {
         let mut tenant = self.latest(key);
         let mut fresh = false;
-        for _ in 0..TURNS {
+        for _ in 0..ATTEMPTS {
             let Some(present) = tenant.take() else {
                 self.forget(key);
                 return Ok(None);
             };
-            match self.turn(key, present, fresh).await {
-                Ok(TurnEnd::Done(wait)) => return Ok(Some(wait)),
-                Ok(TurnEnd::Gone) => {
+            match self.attempt(key, present, fresh).await {
+                Ok(AttemptEnd::Done(wait)) => return Ok(Some(wait)),
+                Ok(AttemptEnd::Gone) => {
                     self.forget(key);
                     return Ok(None);
                 }
-                Ok(TurnEnd::Anew(newer)) => tenant = Some(newer),
+                Ok(AttemptEnd::Anew(newer)) => tenant = Some(newer),
                 Err(error) if error.is_conflict() => tenant = self.fetch(key).await?,
                 Err(error) => return Err(error),
             }
             fresh = true;
         }
-        Err(PassError::Contended)
+        Err(ReconcileError::Contended)
     }
 
-    async fn turn(
+    async fn attempt(
         self: &Arc<Self>,
         key: &Key,
         tenant: Arc<Tenant>,
         fresh: bool,
-    ) -> Result<TurnEnd, PassError> {
-        let wanted = self.want(&tenant).await;
+    ) -> Result<AttemptEnd, ReconcileError> {
+        let wanted = self.desired_state(&tenant).await;
         let subject = self.subject(&tenant);
-        let mut turn = Turn { key: key.clone(), tenant, fresh, subject, wanted };
-        self.welcome(&mut turn).await?;
+        let mut attempt = Attempt { key: key.clone(), tenant, fresh, subject, wanted };
+        self.init_conditions(&mut attempt).await?;
         // A new spec most likely means work: it is read afresh while the host is asked.
-        let known = turn.tenant.status.as_ref().and_then(|status| status.observed_generation);
-        let early = !turn.fresh && known != Some(turn.subject.generation);
+        let known = attempt.tenant.status.as_ref().and_then(|status| status.observed_generation);
+        let early = !attempt.fresh && known != Some(attempt.subject.generation);
         let fetch = async { if early { self.fetch(key).await.map(Some) } else { Ok(None) } };
-        let (mut asked, fetched) = tokio::join!(self.ask(&turn), fetch);
+        let (mut asked, fetched) = tokio::join!(self.ask_agent(&attempt), fetch);
         match fetched? {
-            Some(None) => return Ok(TurnEnd::Gone),
-            Some(Some(newest)) if newest.resource_version() != turn.tenant.resource_version() => {
-                return Ok(TurnEnd::Anew(newest));
+            Some(None) => return Ok(AttemptEnd::Gone),
+            Some(Some(newest)) if newest.resource_version() != attempt.tenant.resource_version() => {
+                return Ok(AttemptEnd::Anew(newest));
             }
-            Some(Some(_)) => turn.fresh = true,
+            Some(Some(_)) => attempt.fresh = true,
             None => {}
         }
         let mut resolved = None;
-        for _ in 0..TURNS {
-            let decision = self.decided(&turn, &asked, resolved.as_ref());
-            if needs_fresh(&decision) && !turn.fresh {
-                let Some(newest) = self.fetch(key).await? else { return Ok(TurnEnd::Gone) };
-                if newest.resource_version() != turn.tenant.resource_version() {
-                    return Ok(TurnEnd::Anew(newest));
+        for _ in 0..ATTEMPTS {
+            let decision = self.decided(&attempt, &asked, resolved.as_ref());
+            if needs_fresh(&decision) && !attempt.fresh {
+                let Some(newest) = self.fetch(key).await? else { return Ok(AttemptEnd::Gone) };
+                if newest.resource_version() != attempt.tenant.resource_version() {
+                    return Ok(AttemptEnd::Anew(newest));
                 }
-                turn.fresh = true;
+                attempt.fresh = true;
             }
-            match self.execute(&mut turn, decision).await? {
-                Ending::Done(wait) => return Ok(TurnEnd::Done(wait)),
-                Ending::Gone => return Ok(TurnEnd::Gone),
-                Ending::Decide(answer) => asked = answer,
-                Ending::Resolved(answer) => resolved = Some(answer),
+            match self.execute(&mut attempt, decision).await? {
+                Executed::Done(wait) => return Ok(AttemptEnd::Done(wait)),
+                Executed::Gone => return Ok(AttemptEnd::Gone),
+                Executed::Decide(answer) => asked = answer,
+                Executed::Resolved(answer) => resolved = Some(answer),
             }
         }
-        Err(PassError::Contended)
+        Err(ReconcileError::Contended)
     }
 
     /// Gives a new Tenant its conditions before the host is asked, for that can take its time.
-    async fn welcome(self: &Arc<Self>, turn: &mut Turn) -> Result<(), PassError> {
-        let known = turn.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
-        if known || turn.subject.deleted_at.is_some() || turn.wanted.desired.is_err() {
+    async fn init_conditions(self: &Arc<Self>, attempt: &mut Attempt) -> Result<(), ReconcileError> {
+        let known = attempt.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
+        if known || attempt.subject.deleted_at.is_some() || attempt.wanted.desired.is_err() {
             return Ok(());
         }
-        let decision = self.decided(turn, &Asked::NotAsked, None);
-        self.record(turn, &decision).await.map(|_| ())
+        let decision = self.decided(attempt, &AgentAnswer::NotAsked, None);
+        self.record(attempt, &decision).await.map(|_| ())
     }
 
-    fn decided(&self, turn: &Turn, asked: &Asked, resolved: Option<&ResolveResponse>) -> Decision {
+    fn decided(
+        &self,
+        attempt: &Attempt,
+        asked: &AgentAnswer,
+        resolved: Option<&ResolveResponse>,
+    ) -> Decision {
         let empty = TenantStatus::default();
         decide(&Facts {
-            subject: &turn.subject,
-            desired: turn.wanted.desired.as_deref(),
-            back: turn.wanted.back.as_deref(),
+            subject: &attempt.subject,
+            desired: attempt.wanted.desired.as_deref(),
+            back: attempt.wanted.back.as_deref(),
             answer: asked.as_answer(),
             resolved,
-            status: turn.tenant.status.as_ref().unwrap_or(&empty),
+            status: attempt.tenant.status.as_ref().unwrap_or(&empty),
             now: self.runtime.now(),
         })
     }
@@ -160,7 +168,7 @@ impl Tenants {
     /// The newest version that is known without asking.
     fn latest(&self, key: &Key) -> Option<Arc<Tenant>> {
         let watched = self.watched.get(&key.reference());
-        let written = self.with_memory(key, |memory| memory.written.clone());
+        let written = self.with_cache(key, |cache| cache.written.clone());
         match (watched, written) {
             (Some(watched), Some(written))
                 if watched.uid() == written.uid() && version(&written) > version(&watched) =>
@@ -168,24 +176,24 @@ impl Tenants {
                 Some(written)
             }
             (watched, _) => {
-                self.with_memory(key, |memory| memory.written = None);
+                self.with_cache(key, |cache| cache.written = None);
                 watched
             }
         }
     }
 
-    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Tenant>>, PassError> {
+    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Tenant>>, ReconcileError> {
         Ok(self.cluster.get_tenant(key).await?)
     }
 
     fn forget(&self, key: &Key) {
-        if let Some(memory) = self.locked().remove(key) {
-            self.metrics.moved(memory.phase, None);
+        if let Some(cache) = self.locked().remove(key) {
+            self.metrics.moved(cache.phase, None);
         }
     }
 }
 
-enum TurnEnd {
+enum AttemptEnd {
     Done(Duration),
     Gone,
     /// Begin again with this newer version.

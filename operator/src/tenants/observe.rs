@@ -1,4 +1,4 @@
-//! Gathering: what is wanted, and what the agent says.
+//! Observing: the desired state, and what the agent says.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,15 +17,15 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::memory::{News, Prepared, Seen};
-use super::pass::Turn;
+use super::cache::{News, Prepared, Seen};
+use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
 use crate::key::Key;
 use crate::runtime::{Blocked, Runtime, blocking};
 
-/// What is wanted, and the agent that can bring it about.
-pub(super) struct Wanted {
+/// The desired state, and the agent that can bring it about.
+pub(super) struct DesiredState {
     pub desired: Result<Arc<Desired>, Refusal>,
     /// What a person goes back with who asks for that while the spec can be read but not rendered.
     pub back: Option<Arc<Desired>>,
@@ -33,7 +33,7 @@ pub(super) struct Wanted {
     pub route: Option<Route>,
 }
 
-impl Wanted {
+impl DesiredState {
     /// What the agent is asked with.
     pub fn asking(&self) -> Option<&Arc<Desired>> {
         self.desired.as_ref().ok().or(self.back.as_ref())
@@ -43,7 +43,7 @@ impl Wanted {
 /// What the agent said.
 // The planner's `Answer` with its contents owned; named alike.
 #[allow(clippy::enum_variant_names)]
-pub(super) enum Asked {
+pub(super) enum AgentAnswer {
     NotAsked,
     Unreached(Unreached, String),
     Refused(ApiError),
@@ -53,7 +53,7 @@ pub(super) enum Asked {
     Followed(Arc<OperationStatus>, Option<Arc<Observation>>),
 }
 
-impl Asked {
+impl AgentAnswer {
     pub fn as_answer(&self) -> Answer<'_> {
         match self {
             Self::NotAsked => Answer::NotAsked,
@@ -67,7 +67,7 @@ impl Asked {
     }
 }
 
-impl From<AgentError> for Asked {
+impl From<AgentError> for AgentAnswer {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Unreached { why, text } => Self::Unreached(why, text),
@@ -77,8 +77,8 @@ impl From<AgentError> for Asked {
 }
 
 impl Tenants {
-    /// What is wanted of this Tenant's host. Rendered once for each generation and bundle.
-    pub(super) async fn want(&self, tenant: &Tenant) -> Wanted {
+    /// The desired state of this Tenant's host. Rendered once for each generation and bundle.
+    pub(super) async fn desired_state(&self, tenant: &Tenant) -> DesiredState {
         let key = Key::of(tenant);
         let route = self.hosts.route(&key.beside(&tenant.spec.host));
         let prepared = self.prepare(&key, tenant).await;
@@ -96,7 +96,7 @@ impl Tenants {
                 None => (prepared.desired, back),
             },
         };
-        Wanted { desired, back, contents: prepared.contents, route }
+        DesiredState { desired, back, contents: prepared.contents, route }
     }
 
     async fn prepare(&self, key: &Key, tenant: &Tenant) -> Prepared {
@@ -108,7 +108,7 @@ impl Tenants {
         };
         let of = (tenant.uid().unwrap_or_default(), tenant.metadata.generation.unwrap_or(0), digest);
         if let Some(known) =
-            self.with_memory(key, |memory| memory.prepared.clone()).filter(|known| known.of == of)
+            self.with_cache(key, |cache| cache.prepared.clone()).filter(|known| known.of == of)
         {
             return known;
         }
@@ -120,7 +120,7 @@ impl Tenants {
             }
         };
         let prepared = Prepared { of, desired, back, contents };
-        self.with_memory(key, |memory| memory.prepared = Some(prepared.clone()));
+        self.with_cache(key, |cache| cache.prepared = Some(prepared.clone()));
         prepared
     }
 
@@ -130,12 +130,12 @@ impl Tenants {
     }
 
     /// The contents of the wanted files, rendered again where they were dropped.
-    pub(super) async fn contents(&self, turn: &Turn) -> Result<Arc<Vec<FileContent>>, Refusal> {
-        if let Some(contents) = &turn.wanted.contents {
+    pub(super) async fn contents(&self, attempt: &Attempt) -> Result<Arc<Vec<FileContent>>, Refusal> {
+        if let Some(contents) = &attempt.wanted.contents {
             return Ok(contents.clone());
         }
-        let bundle = self.bundle(&turn.key, &turn.tenant).await;
-        let (_, contents) = build(self.runtime.as_ref(), &turn.tenant, bundle).await?;
+        let bundle = self.bundle(&attempt.key, &attempt.tenant).await;
+        let (_, contents) = build(self.runtime.as_ref(), &attempt.tenant, bundle).await?;
         Ok(Arc::new(contents))
     }
 
@@ -170,42 +170,42 @@ impl Tenants {
         Some(Refusal::new(RefusalReason::Duplicate, message))
     }
 
-    /// Asks the agent what this pass has to know.
-    pub(super) async fn ask(&self, turn: &Turn) -> Asked {
-        let in_flight = turn
+    /// Asks the agent what this attempt has to know.
+    pub(super) async fn ask_agent(&self, attempt: &Attempt) -> AgentAnswer {
+        let in_flight = attempt
             .tenant
             .status
             .as_ref()
             .and_then(|status| status.upgrade.as_ref())
             .filter(|upgrade| upgrade.outcome.is_none())
             .map(|upgrade| upgrade.id.clone());
-        let Some(route) = &turn.wanted.route else {
-            if in_flight.is_none() && turn.subject.deleted_at.is_none() {
-                return Asked::NotAsked;
+        let Some(route) = &attempt.wanted.route else {
+            if in_flight.is_none() && attempt.subject.deleted_at.is_none() {
+                return AgentAnswer::NotAsked;
             }
-            let text = format!("there is no ComposeHost {} any more", turn.subject.host);
-            return Asked::Unreached(Unreached::HostMissing, text);
+            let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
+            return AgentAnswer::Unreached(Unreached::HostMissing, text);
         };
         let agent = match &route.agent {
             Ok(agent) => agent.clone(),
             Err(error) => return error.clone().into(),
         };
         match in_flight {
-            Some(id) => self.ask_about(turn, &agent, &id).await,
-            None if turn.subject.deleted_at.is_some() || turn.subject.suspend => Asked::NotAsked,
-            None => match turn.wanted.asking() {
-                Some(desired) => match self.observe(turn, &agent, desired).await {
-                    Ok(observation) => Asked::Seen(observation),
+            Some(id) => self.ask_about_operation(attempt, &agent, &id).await,
+            None if attempt.subject.deleted_at.is_some() || attempt.subject.suspend => AgentAnswer::NotAsked,
+            None => match attempt.wanted.asking() {
+                Some(desired) => match self.observe(attempt, &agent, desired).await {
+                    Ok(observation) => AgentAnswer::Seen(observation),
                     Err(error) => error.into(),
                 },
-                None => Asked::NotAsked,
+                None => AgentAnswer::NotAsked,
             },
         }
     }
 
     /// How the operation in flight stands: from the one who follows it, else from the agent itself.
-    async fn ask_about(&self, turn: &Turn, agent: &Arc<dyn Agent>, id: &str) -> Asked {
-        let known = self.known_news(turn, id);
+    async fn ask_about_operation(&self, attempt: &Attempt, agent: &Arc<dyn Agent>, id: &str) -> AgentAnswer {
+        let known = self.known_news(attempt, id);
         let status = match known {
             Some(status) => status,
             None => match OperationId::parse(id) {
@@ -214,29 +214,30 @@ impl Tenants {
                     self.count("operation", &answer);
                     answer.map(Arc::new)
                 }
-                Err(_) => return Asked::NotAsked,
+                Err(_) => return AgentAnswer::NotAsked,
             },
         };
         match status {
             Ok(status) => {
                 let ended = matches!(status.state, OperationState::Ended { .. });
-                let observation = match (&turn.wanted.desired, ended && turn.subject.deleted_at.is_none()) {
-                    (Ok(desired), true) => self.observe(turn, agent, desired).await.ok(),
-                    _ => None,
-                };
-                Asked::Followed(status, observation)
+                let observation =
+                    match (&attempt.wanted.desired, ended && attempt.subject.deleted_at.is_none()) {
+                        (Ok(desired), true) => self.observe(attempt, agent, desired).await.ok(),
+                        _ => None,
+                    };
+                AgentAnswer::Followed(status, observation)
             }
             // Where it can't read its records, the observation says so, and whether a person may go on.
             Err(AgentError::Refused(error))
                 if matches!(error.code, ErrorCode::NotFound | ErrorCode::RecordsDamaged) =>
             {
-                match turn.wanted.asking() {
-                    Some(desired) => match self.observe(turn, agent, desired).await {
-                        Ok(observation) => Asked::Unknown(observation),
+                match attempt.wanted.asking() {
+                    Some(desired) => match self.observe(attempt, agent, desired).await {
+                        Ok(observation) => AgentAnswer::Unknown(observation),
                         Err(error) => error.into(),
                     },
-                    None if error.code == ErrorCode::RecordsDamaged => Asked::Refused(error),
-                    None => Asked::NotBegun(error),
+                    None if error.code == ErrorCode::RecordsDamaged => AgentAnswer::Refused(error),
+                    None => AgentAnswer::NotBegun(error),
                 }
             }
             Err(error) => error.into(),
@@ -245,11 +246,11 @@ impl Tenants {
 
     /// What the one who follows the operation has heard. That nothing is heard counts only while somebody listens
     /// at the address that the host has now.
-    fn known_news(&self, turn: &Turn, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
-        let address = turn.wanted.route.as_ref().map(|route| route.address.as_str());
-        self.with_memory(&turn.key, |memory| {
-            let News { status, .. } = memory.news.clone().filter(|news| news.id == id)?;
-            let listens = memory.follower.as_ref().is_some_and(|follower| {
+    fn known_news(&self, attempt: &Attempt, id: &str) -> Option<Result<Arc<OperationStatus>, AgentError>> {
+        let address = attempt.wanted.route.as_ref().map(|route| route.address.as_str());
+        self.with_cache(&attempt.key, |cache| {
+            let News { status, .. } = cache.news.clone().filter(|news| news.id == id)?;
+            let listens = cache.follower.as_ref().is_some_and(|follower| {
                 let (followed, at) = &follower.of;
                 followed == id && Some(at.as_str()) == address && !follower.task.is_finished()
             });
@@ -260,13 +261,13 @@ impl Tenants {
     /// What is on the host; the agent says only that nothing changed where that is so.
     async fn observe(
         &self,
-        turn: &Turn,
+        attempt: &Attempt,
         agent: &Arc<dyn Agent>,
         desired: &Desired,
     ) -> Result<Arc<Observation>, AgentError> {
-        let identity = turn.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
+        let identity = attempt.wanted.route.as_ref().map_or("", |route| route.identity.as_str());
         let of = format!("{}@{identity}@{:?}", desired.base_hash, desired.intent.protect);
-        let seen = self.with_memory(&turn.key, |memory| memory.seen.clone()).filter(|seen| seen.of == of);
+        let seen = self.with_cache(&attempt.key, |cache| cache.seen.clone()).filter(|seen| seen.of == of);
         let mut request = ObserveRequest {
             tenant: desired.intent.tenant.clone(),
             place: desired.intent.place.clone(),
@@ -287,7 +288,7 @@ impl Tenants {
             (ObserveResponse::Seen { hash, observation }, _) => {
                 let observation = Arc::new(*observation);
                 let seen = Seen { of, hash, observation: observation.clone() };
-                self.with_memory(&turn.key, |memory| memory.seen = Some(seen));
+                self.with_cache(&attempt.key, |cache| cache.seen = Some(seen));
                 Ok(observation)
             }
         }

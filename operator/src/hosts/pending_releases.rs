@@ -19,8 +19,8 @@ pub const ANNOTATION: &str = "tenantry.dev/owed-releases";
 /// The most that one host keeps. What is beyond is logged, and can be taken over by hand.
 const LIMIT: usize = 256;
 
-/// Adds a claim to what is owed.
-pub async fn owe(
+/// Adds a claim to what is pending.
+pub async fn add(
     cluster: &dyn Cluster,
     metrics: &Metrics,
     host: &Key,
@@ -30,28 +30,33 @@ pub async fn owe(
         tracing::warn!(%host, tenant = tenant.name, "there is no ComposeHost: the claim on its machine stays");
         return Ok(());
     };
-    let mut owed = read(&object);
-    if owed.contains(tenant) {
+    let mut pending = read(&object);
+    if pending.contains(tenant) {
         return Ok(());
     }
-    if owed.len() >= LIMIT {
-        tracing::warn!(%host, tenant = tenant.name, "owes too many releases already: this claim stays on its machine");
+    if pending.len() >= LIMIT {
+        tracing::warn!(%host, tenant = tenant.name, "has too many releases pending already: this claim stays on its machine");
         return Ok(());
     }
-    owed.push(tenant.clone());
+    pending.push(tenant.clone());
     tracing::warn!(%host, tenant = tenant.name, "goes without its host: the claim is released at the next contact");
-    write(cluster, metrics, &object, &owed).await
+    write(cluster, metrics, &object, &pending).await
 }
 
-/// Releases what is owed to a host that answers.
-pub async fn settle(cluster: &dyn Cluster, metrics: &Metrics, object: &ComposeHost, agent: &Arc<dyn Agent>) {
-    let owed = read(object);
-    if owed.is_empty() {
+/// Releases what is pending at a host that answers.
+pub async fn release_all(
+    cluster: &dyn Cluster,
+    metrics: &Metrics,
+    object: &ComposeHost,
+    agent: &Arc<dyn Agent>,
+) {
+    let pending = read(object);
+    if pending.is_empty() {
         return;
     }
     let host = Key::of(object);
     let mut left = Vec::new();
-    for tenant in owed {
+    for tenant in pending {
         let name = format!("{}/{}", tenant.namespace, tenant.name);
         match agent.release(&ReleaseRequest { tenant: tenant.clone() }).await {
             Ok(()) => tracing::info!(%host, tenant = name, "released the claim of a Tenant that is gone"),
@@ -63,7 +68,7 @@ pub async fn settle(cluster: &dyn Cluster, metrics: &Metrics, object: &ComposeHo
     }
     // A conflict: somebody owes more meanwhile. What was released is released again next time, which does nothing.
     if let Err(error) = write(cluster, metrics, object, &left).await {
-        tracing::warn!(%host, "what is owed could not be written: {error}");
+        tracing::warn!(%host, "what is pending could not be written: {error}");
     }
 }
 
@@ -82,10 +87,10 @@ async fn write(
     cluster: &dyn Cluster,
     metrics: &Metrics,
     host: &ComposeHost,
-    owed: &[TenantRef],
+    pending: &[TenantRef],
 ) -> Result<(), ClusterError> {
     let text: Vec<String> =
-        owed.iter().map(|tenant| format!("{}={}/{}", tenant.uid, tenant.namespace, tenant.name)).collect();
+        pending.iter().map(|tenant| format!("{}={}/{}", tenant.uid, tenant.namespace, tenant.name)).collect();
     let text = Some(text.join(",")).filter(|text| !text.is_empty());
     cluster.annotate_host(host, ANNOTATION, text.as_deref()).await?;
     metrics.wrote("composehost_annotation");
