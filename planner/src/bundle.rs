@@ -62,7 +62,7 @@ pub struct BundleIdentity {
 /// A bundle that has been understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
-    /// Which.
+    /// Which bundle, and which of its versions.
     pub identity: BundleIdentity,
     /// What is put on the host, sorted by destination.
     pub files: Vec<BundleFile>,
@@ -77,9 +77,9 @@ pub struct Bundle {
 /// One file that a bundle puts on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleFile {
-    /// Its path in the bundle.
+    /// The file's path in the bundle.
     pub source: String,
-    /// Where it goes.
+    /// Where the file goes.
     pub destination: RelativePath,
     /// Permission bits.
     pub mode: u32,
@@ -87,7 +87,7 @@ pub struct BundleFile {
     pub owner: Option<Owner>,
     /// Whether content and diffs are never shown.
     pub sensitive: bool,
-    /// Rendered, or copied byte for byte.
+    /// Whether the file is rendered; otherwise it is copied byte for byte.
     pub template: bool,
 }
 

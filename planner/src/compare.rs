@@ -11,27 +11,27 @@ use crate::model::Model;
 /// A container as the engine reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Its id.
+    /// The container's id.
     pub id: String,
-    /// Its name, without `/`.
+    /// The container's name, without `/`.
     pub name: String,
-    /// The service that it is of.
+    /// The service that the container belongs to.
     pub service: String,
-    /// The reference that it was made from.
+    /// The reference that the container was made from.
     pub image_ref: String,
-    /// The image that it runs.
+    /// The image that the container runs.
     pub image_id: String,
-    /// What it does.
+    /// What the container does.
     pub state: ContainerState,
-    /// The code that it ended with, where it ended.
+    /// The code that the container ended with, where it ended.
     pub exit_code: i64,
-    /// Whether the kernel ended it for want of memory.
+    /// Whether the kernel ended the container for want of memory.
     pub oom_killed: bool,
-    /// How often the engine has restarted it.
+    /// How often the engine has restarted the container.
     pub restart_count: u64,
-    /// What its healthcheck says.
+    /// What the container's healthcheck says.
     pub health: ServiceHealth,
-    /// When it was last started; absent when it never was.
+    /// When the container was last started; absent when it never was.
     pub started_at: Option<Timestamp>,
 }
 
@@ -57,20 +57,20 @@ pub enum ContainerState {
 /// What is expected of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Whether it runs once and ends.
+    /// Whether the service runs once and ends.
     pub one_shot: bool,
-    /// How many containers it has.
+    /// How many containers the service has.
     pub replicas: u32,
-    /// The image that they run; absent: any.
+    /// The image that the containers run; absent: any.
     pub image_id: Option<String>,
 }
 
 /// What is wrong with a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It may yet come right.
+    /// What may yet come right.
     Pending(String),
-    /// It won't come right by itself.
+    /// What won't come right by itself.
     Final(FailureCategory, String),
 }
 

@@ -32,7 +32,7 @@ pub enum EnvError {
     /// The file is too long.
     #[error(".env is {size} bytes long; at most {FILE_LIMIT} are read")]
     TooLarge {
-        /// Its length in bytes.
+        /// The file's length in bytes.
         size: usize,
     },
     /// Compose itself can't read the file.
@@ -74,9 +74,9 @@ pub enum EnvError {
 /// What compose reads for a key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Exactly these bytes.
+    /// A value of exactly these bytes.
     Literal(Vec<u8>),
-    /// It depends on other variables.
+    /// A value that depends on other variables.
     Dynamic,
     /// The key stands alone, without `=`: its value comes from compose's own environment, if at all.
     Inherited,

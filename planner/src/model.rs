@@ -17,9 +17,9 @@ pub enum ModelError {
     /// Compose printed something else than a model.
     #[error("compose's resolved model does not decode at line {line}, column {column}")]
     Undecodable {
-        /// Where.
+        /// The line of compose's JSON.
         line: usize,
-        /// Where.
+        /// The column in that line.
         column: usize,
     },
     /// A service's name is none that Tenantry can handle.
@@ -43,18 +43,18 @@ pub struct Model {
     pub volumes: BTreeMap<String, NamedVolume>,
     /// Networks by their key in the compose file.
     pub networks: BTreeMap<String, NamedNetwork>,
-    /// What it asks of its host beyond ordinary containers.
+    /// What the project asks of its host beyond ordinary containers.
     pub demands: Vec<Demand>,
 }
 
 /// A named volume of the resolved model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedVolume {
-    /// The engine's name for it.
+    /// The engine's name for the volume.
     pub name: String,
-    /// Its driver, where the compose file names one.
+    /// The volume's driver, where the compose file names one.
     pub driver: Option<String>,
-    /// Options of its driver.
+    /// Options of the volume's driver.
     pub driver_opts: BTreeMap<String, String>,
     /// Whether it is somebody else's, and only used.
     pub external: bool,
@@ -63,7 +63,7 @@ pub struct NamedVolume {
 /// A network of the resolved model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedNetwork {
-    /// The engine's name for it.
+    /// The engine's name for the network.
     pub name: String,
     /// Whether it is somebody else's, and only used.
     pub external: bool,
@@ -72,62 +72,62 @@ pub struct NamedNetwork {
 /// A service of the resolved model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// The reference that its containers are made from.
+    /// The reference that the service's containers are made from.
     pub image: String,
-    /// Whether its image is never pulled: `build:` or `pull_policy: never` or `build`.
+    /// Whether the service's image is never pulled: `build:` or `pull_policy: never` or `build`.
     pub local_image: bool,
-    /// How many containers it has.
+    /// How many containers the service has.
     pub replicas: u32,
-    /// What it waits for.
+    /// What the service waits for.
     pub depends_on: BTreeMap<String, Condition>,
-    /// Files that its environment is read from, absolute.
+    /// Files that the service's environment is read from, absolute.
     pub env_files: Vec<String>,
-    /// Host paths that are mounted into it, absolute.
+    /// Host paths that are mounted into the service's containers, absolute.
     pub binds: Vec<Bind>,
-    /// Named volumes that are mounted into it, by their key in the compose file.
+    /// Named volumes that are mounted into the service's containers, by their key in the compose file.
     pub volumes: Vec<String>,
-    /// Ports of the host that its containers listen on.
+    /// Ports of the host that the service's containers listen on.
     pub ports: Vec<Port>,
-    /// The name of its one container, where the compose file gives it one.
+    /// The name of the service's one container, where the compose file gives one.
     pub container_name: Option<String>,
-    /// Whether the compose file gives it a healthcheck. The image may have one of its own.
+    /// Whether the compose file gives the service a healthcheck. The image may have one of its own.
     pub healthcheck: bool,
-    /// What the engine does when it ends.
+    /// What the engine does when a container of the service ends.
     pub restart: Restart,
-    /// How long it may take to stop, in milliseconds, where the compose file says so.
+    /// How long a container may take to stop, in milliseconds, where the compose file says so.
     pub stop_grace_ms: Option<u64>,
-    /// Hash of everything about it but its image.
+    /// Hash of everything about the service but its image.
     pub definition: String,
 }
 
 /// What a service waits for in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// That it was started.
+    /// That the other was started.
     Started,
-    /// That it is healthy.
+    /// That the other is healthy.
     Healthy,
-    /// That it ended with 0.
+    /// That the other ended with 0.
     CompletedSuccessfully,
 }
 
 /// What the engine does when a container ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// It stays ended.
+    /// The container stays ended.
     No,
-    /// It is started again after a failure.
+    /// The container is started again after a failure.
     OnFailure,
-    /// It is started again.
+    /// The container is started again.
     Always,
 }
 
 /// A port of the host that a container listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// The address, where the compose file gives one; else every address.
+    /// The address, where the compose file gives one; otherwise the port is published on every address.
     pub host_ip: Option<String>,
-    /// The port, where it is a single one; a range is for the engine to choose from.
+    /// The port. Of a range the engine chooses one, so that a range is not in the model.
     pub published: u16,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
@@ -138,16 +138,16 @@ pub struct Port {
 pub struct Bind {
     /// The host path, absolute.
     pub source: String,
-    /// Whether compose or dockerd makes it where it is missing.
+    /// Whether compose or dockerd makes the path where it is missing.
     pub create: bool,
 }
 
 /// How a managed file is seen inside a service's containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounted {
-    /// By itself: a running container keeps the old file.
+    /// As a mount of its own: a running container keeps the old file.
     Singly,
-    /// Within a directory.
+    /// Within a mounted directory.
     InDirectory,
 }
 
@@ -217,7 +217,7 @@ impl Service {
         within
     }
 
-    /// Whether its environment is read from `file`, a path relative to `directory`.
+    /// Whether the service's environment is read from `file`, a path relative to `directory`.
     pub fn reads_env_file(&self, directory: &str, file: &str) -> bool {
         self.env_files.iter().any(|path| beneath(directory, path) == Some(file))
     }

@@ -115,7 +115,7 @@ impl Step {
         matches!(self.phase(), Some(OperationPhase::Rollback) | None)
     }
 
-    /// Whether declared data is replaced by it.
+    /// Whether the step replaces declared data.
     const fn replaces_data(self) -> bool {
         matches!(self, Self::RestoreChosen | Self::RestoreData)
     }

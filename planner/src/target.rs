@@ -31,7 +31,7 @@ pub const ENV_FILE: &str = ".env";
 /// A spec whose strings have been parsed. What is rendered from a bundle is not in it yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
-    /// Who asks.
+    /// The Tenant that asks.
     pub tenant: TenantRef,
     /// The ComposeHost's name.
     pub host: Identity,
@@ -51,7 +51,7 @@ pub struct Intent {
     pub protect: Vec<ProtectedPath>,
     /// When a release counts as running.
     pub verify: VerifyPolicy,
-    /// What to do when it does not.
+    /// What to do when the release does not come up.
     pub on_failure: OnFailure,
     /// What else than files and images belongs to a restore point.
     pub snapshot: SnapshotPolicy,
@@ -325,11 +325,11 @@ impl Desired {
 /// Going back to a restore point, as a person asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollback {
-    /// Its id.
+    /// The restore point's id.
     pub to: OperationId,
     /// Whether declared paths and volumes are restored, too.
     pub data: bool,
-    /// The release that it leads back to.
+    /// The release that the restore point leads back to.
     pub release: ReleaseLabel,
 }
 

@@ -34,8 +34,8 @@ impl Draft<'_> {
         Some(Ruling::says(PhaseReport::refused(RefusalReason::RecordsDamaged, &message)))
     }
 
-    /// Accepts the host where that is asked for. What differs from what is wanted is not overwritten afterwards: that
-    /// is asked for by itself.
+    /// Accepts the host where a person asks for that. What differs from what is wanted is not overwritten afterwards:
+    /// overwriting is asked for by itself.
     pub(super) fn asked_to_accept(&mut self, desired: &Desired, observation: &Observation) -> Option<Ruling> {
         let handled = self.handled().accept_host;
         let value = asked(self.facts.subject.accept_host.as_deref(), handled.as_deref())?;
@@ -53,7 +53,7 @@ impl Draft<'_> {
         }
         self.accept_end();
         if inconsistent {
-            // Nobody has seen that it still runs; what is there now is looked at next.
+            // Nobody has seen that what was deployed still runs; what is there now is looked at next.
             self.next.deployed = None;
         }
         self.next.handled.get_or_insert_with(Handled::default).accept_host = Some(value);
@@ -71,8 +71,8 @@ impl Draft<'_> {
         Some(Ruling::says(report).with(Effect::Accept(Box::new(request))).within(Duration::ZERO))
     }
 
-    /// A person accepts the host as the latest operation left it. One whose end nobody can tell any more has left nobody
-    /// knows what.
+    /// A person accepts the host as the latest operation left it. An operation whose end nobody can tell any more may
+    /// have left anything.
     fn accept_end(&mut self) {
         if let Lifecycle::InFlight(operation) = self.lifecycle.clone() {
             let why = "Nobody can tell how it ended: the agent's records were damaged, and a person accepted the host as it is.";

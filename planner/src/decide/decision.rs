@@ -59,15 +59,15 @@ pub enum Effect {
     },
     /// Wait for news of the operation in flight.
     Follow {
-        /// Its id.
+        /// The operation's id.
         id: OperationId,
-        /// The last status that was seen of it.
+        /// The number of the last status that was seen of the operation.
         after: u64,
     },
 }
 
 impl Effect {
-    /// Whether the host gets a higher epoch by it. Only that keeps out what may still be on its way to the agent.
+    /// Whether the effect raises the host's epoch. Only a higher epoch keeps out what may still be on its way to the agent.
     pub const fn raises_epoch(&self) -> bool {
         match self {
             Self::Submit(_) | Self::Claim(_) | Self::Accept(_) => true,
@@ -75,7 +75,7 @@ impl Effect {
         }
     }
 
-    /// Whether something on the host changes by it, if only what the agent keeps of this Tenant.
+    /// Whether the effect changes something on the host, if only what the agent keeps of this Tenant.
     pub const fn changes_host(&self) -> bool {
         self.raises_epoch() || matches!(self, Self::Release)
     }
@@ -84,13 +84,13 @@ impl Effect {
 /// An operation to begin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
-    /// Its id.
+    /// The operation's id.
     pub id: OperationId,
-    /// What it is to do.
+    /// What the operation is to do.
     pub terms: OperationTerms,
-    /// What it brings the host to; of going back to a restore point, how it is watched.
+    /// What the host is brought to; where a person goes back to a restore point, only how the host is watched counts.
     pub desired: Desired,
-    /// Whether status named it already before this pass.
+    /// Whether status named the operation already before this pass.
     pub again: bool,
 }
 
@@ -100,7 +100,7 @@ impl Submission {
         self.terms.rollback.is_none()
     }
 
-    /// The request that begins it.
+    /// The request that begins the operation.
     pub fn request(&self, contents: Vec<FileContent>) -> OperateRequest {
         self.desired.operate_request(&self.terms, contents)
     }
@@ -138,7 +138,7 @@ impl Ruling {
         Self { requeue, ..self }
     }
 
-    /// Whether it keeps out what may still be on its way to the agent.
+    /// Whether the effect keeps out what may still be on its way to the agent.
     pub fn is_fencing(&self) -> bool {
         self.effect.as_ref().is_some_and(Effect::raises_epoch)
     }

@@ -9,13 +9,13 @@ use crate::target::{Desired, Refusal};
 /// What of the Tenant itself the decision needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// Its UID.
+    /// The Tenant's UID.
     pub uid: String,
-    /// The generation of its spec.
+    /// The generation of the spec.
     pub generation: i64,
-    /// When its deletion was asked for.
+    /// When the Tenant's deletion was asked for.
     pub deleted_at: Option<Timestamp>,
-    /// Whether our finalizer holds it.
+    /// Whether our finalizer holds the Tenant.
     pub finalizer: bool,
     /// `spec.suspend`.
     pub suspend: bool,
@@ -33,7 +33,7 @@ pub struct Subject {
     pub accept_host: Option<String>,
     /// `tenantry.dev/claim`.
     pub claim: Option<String>,
-    /// Whether its host's agent is known to be one that can't go back to a restore point.
+    /// Whether the host's agent is known to be one that can't go back to a restore point.
     pub cannot_roll_back: bool,
     /// Whether its host's agent is known to be one that makes no other probes than by HTTP.
     pub only_http_probes: bool,
@@ -46,13 +46,13 @@ pub struct Subject {
 pub enum Unreached {
     /// Nothing answers at the address.
     NoAnswer,
-    /// It did not answer in time.
+    /// The agent did not answer in time.
     Timeout,
-    /// Its certificate, or ours, is expired, of another authority, or not one at all.
+    /// The agent's certificate, or ours, is expired, of another authority, or not one at all.
     BadCertificate,
-    /// It is another host's agent.
+    /// Another host's agent answers.
     WrongAgent,
-    /// It answered something that is not an answer.
+    /// What was answered is no answer of an agent.
     BadAnswer,
     /// The agent answers, but Docker, compose or the disk of the host do not.
     HostFault,
@@ -67,22 +67,22 @@ impl Unreached {
     }
 }
 
-/// What the host's agent said, or why it did not.
+/// What the host's agent said, or why the agent said nothing.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
-    /// It was not asked.
+    /// The agent was not asked.
     NotAsked,
-    /// It was not reached as itself. The text says what happened, without a closing full stop.
+    /// The agent was not reached as itself. The text says what happened, without a closing full stop.
     Unreached(Unreached, &'a str),
-    /// It refused to be asked about this Tenant.
+    /// The agent refused to be asked about this Tenant.
     Refused(&'a ApiError),
-    /// It refused the operation that status names; nothing was begun.
+    /// The agent refused the operation that status names; nothing was begun.
     NotBegun(&'a ApiError),
-    /// What it saw.
+    /// What the agent saw.
     Seen(&'a Observation),
-    /// It does not know the operation that status names; what it saw instead.
+    /// The agent does not know the operation that status names; what the agent saw instead.
     Unknown(&'a Observation),
-    /// How the operation that status names stands; what it saw, once that has ended.
+    /// How the operation that status names stands; what the agent saw, once the operation has ended.
     Followed(&'a OperationStatus, Option<&'a Observation>),
 }
 

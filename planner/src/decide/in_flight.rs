@@ -22,7 +22,7 @@ impl Draft<'_> {
             Answer::Unknown(observation) => self.never_begun(operation, observation),
             Answer::NotBegun(error) => self.not_begun(operation, error),
             Answer::Unreached(why, text) => self.unreached(why, text),
-            // Whoever has accepted the host will have it told again.
+            // A person has to accept the host first; until then the refusal is said.
             Answer::Refused(error) if error.code == ErrorCode::RecordsDamaged => self.agent_refused(error),
             Answer::Refused(error) => self.unreached(Unreached::HostFault, &error.to_string()),
             Answer::NotAsked | Answer::Seen(_) => self.ask_again(operation, 0),
@@ -74,7 +74,7 @@ impl Draft<'_> {
             self.ask_again_to_go_back(operation, "Never reached the agent.");
             self.at_rest()
         });
-        // Until a higher epoch keeps it out, the operation stays named, so that it is followed should it arrive after all.
+        // The operation stays named until a higher epoch keeps it out, so that it is followed should it arrive after all.
         if !ruling.is_fencing() {
             self.lifecycle = Lifecycle::InFlight(operation.clone());
             self.restore_wish(operation, asked);
@@ -119,7 +119,7 @@ impl Draft<'_> {
         self.end_untold(operation, Outcome::Aborted, why)
     }
 
-    /// Keeps what the agent reports of the operation, whether it has ended or not.
+    /// Keeps what the agent reports of the operation, whether the operation has ended or not.
     fn record_progress(&mut self, operation: &Operation, seen: &OperationStatus) -> Operation {
         if let Some(compose) = &seen.compose {
             self.next.compose = Some(progress::in_use(compose));

@@ -84,9 +84,9 @@ pub(super) struct Block {
 /// Why a target is not tried again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Its upgrade ended so.
+    /// The target's upgrade ended so.
     Failed(Outcome),
-    /// A person went back from it, and that ended so.
+    /// A person went back from the target, and going back ended so.
     GivenUp(Outcome),
     /// A person accepted the host as it is instead.
     Accepted,
@@ -182,7 +182,7 @@ impl Lifecycle {
 }
 
 impl Operation {
-    /// The id, where it is one: an id that is none was not written by us, and no agent can know it.
+    /// The id. `None` where status holds no valid id: we did not write it, and no agent can know it.
     pub fn id(&self) -> Option<OperationId> {
         OperationId::parse(&self.id).ok()
     }

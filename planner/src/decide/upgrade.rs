@@ -46,7 +46,7 @@ impl Draft<'_> {
         let fits = operation.target_hash == target && observation.epoch <= operation.epoch();
         let (true, Some(id)) = (fits, operation.id()) else {
             let mut operation = operation.clone();
-            // It may still arrive: the target is applied under a higher epoch, also where it seems to be reached.
+            // The operation may still arrive: the target is applied under a higher epoch, also where it seems to be reached.
             if self.next.deployed.is_some() {
                 operation.began_on = Host::Unsettled;
             }

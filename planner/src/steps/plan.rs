@@ -136,14 +136,14 @@ pub type Checked = BTreeMap<RelativePath, Option<Sha256>>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovedService {
-    /// Its name.
+    /// The service's name.
     pub service: String,
-    /// Ids of its containers.
+    /// Ids of the service's containers.
     pub containers: Vec<String>,
-    /// Whether it has to go before the release is started, for it holds what the release needs: a port or a name.
+    /// Whether the service goes before the release is started, because it holds a port or a name that the release needs.
     #[serde(default)]
     pub first: bool,
-    /// How long it may take to stop, in milliseconds, where the compose file says so.
+    /// How long a container may take to stop, in milliseconds, where the compose file says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
 }
@@ -152,13 +152,13 @@ pub struct RemovedService {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DataPlan {
-    /// What happens to the containers that mount them while they are copied.
+    /// What happens to the containers that mount the data while it is copied.
     pub consistency: Consistency,
     /// What is copied, for people. Example: `path uploads`, `volume db-data`.
     pub parts: Vec<String>,
     /// Ids of the running containers that are stopped or paused meanwhile.
     pub containers: Vec<String>,
-    /// How much it is, estimated, in bytes.
+    /// How much data there is, estimated, in bytes.
     pub bytes: u64,
 }
 
@@ -175,7 +175,7 @@ impl DataPlan {
 pub struct PreviousReference {
     /// The reference.
     pub reference: String,
-    /// The image; absent where it pointed nowhere.
+    /// The image; absent where the reference pointed nowhere.
     pub image_id: Option<String>,
 }
 
@@ -187,7 +187,7 @@ pub struct PlannedImage {
     pub reference: String,
     /// The image.
     pub image_id: String,
-    /// The registry's digest, where it has one.
+    /// The registry's digest, where the image came from a registry.
     pub repo_digest: Option<String>,
 }
 

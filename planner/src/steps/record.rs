@@ -16,38 +16,38 @@ pub enum Record {
     /// The operation was taken on.
     #[serde(rename_all = "camelCase")]
     Accepted {
-        /// When.
+        /// When it was taken on.
         at: Timestamp,
-        /// Under which epoch.
+        /// The epoch that it runs under.
         epoch: u64,
-        /// To bring about which target.
+        /// The target that it brings about.
         target_hash: String,
-        /// What to do when it fails.
+        /// What to do when the release does not come up.
         on_failure: OnFailure,
-        /// What it is to do.
+        /// What the operation is to do.
         #[serde(default)]
         action: Action,
         /// Whether a rollback after a failure restores data, too.
         #[serde(default)]
         rollback_data: RollbackData,
-        /// What people call the release that it brings about.
+        /// What people call the release that is brought about.
         #[serde(default)]
         release: ReleaseLabel,
     },
     /// A step is about to be performed.
     Begun {
-        /// Which.
+        /// The step.
         step: Step,
-        /// When.
+        /// When the step was begun.
         at: Timestamp,
     },
     /// A step was performed.
     Done {
-        /// Which.
+        /// The step.
         step: Step,
-        /// When.
+        /// When the step was done.
         at: Timestamp,
-        /// What it found or did.
+        /// What the step found or did.
         did: StepOutput,
         /// What to tell people.
         message: Option<String>,
@@ -56,27 +56,27 @@ pub enum Record {
     },
     /// A step failed.
     Failed {
-        /// Which.
+        /// The step.
         step: Step,
-        /// When.
+        /// When the step failed.
         at: Timestamp,
-        /// Why.
+        /// Why the step failed.
         failure: Failure,
         /// The step that is begun with this very record.
         then: Option<Step>,
     },
     /// The agent was started again and took the operation up.
     Resumed {
-        /// When.
+        /// When the agent took the operation up.
         at: Timestamp,
     },
     /// The operation ended.
     Ended {
-        /// When.
+        /// When the operation ended.
         at: Timestamp,
-        /// How.
+        /// How the operation ended.
         outcome: Outcome,
-        /// Why it failed, where it did.
+        /// Why the operation failed, where it did.
         failure: Option<Failure>,
     },
 }

@@ -16,7 +16,7 @@ pub enum Next {
     Do(Step),
     /// The operation ends.
     End(Outcome, Option<Failure>),
-    /// It has ended.
+    /// Nothing: the operation has ended.
     Nothing,
 }
 
@@ -98,7 +98,7 @@ impl JournalState {
     }
 
     fn fail(&mut self, step: Step, failure: &Failure) {
-        // Some of it may have been replaced, and then what was written since is lost.
+        // A part of the data may have been replaced, and then what was written since is lost.
         self.data_restored |= step.replaces_data();
         if step.is_backward() {
             self.done.push(step);
@@ -179,7 +179,7 @@ impl JournalState {
         self.plan.as_ref()
     }
 
-    /// What it is to do.
+    /// What the operation is to do.
     pub fn action(&self) -> &Action {
         &self.action
     }
@@ -213,17 +213,17 @@ impl JournalState {
         self.touched
     }
 
-    /// How it ended, if it did.
+    /// How the operation ended, if it did.
     pub fn outcome(&self) -> Option<Outcome> {
         self.ended.as_ref().map(|(_, outcome, _)| *outcome)
     }
 
-    /// Under which epoch it runs.
+    /// The epoch that the operation runs under.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The target that it brings about.
+    /// The target that the operation brings about.
     pub fn target_hash(&self) -> &str {
         &self.target_hash
     }

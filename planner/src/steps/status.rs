@@ -9,7 +9,7 @@ use super::state::JournalState;
 const PROGRESS_NUMBERS: u64 = 1 << 20;
 
 impl JournalState {
-    /// The status as operators see it. Its number leaves room for changes of progress until the next record.
+    /// The status as operators see it. The status' number leaves room for changes of progress until the next record.
     pub fn status(&self, id: &OperationId) -> OperationStatus {
         let plan = self.plan();
         let state = match &self.ended {
