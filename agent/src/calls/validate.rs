@@ -1,4 +1,5 @@
-//! Whether a request for an operation makes sense at all. What depends on the host is Preflight's.
+//! Whether a request for an operation makes sense at all: its bounds and shapes, then itself against itself. What depends on
+//! the host is for the plan to say.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,6 @@ use crate::host::refused;
 
 pub mod bounds;
 
-const MAX_FILES: usize = 4_096;
 const MAX_PROBES: usize = 16;
 const MAX_HASH: usize = 128;
 
@@ -27,9 +27,6 @@ pub fn validate(request: &OperateRequest) -> Result<(), ApiError> {
     }
     if request.epoch == 0 {
         return invalid("epoch", "begins at 1");
-    }
-    if request.snapshot.retain == 0 {
-        return invalid("snapshot.retain", "must be at least 1");
     }
     match &request.action {
         Action::Upgrade => {
@@ -54,7 +51,7 @@ fn going_back(request: &OperateRequest) -> Result<(), ApiError> {
         EnvManifest::Adopted { patch } if !patch.is_empty() => {
             invalid("manifest.env.patch", "must be empty where the action is Rollback: .env is on the host")
         }
-        _ => rules(&request.manifest),
+        _ => Ok(()),
     }
 }
 
@@ -76,9 +73,6 @@ fn untouched(request: &OperateRequest) -> Result<(), ApiError> {
 }
 
 fn manifest(manifest: &Manifest) -> Result<(), ApiError> {
-    if manifest.files.len() > MAX_FILES {
-        return invalid("manifest.files", &format!("are more than {MAX_FILES}"));
-    }
     let mut paths = BTreeSet::new();
     for (at, file) in manifest.files.iter().enumerate() {
         let field = format!("manifest.files[{at}]");
@@ -97,23 +91,8 @@ fn manifest(manifest: &Manifest) -> Result<(), ApiError> {
         (EnvManifest::Adopted { .. }, true) => {
             invalid("manifest.env", "is Adopted, but .env is among the files: let the bundle leave it out")
         }
-        _ => rules(manifest),
+        _ => Ok(()),
     }
-}
-
-fn rules(manifest: &Manifest) -> Result<(), ApiError> {
-    for (at, rule) in manifest.on_change.iter().enumerate() {
-        let Some(signal) = &rule.signal else { continue };
-        let name = signal.strip_prefix("SIG").unwrap_or_default();
-        let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
-        if !(1..=12).contains(&name.len()) || !name.chars().all(plain) {
-            return invalid(
-                &format!("manifest.onChange[{at}].signal"),
-                "is no signal's name, for example SIGHUP",
-            );
-        }
-    }
-    Ok(())
 }
 
 fn contents(request: &OperateRequest) -> Result<(), ApiError> {
