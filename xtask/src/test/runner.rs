@@ -11,13 +11,13 @@ use super::binaries::Binary;
 use crate::setup::Parts;
 
 /// How many tests have agents, operators or containers at the same time, over all programs.
-const ON_ENGINE: usize = 10;
+const ON_ENGINE: usize = 6;
 /// The programs whose tests do, those that take longest first, and how many of each program's tests run at once.
 const ENGINE: [(&str, usize); 4] = [
-    ("tenantry-tests/scenarios", 4),
-    ("tenantry-agent/integration", 3),
-    ("tenantry-tests/faults", 3),
-    ("tenantry-tests/hosts", 2),
+    ("tenantry-tests/scenarios", 3),
+    ("tenantry-agent/integration", 2),
+    ("tenantry-tests/faults", 2),
+    ("tenantry-tests/hosts", 1),
 ];
 /// All other programs need the processor alone: one at a time, with as many threads as the machine has cores.
 const PROCESSOR: usize = 2;
