@@ -109,7 +109,8 @@ fn p10_a_probe_that_is_not_answered_keeps_a_healthy_release_from_being_good() {
 #[test]
 fn p10_a_look_that_came_to_nothing_begins_the_window_anew_and_forgives_no_restart() {
     let mut judge = judge();
-    let mut containers = all_good();
+    let (containers, mut restarted) = (all_good(), all_good());
+    change(&mut restarted, Restarted);
     let at = |at_ms, containers| Sample { at_ms, containers, probe_problems: &[] };
     assert_eq!(judge.judge(&at(0, &containers)), Verdict::Stabilising(3_000));
     judge.missed();
@@ -120,8 +121,7 @@ fn p10_a_look_that_came_to_nothing_begins_the_window_anew_and_forgives_no_restar
     );
     assert_eq!(judge.judge(&at(5_900, &containers)), Verdict::Good);
     judge.missed();
-    change(&mut containers, Restarted);
-    let restarted = judge.judge(&at(6_000, &containers));
+    let restarted = judge.judge(&at(6_000, &restarted));
     assert!(matches!(restarted, Verdict::Failed(FailureCategory::Crashed, _)), "{restarted:?}");
 }
 
