@@ -25,6 +25,8 @@ const PATIENCE: u64 = 1_500_000;
 const BOUND: u64 = 1_800_000;
 /// So long nothing more may happen by itself.
 const REST: u64 = 200_000;
+/// Within this long a Tenant that is left alone is looked at again: a minute, a tenth more, and the time that it takes.
+const LOOKED_AT_AGAIN: u64 = 80_000;
 /// The end of any run, and the most events of one.
 const END: u64 = 24 * 3_600_000;
 const EVENTS: u64 = 400_000;
@@ -289,9 +291,11 @@ async fn calm(shared: &Shared) {
 async fn settled(shared: &Shared, within: u64) -> bool {
     let end = shared.world().now() + within;
     loop {
-        // Twice in a row: what was just asked for may not have been seen yet.
+        // Twice in a row: what was just asked for may not have been seen yet. An operation that is refused and only kept in
+        // mind is begun at the next look where what it was refused for is over: until then nothing rests.
         if at_rest(&shared.world()) {
-            sleep(shared, 2_000).await;
+            let pause = if keeps_one_in_mind(&shared.world()) { LOOKED_AT_AGAIN } else { 2_000 };
+            sleep(shared, pause).await;
             if at_rest(&shared.world()) {
                 return true;
             }
@@ -355,6 +359,13 @@ fn at_rest(world: &World) -> bool {
         && !names_one
         && tenant.deleted_at.is_none()
         && world.agent.up
+}
+
+/// Whether status names an operation that was never begun.
+fn keeps_one_in_mind(world: &World) -> bool {
+    let upgrade = world.api.tenant.as_ref().and_then(|tenant| tenant.status.upgrade.as_ref());
+    upgrade
+        .is_some_and(|upgrade| upgrade.outcome.is_none() && !world.host.store.journal_of_named(&upgrade.id))
 }
 
 /// Whether a place is given back that the Tenant was refused for: it is going to get it.
