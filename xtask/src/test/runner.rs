@@ -11,10 +11,10 @@ use super::binaries::Binary;
 use crate::setup::Parts;
 
 /// How many tests have agents, operators or containers at the same time, over all programs.
-const ON_ENGINE: usize = 6;
+const ON_ENGINE: usize = 4;
 /// The programs whose tests do, those that take longest first, and how many of each program's tests run at once.
 const ENGINE: [(&str, usize); 4] = [
-    ("tenantry-tests/scenarios", 3),
+    ("tenantry-tests/scenarios", 2),
     ("tenantry-agent/integration", 2),
     ("tenantry-tests/faults", 2),
     ("tenantry-tests/hosts", 1),
