@@ -17,6 +17,8 @@ pub use probes::{Surroundings, named_probes, permitted};
 
 /// So often may a service be restarted before it was ever healthy: some wait for others by ending.
 const RESTARTS_ALLOWED: u64 = 4;
+/// So often may a stable window begin anew because a look came to nothing: an engine that flaps for ever ends it (P15).
+const WINDOWS_LOST: u32 = 20;
 /// At most so many problems are named in one message.
 const NAMED_PROBLEMS: usize = 5;
 
@@ -52,6 +54,8 @@ pub struct Judge {
     stable_ms: u64,
     began: Option<u64>,
     good: Option<Good>,
+    /// How often a stable window began anew because a look came to nothing.
+    windows_lost: u32,
     restarts: BTreeMap<String, Restarts>,
 }
 
@@ -71,7 +75,15 @@ struct Restarts {
 impl Judge {
     /// Services have `timeout_ms` to become as expected and must then stay so for `stable_ms`.
     pub fn new(expected: BTreeMap<ServiceName, Expected>, timeout_ms: u64, stable_ms: u64) -> Self {
-        Self { expected, timeout_ms, stable_ms, began: None, good: None, restarts: BTreeMap::new() }
+        Self {
+            expected,
+            timeout_ms,
+            stable_ms,
+            began: None,
+            good: None,
+            windows_lost: 0,
+            restarts: BTreeMap::new(),
+        }
     }
 
     /// Takes one sample into account. Samples come in the order of time.
@@ -79,6 +91,10 @@ impl Judge {
         let began = *self.began.get_or_insert(sample.at_ms);
         if let Some((category, text)) = self.restart_problem(sample.containers) {
             return Verdict::Failed(category, text);
+        }
+        if self.windows_lost > WINDOWS_LOST {
+            let text = "the engine did not answer again and again, so nobody saw the services for a whole stable window";
+            return Verdict::Failed(FailureCategory::EngineFault, text.to_owned());
         }
         let mut pending = Vec::new();
         for (name, expected) in &self.expected {
@@ -108,6 +124,7 @@ impl Judge {
     pub fn missed(&mut self) {
         if let Some(good) = &mut self.good {
             good.since = None;
+            self.windows_lost += 1;
         }
     }
 

@@ -128,6 +128,20 @@ fn p10_a_look_that_came_to_nothing_begins_the_window_anew_and_forgives_no_restar
 }
 
 #[test]
+fn p15_an_engine_that_flaps_for_ever_ends_the_verification() {
+    let (mut judge, containers) = (judge(), all_good());
+    let verdicts = (0..100).map(|n| {
+        let verdict = judge.judge(&Sample { at_ms: n * 1_000, containers: &containers, probe_problems: &[] });
+        judge.missed();
+        verdict
+    });
+    let end = verdicts
+        .into_iter()
+        .position(|verdict| matches!(verdict, Verdict::Failed(FailureCategory::EngineFault, _)));
+    assert_eq!(end, Some(21));
+}
+
+#[test]
 fn p15_a_message_names_a_bounded_number_of_problems() {
     let many: Vec<String> = (0..40).map(|n| format!("s{n} is unhealthy")).collect();
     assert!(named(&many).ends_with("s4 is unhealthy; and 35 more"));
