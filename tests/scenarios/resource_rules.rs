@@ -75,8 +75,8 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
         "tcp": [{"address": "127.0.0.1:5432"}, {"address": "[::1]:65535"}],
         "exec": [{"service": "db", "command": ["pg_isready", "-q"]}, {"service": "db", "command": ["id", ""]}],
     }});
-    let probed = with(tenant(), "/spec/upgrade", probes);
-    assert_eq!(refusal(&client, &namespace, &probed).await?, "", "probes of every kind must be taken");
+    let complete = with(tenant(), "/spec/upgrade", probes);
+    assert_eq!(refusal(&client, &namespace, &complete).await?, "", "probes of every kind must be taken");
 
     let long = "x".repeat(300);
     let cases: Vec<(&str, Value, &str)> = vec![

@@ -97,16 +97,20 @@ fn broken(page: &Page, target: &str) -> Option<String> {
 /// Whether a piece of code is a path of this repository: it begins with one of its folders, or is a file of Rust's.
 fn is_path(code: &str, entries: &BTreeSet<String>) -> bool {
     let plain = code.chars().all(|c| c.is_ascii_alphanumeric() || "_-./{},".contains(c));
-    let rust = code.ends_with(".rs");
+    let rust = is_rust(code);
     let below = code.split_once('/').is_some_and(|(first, _)| first != "target" && entries.contains(first));
     plain && (rust || below)
+}
+
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
 }
 
 /// A path from the root; a file of Rust's may be named by its last parts, after one that stands beside it.
 fn is_there(path: &str, entries: &BTreeSet<String>) -> bool {
     let path = path.trim_end_matches('/');
     entries.contains(path)
-        || (path.ends_with(".rs") && entries.iter().any(|entry| entry.ends_with(&format!("/{path}"))))
+        || (is_rust(path) && entries.iter().any(|entry| entry.ends_with(&format!("/{path}"))))
 }
 
 #[test]

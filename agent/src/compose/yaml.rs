@@ -103,7 +103,8 @@ mod tests {
         let merge = |n: i32| format!("a{n}: &a{n} {{x: [*a{0}, *a{0}, *a{0}], <<: *a{0}}}\n", n - 1);
         let merges = "a0: &a0 {k: v}\n".to_owned() + &(1..30).map(merge).collect::<String>();
         let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), ["*a"; 1_000].join(","));
-        let square = format!("a: &a [{}]\nb: [{}]\n", ["x"; 10_000].join(","), ["*a"; 10_000].join(","));
+        let square =
+            format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 10_000].join(","), vec!["*a"; 10_000].join(","));
         for (what, bomb) in [
             ("lists of lists", lists),
             ("merges of merges", merges),
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn p15_what_is_deep_or_malformed_is_told_apart_from_a_bomb() {
-        let block: String = (0..70).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+        let block = (0..70).map(|level| " ".repeat(level) + "a:\n").collect::<Vec<_>>().concat();
         refused("deep blocks", &block, "nests too deep at line 6");
         let closed = |open: &str, close: &str| open.repeat(70) + &close.repeat(70);
         refused("deep lists", &closed("[", "]"), "nests too deep at line 1");

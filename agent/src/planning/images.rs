@@ -43,15 +43,13 @@ pub async fn choices(context: &RequestContext, model: &Model) -> Result<Vec<Imag
 
 /// An image that is never pulled.
 async fn local(context: &RequestContext, reference: &str) -> Result<ImageSource, StepError> {
-    match context.host.engine.image(reference).await? {
-        Some(image) => Ok(ImageSource::Host { image_id: image.id }),
-        None => {
-            let message = format!(
-                "{reference} is not on this host; it is built here or never pulled, so build or load it first"
-            );
-            Err(StepError::new(FailureCategory::ImageNotFound, message))
-        }
-    }
+    let Some(image) = context.host.engine.image(reference).await? else {
+        let message = format!(
+            "{reference} is not on this host; it is built here or never pulled, so build or load it first"
+        );
+        return Err(StepError::new(FailureCategory::ImageNotFound, message));
+    };
+    Ok(ImageSource::Host { image_id: image.id })
 }
 
 async fn pulled_from(

@@ -71,6 +71,9 @@ pub const COMPOSE: &str = r#"services:
     stop_grace_period: 1s
 "#;
 
+/// How many projects this process has made.
+static PROJECTS: AtomicU64 = AtomicU64::new(0);
+
 impl Sandbox {
     /// A project that is named after the test and the process, with a number that no other test's has.
     pub async fn new(name: &str) -> Self {
@@ -82,7 +85,6 @@ impl Sandbox {
         // An uninstalled provider would panic at the first probe.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        static PROJECTS: AtomicU64 = AtomicU64::new(0);
         let number = PROJECTS.fetch_add(1, Ordering::Relaxed);
         let project = format!("agent-{name}-{}-{number}", std::process::id());
         std::fs::create_dir(folder.path().join(&project)).unwrap();

@@ -199,13 +199,11 @@ impl Tenants {
 
 /// The host's agent. Without a ComposeHost there is none, and nothing can be done.
 fn agent_of(attempt: &Attempt) -> Result<Arc<dyn Agent>, AgentError> {
-    match &attempt.wanted.route {
-        Some(route) => route.agent.clone(),
-        None => {
-            let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
-            Err(AgentError::Unreached { why: Unreached::HostMissing, text })
-        }
-    }
+    let Some(route) = &attempt.wanted.route else {
+        let text = format!("there is no ComposeHost {} any more", attempt.subject.host);
+        return Err(AgentError::Unreached { why: Unreached::HostMissing, text });
+    };
+    route.agent.clone()
 }
 
 fn unrendered(refusal: &Refusal) -> ApiError {

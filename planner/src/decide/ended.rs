@@ -23,7 +23,7 @@ impl Draft<'_> {
     /// Takes over how the operation ended, says so, and goes on.
     pub(super) fn ended(
         &mut self,
-        operation: Operation,
+        operation: &Operation,
         seen: &OperationStatus,
         outcome: Outcome,
         failure: Option<&Failure>,
@@ -45,19 +45,19 @@ impl Draft<'_> {
         };
         self.lifecycle = Lifecycle::Ended(operation.clone(), end.clone());
         if succeeded {
-            self.next.deployed = Some(deployed(&operation, seen, at));
+            self.next.deployed = Some(deployed(operation, seen, at));
         }
-        let lost = self.lost_data(&operation, seen);
+        let lost = self.lost_data(operation, seen);
         let reason = format!("{lost}{}", if succeeded { "" } else { &cause });
         let left = if succeeded { left_behind(seen) } else { String::new() };
         let by_person =
             operation.rollback_to().map(|to| format!("A person went back to restore point {to}. "));
         let told = format!("{}{reason}{left}", by_person.unwrap_or_default());
-        self.record_history(&operation, &end, told.trim_end());
+        self.record_history(operation, &end, told.trim_end());
         // What follows may leave the end to be what people see, and reads the conditions that it makes.
-        let ended = Ruling::says(self.end_report(&operation, &end, reason.trim_end(), word));
+        let ended = Ruling::says(self.end_report(operation, &end, reason.trim_end(), word));
         self.report(&ended);
-        self.go_on(&operation, &end)
+        self.go_on(operation, &end)
     }
 
     /// Says what was lost where data was restored; first in every text, so that no bound can cut it off.

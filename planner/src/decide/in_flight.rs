@@ -38,20 +38,18 @@ impl Draft<'_> {
                 Ruling { report: Some(report), ..self.ask_again(&operation, seen.seq) }
             }
             OperationState::Ended { outcome, failure, at } => {
-                self.ended(operation, seen, *outcome, failure.as_ref(), *at)
+                self.ended(&operation, seen, *outcome, failure.as_ref(), *at)
             }
         }
     }
 
     /// Asks for news of the operation in flight.
     fn ask_again(&mut self, operation: &Operation, after: u64) -> Ruling {
-        match operation.id() {
-            Some(id) => Ruling::unchanged().with(Effect::Follow { id, after }),
-            None => {
-                self.end_unbegun(operation, "The operation's id is not one.");
-                Ruling::unchanged()
-            }
-        }
+        let Some(id) = operation.id() else {
+            self.end_unbegun(operation, "The operation's id is not one.");
+            return Ruling::unchanged();
+        };
+        Ruling::unchanged().with(Effect::Follow { id, after })
     }
 
     /// The agent does not know the operation, or can't read what it knows.

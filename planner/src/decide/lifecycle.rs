@@ -137,9 +137,8 @@ impl Lifecycle {
     /// How the host stands now to what status calls deployed, as far as that can be known.
     pub fn host(&self) -> Host {
         match self {
-            Self::None => Host::Settled,
+            Self::None | Self::Ended(_, End { accepted: true, .. }) => Host::Settled,
             Self::InFlight(operation) => operation.began_on,
-            Self::Ended(_, End { accepted: true, .. }) => Host::Settled,
             Self::Ended(operation, end) => match Meaning::of(end.outcome).runs {
                 Runs::Target => Host::Settled,
                 Runs::Unchanged | Runs::Restored => operation.began_on,

@@ -86,8 +86,8 @@ impl Draft<'_> {
         }
         let (id, epoch) = self.named(self.next_epoch(observation))?;
         let operation = self.operation_back(&to, &id, epoch.stored);
-        let with = if wish.data { ", with data" } else { "" };
-        let message = format!("{}{with}: checking the host.", progress::what(&operation));
+        let and_data = if wish.data { ", with data" } else { "" };
+        let message = format!("{}{and_data}: checking the host.", progress::what(&operation));
         self.lifecycle = Lifecycle::InFlight(operation);
         self.next.plan = None;
         let terms = terms(epoch.raised, &to, wish.data);

@@ -1,4 +1,4 @@
-//! RetagImages: the references of the compose file are put on the planned images.
+//! `RetagImages`: the references of the compose file are put on the planned images.
 
 use tenantry_planner::steps::{JournalState, PreviousReference};
 

@@ -77,15 +77,15 @@ async fn climbers(
     compose: &Compose,
     staged: &ResolvedStage,
 ) -> Result<Vec<Violation>, StepError> {
-    let (tree, plan, inputs) =
+    let (tree, name, inputs) =
         (context.tree()?, staged.tree.plan.clone(), staged.tree.discovered.inputs.clone());
     let from = staged.tree.path.clone();
     let deeper: PathBuf = context
         .blocking(move || {
-            let stage = Stage::deeper(&tree, &plan)?;
+            let stage = Stage::deeper(&tree, &name)?;
             for path in &inputs {
                 match std::fs::read(from.join(path.as_str())) {
-                    Ok(content) => stage.write(path, &content)?,
+                    Ok(bytes) => stage.write(path, &bytes)?,
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => {
                         let message = format!("the staged {path} can't be read: {error}");
