@@ -45,9 +45,21 @@ pub struct Planned {
 pub async fn plan(context: &RequestContext, own: Option<&OperationId>) -> Result<Planned, StepError> {
     let open = context.host.plans.open();
     let planned = Box::pin(planned(context, own, &open)).await;
-    let (tree, name) = (context.tree()?, open.name().to_owned());
-    context.blocking(move || Ok(Stage::remove(&tree, &name)?)).await?;
-    planned
+    let removed = remove_stage(context, open.name().to_owned()).await;
+    // Why there is no plan is told before what was left of it.
+    let planned = planned?;
+    removed.map(|()| planned)
+}
+
+/// Removes the plan's tree. A directory that was never there, or that is not allowed, is not made for that.
+async fn remove_stage(context: &RequestContext, name: String) -> Result<(), StepError> {
+    let (host, directory) = (context.host.clone(), context.request.place.directory.clone());
+    context
+        .blocking(move || match host.tree(&directory)? {
+            Some(tree) => Ok(Stage::remove(&tree, &name)?),
+            None => Ok(()),
+        })
+        .await
 }
 
 async fn planned(
