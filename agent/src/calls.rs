@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::files::Calls;
+use crate::files::DiskIo;
 use crate::host::{Host, TenantCache, blocking, damage, open_operation, refused, store_refused};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -54,17 +54,17 @@ impl Agent {
     /// Opens the records, takes up what was in flight, and begins to follow the engine's events. An engine that does
     /// not answer yet is no obstacle.
     pub async fn start(config: Arc<Config>) -> Result<Arc<Self>, StartError> {
-        Self::start_with(config, Calls::default(), Limits::default()).await
+        Self::start_with(config, DiskIo::default(), Limits::default()).await
     }
 
-    /// The same, with every change to files going through `calls`, and with other limits than usual.
+    /// The same, with every change to files going through `disk_io`, and with other limits than usual.
     pub async fn start_with(
         config: Arc<Config>,
-        calls: Calls,
+        disk_io: DiskIo,
         limits: Limits,
     ) -> Result<Arc<Self>, StartError> {
         let slots = config.max_operations as usize;
-        let host = Arc::new(Host::open(config, calls, limits)?);
+        let host = Arc::new(Host::open(config, disk_io, limits)?);
         let agent = Arc::new(Self {
             host,
             caches: Mutex::default(),

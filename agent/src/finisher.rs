@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::compose::{explain, inputs, keep_output};
 use crate::config::Config;
 use crate::engine::{ProjectContainer, own_id};
-use crate::files::{Calls, FILE_LIMIT};
+use crate::files::{DiskIo, FILE_LIMIT};
 use crate::host::{Host, TenantCache};
 use crate::limits::Limits;
 use crate::observe::{explained, on_disk, own};
@@ -75,7 +75,7 @@ pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreErr
 
 async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreError> {
     for _ in 0..TAKE_OVERS {
-        let host = Arc::new(Host::beside(config.clone(), Calls::default(), Limits::default())?);
+        let host = Arc::new(Host::beside(config.clone(), DiskIo::default(), Limits::default())?);
         let Some(pending) = pending(&host, id)? else { return Ok(()) };
         let step = pending.state.current().filter(|step| matches!(step, Step::HandOver | Step::HandBack));
         let failed = match step {
@@ -225,7 +225,7 @@ async fn take_over(
     failed: Option<(Step, String)>,
 ) -> Result<bool, StoreError> {
     tracing::warn!(operation = %id, problem = ?failed, "no agent goes on with the operation: taking it over");
-    let beside = Host::beside(config.clone(), Calls::default(), Limits::default())?;
+    let beside = Host::beside(config.clone(), DiskIo::default(), Limits::default())?;
     let agents = agents(&beside, pending).await.unwrap_or_default();
     for one in &agents {
         if let Err(error) = beside.engine.stop_container(&one.container.id).await {
@@ -254,7 +254,7 @@ async fn take_over(
 async fn open(config: &Arc<Config>) -> Result<Host, StoreError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match Host::open(config.clone(), Calls::default(), Limits::default()) {
+        match Host::open(config.clone(), DiskIo::default(), Limits::default()) {
             Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
             other => return other,
         }

@@ -10,7 +10,7 @@ use tenantry_protocol::{
     AcceptRequest, ClaimRequest, ObserveRequest, OperateRequest, ReleaseRequest, ResolveRequest,
 };
 
-use crate::files::{Calls, Tree, sha256};
+use crate::files::{DiskIo, Tree, sha256};
 use crate::snapshot::{self, Archive, Part, Shelf, Watch, What};
 
 /// A journal's bytes: what is read of them is read again from its own part, and nothing more.
@@ -66,7 +66,7 @@ pub fn archive(folder: &Path, bytes: &[u8]) {
 /// Lays an archive on a shelf as if we had kept it, and brings it back.
 fn brought_back(folder: &Path, manifest: &[u8], archive: &[u8]) -> Option<()> {
     std::fs::write(folder.join("own"), "the tenant's own").ok()?;
-    let tree = Tree::open(folder, Calls::default()).ok()?;
+    let tree = Tree::open(folder, DiskIo::default()).ok()?;
     let (tenant, point) = (TenantUid::parse("a1").ok()?, OperationId::parse("x").ok()?);
     let shelf = Shelf::open(&tree, &tenant, &point).ok()?;
     std::fs::write(shelf.path().join("0.tar.zst"), archive).ok()?;

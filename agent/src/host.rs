@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use crate::compose::{Compose, ComposeError};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::files::{Calls, Tree};
+use crate::files::{DiskIo, Tree};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -41,7 +41,7 @@ pub struct Host {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The layer through which every change to files goes.
-    pub calls: Calls,
+    pub disk_io: DiskIo,
     /// How long others may take.
     pub limits: Limits,
     /// The plans that are being made.
@@ -51,17 +51,17 @@ pub struct Host {
 
 impl Host {
     /// Opens the records. Neither engine nor compose are needed for it.
-    pub fn open(config: Arc<Config>, calls: Calls, limits: Limits) -> Result<Self, StoreError> {
+    pub fn open(config: Arc<Config>, disk_io: DiskIo, limits: Limits) -> Result<Self, StoreError> {
         let metrics: Arc<Metrics> = Arc::default();
-        let calls = calls.counted_by(metrics.disk_changes());
-        let store = Store::open(&config.state_dir, calls.clone())?;
+        let disk_io = disk_io.counted_by(metrics.disk_changes());
+        let store = Store::open(&config.state_dir, disk_io.clone())?;
         let engine = Engine::new(&config.docker_host, limits);
         Ok(Self {
             config,
             store,
             engine,
             metrics,
-            calls,
+            disk_io,
             limits,
             plans: Plans::default(),
             compose: Mutex::default(),
@@ -69,15 +69,15 @@ impl Host {
     }
 
     /// The same beside whoever has the records open: see [`Store::beside`].
-    pub fn beside(config: Arc<Config>, calls: Calls, limits: Limits) -> Result<Self, StoreError> {
-        let store = Store::beside(&config.state_dir, calls.clone())?;
+    pub fn beside(config: Arc<Config>, disk_io: DiskIo, limits: Limits) -> Result<Self, StoreError> {
+        let store = Store::beside(&config.state_dir, disk_io.clone())?;
         let engine = Engine::new(&config.docker_host, limits);
         Ok(Self {
             config,
             store,
             engine,
             metrics: Arc::default(),
-            calls,
+            disk_io,
             limits,
             plans: Plans::default(),
             compose: Mutex::default(),
@@ -148,7 +148,7 @@ impl Host {
 
     /// Opens a tenant's directory; `None` when it is missing.
     pub fn tree(&self, directory: &Directory) -> Result<Option<Tree>, crate::files::FilesError> {
-        match Tree::open(Path::new(directory.as_str()), self.calls.clone()) {
+        match Tree::open(Path::new(directory.as_str()), self.disk_io.clone()) {
             Ok(tree) => Ok(Some(tree)),
             Err(crate::files::FilesError::NoDirectory(_)) => Ok(None),
             Err(error) => Err(error),

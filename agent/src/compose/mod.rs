@@ -1,10 +1,10 @@
 //! The host's own compose plugin: found once, run by argv with a cleared environment, its output kept on the host.
 
+mod crash_points;
 mod discover;
 mod explain;
 mod find;
 mod log;
-mod points;
 mod scan;
 mod yaml;
 
@@ -85,11 +85,11 @@ impl Compose {
     ) -> Result<Output, RunError> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().envs(self.environment());
-        points::at(arguments, "before");
-        let running = points::running(arguments);
+        crash_points::at(arguments, "before");
+        let running = crash_points::running(arguments);
         let ended = run(command, directory, limit, lock).await;
         drop(running);
-        points::at(arguments, "after");
+        crash_points::at(arguments, "after");
         ended
     }
 

@@ -6,7 +6,7 @@ use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures::StreamExt as _;
 
-use super::{Engine, EngineError, Reference, credentials, gone_is_fine, limited, points};
+use super::{Engine, EngineError, Reference, crash_points, credentials, gone_is_fine, limited};
 
 /// An image that is local.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Engine {
         let credentials = credentials::for_reference(repository).await;
         let options = CreateImageOptions { from_image: Some(name), ..Default::default() };
         let docker = self.client().await?;
-        points::at(&doing, "before");
+        crash_points::at(&doing, "before");
         let mut stream = Box::pin(docker.create_image(Some(options), None, credentials));
         let mut layers = Layers::default();
         let work = async {
@@ -102,12 +102,12 @@ impl Engine {
                     return Err(EngineError::Refused { doing: doing.clone(), status: 0, message });
                 }
                 layers.take(&step);
-                points::at(&doing, "meanwhile");
+                crash_points::at(&doing, "meanwhile");
                 progress(layers.sum());
             }
         };
         let pulled = limited(&doing, self.limits.pull, work).await?;
-        points::at(&doing, "after");
+        crash_points::at(&doing, "after");
         pulled
     }
 

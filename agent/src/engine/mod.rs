@@ -4,6 +4,7 @@
 //! event stream keeps knocking, and all is well again once it is through.
 
 mod containers;
+mod crash_points;
 mod credentials;
 mod data;
 mod events;
@@ -13,7 +14,6 @@ mod images;
 mod memory;
 mod names;
 mod own;
-mod points;
 mod program;
 mod reference;
 
@@ -211,9 +211,9 @@ impl Engine {
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
         let docker = self.client().await?;
-        points::at(doing, "before");
+        crash_points::at(doing, "before");
         let answer = limited(doing, limit, ask(docker)).await?;
-        points::at(doing, "after");
+        crash_points::at(doing, "after");
         answer.map_err(|error| {
             let error = EngineError::from_bollard(doing, &self.socket, error);
             self.forget(&error);

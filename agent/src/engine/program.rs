@@ -12,7 +12,7 @@ use bollard::query_parameters::ImportImageOptions;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256 as Hasher};
 
-use super::{Engine, EngineError, limited, points};
+use super::{Engine, EngineError, crash_points, limited};
 use crate::files::{sha256, to_name};
 use crate::snapshot::{TAR_END, head_of_file, tar_padding};
 
@@ -199,7 +199,7 @@ impl Engine {
     async fn load(&self, program: &Arc<Program>) -> Result<(), EngineError> {
         let doing = "load an image";
         let docker = self.client().await?;
-        points::at(doing, "before");
+        crash_points::at(doing, "before");
         let options = ImportImageOptions { quiet: true, ..Default::default() };
         let mut answer = Box::pin(docker.import_image_stream(options, program.archive(), None));
         let work = async {
@@ -212,7 +212,7 @@ impl Engine {
             Ok(())
         };
         let loaded = limited(doing, LOAD_LIMIT, work).await?;
-        points::at(doing, "after");
+        crash_points::at(doing, "after");
         loaded
     }
 

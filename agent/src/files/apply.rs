@@ -6,8 +6,8 @@ use tenantry_api::names::RelativePath;
 
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Look;
 use super::record::{Plan, Staged, Step};
+use super::stat::Stat;
 use super::transaction::{COMMIT, DONE, Transactions};
 
 impl Transactions<'_> {
@@ -49,12 +49,12 @@ impl Transactions<'_> {
             Staged::Beside(path) => (self.existing_parent(path)?, path.file_name()),
         };
         let target = self.existing_parent(&step.path)?;
-        if source.look(name)? != Look::Missing {
+        if source.stat(name)? != Stat::Missing {
             return source.rename(name, &target, step.path.file_name());
         }
         // It was put in place before the crash.
-        match target.look(step.path.file_name())? {
-            Look::File(_) => Ok(()),
+        match target.stat(step.path.file_name())? {
+            Stat::File(_) => Ok(()),
             _ => Err(FilesError::damaged(
                 source.path().join(name),
                 format!("the new content of {} is gone", step.path),
@@ -66,7 +66,7 @@ impl Transactions<'_> {
         for path in folders {
             match path {
                 None => self.tree.root.sync()?,
-                Some(path) if self.tree.look(path)? == Look::Missing => {}
+                Some(path) if self.tree.stat(path)? == Stat::Missing => {}
                 Some(path) => self.tree.root.below(path.as_str())?.sync()?,
             }
         }
@@ -76,7 +76,7 @@ impl Transactions<'_> {
     pub(super) fn parent(&self, path: &RelativePath) -> Result<Option<Folder>, FilesError> {
         match path.parent() {
             None => self.tree.root.again().map(Some),
-            Some(parent) if self.tree.look(&parent)? == Look::Missing => Ok(None),
+            Some(parent) if self.tree.stat(&parent)? == Stat::Missing => Ok(None),
             Some(parent) => self.tree.root.below(parent.as_str()).map(Some),
         }
     }

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::calls::{Calls, Effect};
+use super::disk_io::{DiskIo, Effect};
 use super::error::FilesError;
-use super::look::{Look, Placed, Stamp, placed, stat};
 use super::new_file::NewFile;
+use super::stat::{Placed, Stamp, Stat, placed, statx};
 
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -25,13 +25,13 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 pub(crate) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
-    calls: Calls,
+    disk_io: DiskIo,
 }
 
 impl Folder {
     /// Opens a folder by its absolute path, none of whose components may be a symlink.
-    pub fn open(path: &Path, calls: Calls) -> Result<Self, FilesError> {
-        let root = Self::root(calls)?;
+    pub fn open(path: &Path, disk_io: DiskIo) -> Result<Self, FilesError> {
+        let root = Self::root(disk_io)?;
         let relative = path.strip_prefix("/").unwrap_or(path);
         if relative.as_os_str().is_empty() {
             return Err(FilesError::refused("/", "this is the root of the file system"));
@@ -52,10 +52,10 @@ impl Folder {
     }
 
     /// The file system's root.
-    pub fn root(calls: Calls) -> Result<Self, FilesError> {
+    pub fn root(disk_io: DiskIo) -> Result<Self, FilesError> {
         let fd = rustix::fs::openat(CWD, "/", FOLDER, Mode::empty())
             .map_err(|error| FilesError::io("open", "/", error))?;
-        Ok(Self { fd, path: PathBuf::from("/"), calls })
+        Ok(Self { fd, path: PathBuf::from("/"), disk_io })
     }
 
     /// Its absolute path, for messages.
@@ -64,8 +64,8 @@ impl Folder {
     }
 
     /// The layer that its changes go through.
-    pub fn calls(&self) -> &Calls {
-        &self.calls
+    pub fn disk_io(&self) -> &DiskIo {
+        &self.disk_io
     }
 
     /// Opens a folder beneath.
@@ -73,7 +73,7 @@ impl Folder {
         let fd = self
             .open_at(relative, FOLDER)
             .map_err(|error| self.explain("open the folder", relative, error))?;
-        Ok(Self { fd, path: self.path.join(relative), calls: self.calls.clone() })
+        Ok(Self { fd, path: self.path.join(relative), disk_io: self.disk_io.clone() })
     }
 
     /// The same folder once more.
@@ -82,19 +82,19 @@ impl Folder {
     }
 
     /// What is at a path beneath; nothing is followed.
-    pub fn look(&self, relative: &str) -> Result<Look, FilesError> {
-        self.placed(relative).map(|placed| placed.look)
+    pub fn stat(&self, relative: &str) -> Result<Stat, FilesError> {
+        self.placed(relative).map(|placed| placed.stat)
     }
 
     pub(super) fn placed(&self, relative: &str) -> Result<Placed, FilesError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match self.open_at(relative, flags) {
-            Ok(fd) => stat(&fd)
+            Ok(fd) => statx(&fd)
                 .map(placed)
                 .map_err(|error| FilesError::io("look at", self.path.join(relative), error)),
-            Err(Errno::NOENT) => Ok(Placed { look: Look::Missing, mount: 0 }),
+            Err(Errno::NOENT) => Ok(Placed { stat: Stat::Missing, mount: 0 }),
             Err(error) => match self.explain("look at", relative, error) {
-                FilesError::Refused { found, .. } => Ok(Placed { look: Look::Other(found), mount: 0 }),
+                FilesError::Refused { found, .. } => Ok(Placed { stat: Stat::Other(found), mount: 0 }),
                 other => Err(other),
             },
         }
@@ -102,7 +102,7 @@ impl Folder {
 
     /// The mount that the folder itself is on.
     pub fn mount(&self) -> Result<u64, FilesError> {
-        let found = stat(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;
+        let found = statx(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;
         Ok(placed(found).mount)
     }
 
@@ -115,12 +115,12 @@ impl Folder {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.explain("read", relative, error)),
         };
-        let found = stat(&fd).map_err(|error| FilesError::io("look at", self.path.join(relative), error))?;
-        match placed(found).look {
-            Look::File(stamp) => Ok(Some((File::from(fd), stamp))),
-            Look::Folder(_) => Err(FilesError::refused(relative, "there is a folder")),
-            Look::Other(found) => Err(FilesError::refused(relative, found)),
-            Look::Missing => Ok(None),
+        let found = statx(&fd).map_err(|error| FilesError::io("look at", self.path.join(relative), error))?;
+        match placed(found).stat {
+            Stat::File(stamp) => Ok(Some((File::from(fd), stamp))),
+            Stat::Folder(_) => Err(FilesError::refused(relative, "there is a folder")),
+            Stat::Other(found) => Err(FilesError::refused(relative, found)),
+            Stat::Missing => Ok(None),
         }
     }
 
@@ -157,14 +157,14 @@ impl Folder {
     /// Makes a folder; false where there is one already.
     pub fn make(&self, name: &str, mode: u32) -> Result<bool, FilesError> {
         let path = self.path.join(name);
-        let result = self.calls.perform(&path, Effect::MakeFolder, || {
+        let result = self.disk_io.perform(&path, Effect::MakeFolder, || {
             rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
         });
         match result {
             Ok(()) => {
                 // The process's umask may have taken bits away.
                 let folder = self.below(name)?;
-                if stat(&folder.fd).is_ok_and(|found| u32::from(found.stx_mode) & 0o7777 != mode) {
+                if statx(&folder.fd).is_ok_and(|found| u32::from(found.stx_mode) & 0o7777 != mode) {
                     folder.set_mode(mode)?;
                 }
                 Ok(true)
@@ -179,12 +179,12 @@ impl Folder {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self
-            .calls
+            .disk_io
             .perform(&path, Effect::Create, || {
                 rustix::fs::openat2(&self.fd, name, flags, Mode::from_raw_mode(0o600), BENEATH)
             })
             .map_err(|error| FilesError::io("create", &path, error))?;
-        Ok(NewFile { file: File::from(fd), path, calls: self.calls.clone() })
+        Ok(NewFile { file: File::from(fd), path, disk_io: self.disk_io.clone() })
     }
 
     /// Opens one of our own files, made if need be, for appending and locking.
@@ -192,7 +192,7 @@ impl Folder {
         let path = self.path.join(name);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), BENEATH) {
-            Ok(fd) => Ok(NewFile { file: File::from(fd), path, calls: self.calls.clone() }),
+            Ok(fd) => Ok(NewFile { file: File::from(fd), path, disk_io: self.disk_io.clone() }),
             Err(Errno::NOENT) => {
                 drop(self.create(name)?);
                 self.open_own(name)
@@ -204,7 +204,7 @@ impl Folder {
     /// Renames a file beneath to a path beneath `to`, replacing what is there.
     pub fn rename(&self, from: &str, to: &Self, name: &str) -> Result<(), FilesError> {
         let (path, target) = (self.path.join(from), to.path.join(name));
-        self.calls
+        self.disk_io
             .perform(&path, Effect::Rename(&target), || rustix::fs::renameat(&self.fd, from, &to.fd, name))
             .map_err(|error| FilesError::io("put in place", target, error))
     }
@@ -213,7 +213,7 @@ impl Folder {
     pub fn remove(&self, name: &str) -> Result<bool, FilesError> {
         let path = self.path.join(name);
         let removed = self
-            .calls
+            .disk_io
             .perform(&path, Effect::Remove, || rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()));
         match removed {
             Ok(()) => Ok(true),
@@ -225,7 +225,7 @@ impl Folder {
     /// Removes an empty folder; false where there is none or it is not empty.
     pub fn remove_folder(&self, name: &str) -> Result<bool, FilesError> {
         let path = self.path.join(name);
-        let removed = self.calls.perform(&path, Effect::RemoveFolder, || {
+        let removed = self.disk_io.perform(&path, Effect::RemoveFolder, || {
             rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
         });
         let there = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST, Errno::BUSY, Errno::NOTDIR];
@@ -238,16 +238,16 @@ impl Folder {
 
     /// Removes a folder of our own with everything in it; nothing is followed.
     pub fn remove_all(&self, name: &str) -> Result<(), FilesError> {
-        match self.look(name)? {
-            Look::Missing => return Ok(()),
-            Look::Folder(_) => {
+        match self.stat(name)? {
+            Stat::Missing => return Ok(()),
+            Stat::Folder(_) => {
                 let folder = self.below(name)?;
                 for entry in folder.names()? {
                     folder.remove_all(&entry)?;
                 }
                 self.remove_folder(name)?;
             }
-            Look::File(_) | Look::Other(_) => {
+            Stat::File(_) | Stat::Other(_) => {
                 self.remove(name)?;
             }
         }
@@ -256,7 +256,7 @@ impl Folder {
 
     /// Sets the folder's permission bits.
     pub fn set_mode(&self, mode: u32) -> Result<(), FilesError> {
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::SetMode(mode), || {
                 rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
             })
@@ -268,7 +268,7 @@ impl Folder {
         if tenantry_faults::Bug::FoldersUnsynced.is_seeded() {
             return Ok(());
         }
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::SyncFolder, || rustix::fs::fsync(&self.fd))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }
@@ -313,18 +313,18 @@ impl Folder {
         let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for part in ends.map(|end| &relative[..end]) {
-            let Some(found) = self.open_at(part, flags).ok().and_then(|fd| stat(&fd).ok()) else {
+            let Some(found) = self.open_at(part, flags).ok().and_then(|fd| statx(&fd).ok()) else {
                 break;
             };
-            match placed(found).look {
-                Look::Other(found) if part == relative => return FilesError::refused(relative, found),
-                Look::Other(found) => return FilesError::refused(relative, format!("{found} at {part}")),
-                Look::File(_) if part == relative => return FilesError::refused(relative, "there is a file"),
-                Look::File(_) => {
+            match placed(found).stat {
+                Stat::Other(found) if part == relative => return FilesError::refused(relative, found),
+                Stat::Other(found) => return FilesError::refused(relative, format!("{found} at {part}")),
+                Stat::File(_) if part == relative => return FilesError::refused(relative, "there is a file"),
+                Stat::File(_) => {
                     let found = format!("there is a file at {part}, where a folder is needed");
                     return FilesError::refused(relative, found);
                 }
-                Look::Missing | Look::Folder(_) => {}
+                Stat::Missing | Stat::Folder(_) => {}
             }
         }
         FilesError::refused(relative, "there is something other than a folder or file on the way to it")

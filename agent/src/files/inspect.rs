@@ -11,7 +11,7 @@ use tenantry_api::names::{RelativePath, Sha256};
 
 use super::FILE_LIMIT;
 use super::error::FilesError;
-use super::look::{Look, Stamp};
+use super::stat::{Stamp, Stat};
 use super::tree::Tree;
 
 /// How old a file's last change must be for its hash to be remembered: two changes within one tick of the kernel's
@@ -66,11 +66,11 @@ impl HashCache {
 impl Tree {
     /// What is at a managed file's path, with its content's hash.
     pub fn inspect(&self, path: &RelativePath, cache: &HashCache) -> Result<Found, FilesError> {
-        match self.look(path)? {
-            Look::Missing => return Ok(Found::Missing),
-            Look::Folder(_) => return Ok(Found::Blocked("there is a folder".to_owned())),
-            Look::Other(found) => return Ok(Found::Blocked(found)),
-            Look::File(stamp) => {
+        match self.stat(path)? {
+            Stat::Missing => return Ok(Found::Missing),
+            Stat::Folder(_) => return Ok(Found::Blocked("there is a folder".to_owned())),
+            Stat::Other(found) => return Ok(Found::Blocked(found)),
+            Stat::File(stamp) => {
                 if let Some(seen) = cache.get(path, &stamp) {
                     return Ok(Found::File(seen));
                 }
@@ -95,7 +95,7 @@ impl Tree {
             }
             let sha256 = hash(&mut file)
                 .map_err(|error| FilesError::io("read", self.directory().join(path.as_str()), error))?;
-            if self.look(path)? != Look::File(stamp) {
+            if self.stat(path)? != Stat::File(stamp) {
                 continue;
             }
             let seen = Seen { sha256, stamp };

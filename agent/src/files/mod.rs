@@ -6,31 +6,31 @@
 //! within it are atomic. Caveat: extended attributes and ACLs of a replaced file are not carried over.
 
 mod apply;
-mod aside;
-mod calls;
+mod crash_points;
+mod disk_io;
 mod error;
 mod folder;
 mod inspect;
-mod kept;
-mod look;
+mod kept_files;
 mod new_file;
-mod points;
 mod prepare;
+mod quarantine;
 mod record;
 mod stage;
 mod stamps;
+mod stat;
 mod survey;
 mod transaction;
 mod tree;
 
-pub use calls::{Calls, Effect, Hook, Seconds};
+pub use disk_io::{DiskIo, Effect, Hook, Seconds};
 pub use error::FilesError;
 pub use inspect::{Found, HashCache, Seen};
-pub use kept::composed;
-pub use look::{Look, Stamp};
-pub use record::{Kept, RestorePoint, Was};
+pub use kept_files::composed;
+pub use record::{KeptFile, KeptFiles, Was};
 pub use stage::Stage;
 pub use stamps::Stamps;
+pub use stat::{Stamp, Stat};
 pub use transaction::{Before, Change, FileSet, TransactionState, Transactions};
 pub use tree::Tree;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use super::calls::{Calls, Effect};
+use super::disk_io::{DiskIo, Effect};
 use super::error::FilesError;
 
 /// A file of ours that is being written.
@@ -14,7 +14,7 @@ use super::error::FilesError;
 pub(crate) struct NewFile {
     pub file: File,
     pub(super) path: PathBuf,
-    pub(super) calls: Calls,
+    pub(super) disk_io: DiskIo,
 }
 
 impl NewFile {
@@ -26,7 +26,7 @@ impl NewFile {
     /// Adds bytes at the end.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
         let mut rest = bytes;
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::Append(bytes), || {
                 while !rest.is_empty() {
                     match rustix::io::write(&self.file, rest) {
@@ -43,7 +43,7 @@ impl NewFile {
 
     /// Cuts the file.
     pub fn truncate(&self, length: u64) -> Result<(), FilesError> {
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::Truncate(length), || rustix::fs::ftruncate(&self.file, length))
             .map_err(|error| FilesError::io("cut", &self.path, error))
     }
@@ -51,13 +51,13 @@ impl NewFile {
     /// Sets owner and permission bits, in this order, for a change of owner takes bits away.
     pub fn set_attributes(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<(), FilesError> {
         if let Some((uid, gid)) = owner.filter(|_| !tenantry_faults::Bug::ForgetOwner.is_seeded()) {
-            self.calls
+            self.disk_io
                 .perform(&self.path, Effect::SetOwner(uid, gid), || {
                     rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 })
                 .map_err(|error| FilesError::io("set the owner of", &self.path, error))?;
         }
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::SetMode(mode), || {
                 rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))
             })
@@ -66,7 +66,7 @@ impl NewFile {
 
     /// Makes content durable, and of the attributes only what reading it needs.
     pub fn sync_data(&self) -> Result<(), FilesError> {
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::SyncFile, || rustix::fs::fdatasync(&self.file))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }
@@ -76,7 +76,7 @@ impl NewFile {
         if tenantry_faults::Bug::ContentUnsynced.is_seeded() {
             return Ok(());
         }
-        self.calls
+        self.disk_io
             .perform(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }

@@ -7,9 +7,9 @@ use tenantry_api::names::{OperationId, RelativePath};
 use super::FILE_LIMIT;
 use super::error::FilesError;
 use super::folder::Folder;
-use super::kept::{self, missing_folders};
-use super::look::Look;
-use super::record::{Plan, RestorePoint, Staged, Step, Was, write_record};
+use super::kept_files::{self, missing_folders};
+use super::record::{KeptFiles, Plan, Staged, Step, Was, write_record};
+use super::stat::Stat;
 use super::survey::{Put, Target, ground};
 use super::transaction::{BESIDE, PLAN, RESTORE, make_transaction, new, undo};
 use super::tree::Tree;
@@ -23,31 +23,31 @@ pub(super) fn write(tree: &Tree, operation: &OperationId, targets: &[Target<'_>]
 pub(super) fn write_restore(
     tree: &Tree,
     operation: &OperationId,
-    point: &RestorePoint,
+    point: &KeptFiles,
 ) -> Result<(), FilesError> {
     let restore = tree.make_own(RESTORE)?.below(operation.as_str())?;
     let kept: Vec<Option<Vec<u8>>> =
-        point.files.iter().map(|file| kept::read(&restore, file)).collect::<Result<_, _>>()?;
+        point.files.iter().map(|file| kept_files::read(&restore, file)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (file, content) in point.files.iter().zip(&kept) {
         let (ground, missing) = ground(tree, &file.path)?;
-        let look = tree.look(&file.path)?;
+        let stat = tree.stat(&file.path)?;
         let put = match (&file.before, content) {
             (Was::File { mode, uid, gid, .. }, Some(content)) => {
                 Some(Put { content, mode: *mode, owner: Some((*uid, *gid)) })
             }
             _ => None,
         };
-        let same = match (&put, look) {
-            (None, Look::Missing) => true,
-            (Some(put), Look::File(stamp)) => {
+        let same = match (&put, stat) {
+            (None, Stat::Missing) => true,
+            (Some(put), Stat::File(stamp)) => {
                 let now = tree.read(&file.path, FILE_LIMIT).ok().flatten();
                 let attributes = (put.mode, put.owner) == (stamp.mode, Some((stamp.uid, stamp.gid)));
                 attributes && now.as_deref() == Some(put.content)
             }
-            (_, Look::Missing | Look::File(_)) => false,
-            (_, Look::Folder(_)) => return Err(FilesError::refused(file.path.as_str(), "there is a folder")),
-            (_, Look::Other(found)) => return Err(FilesError::refused(file.path.as_str(), found)),
+            (_, Stat::Missing | Stat::File(_)) => false,
+            (_, Stat::Folder(_)) => return Err(FilesError::refused(file.path.as_str(), "there is a folder")),
+            (_, Stat::Other(found)) => return Err(FilesError::refused(file.path.as_str(), found)),
         };
         if !same {
             let missing = if put.is_some() { missing } else { Vec::new() };

@@ -6,9 +6,9 @@ use tenantry_api::names::{OperationId, RelativePath, Sha256};
 
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Stamp;
 use super::new_file::NewFile;
 use super::sha256;
+use super::stat::Stamp;
 
 /// The longest record that is read, in bytes: several thousand files.
 const RECORD_LIMIT: u64 = 16 * 1024 * 1024;
@@ -34,22 +34,22 @@ pub enum Was {
     },
 }
 
-/// What an operation found before it changed anything: the restore point of the files.
+/// The files that an operation changes, as it found them: their part of its restore point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RestorePoint {
+pub struct KeptFiles {
     /// Which operation.
     pub operation: OperationId,
     /// Every file that it changes, and what was there; the content is in the tree beside the index.
-    pub files: Vec<Kept>,
+    pub files: Vec<KeptFile>,
     /// Folders that were not there, parents first.
     pub new_folders: Vec<RelativePath>,
 }
 
-/// A file of a restore point.
+/// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Kept {
+pub struct KeptFile {
     /// Which file.
     pub path: RelativePath,
     /// What was there.

@@ -10,7 +10,7 @@ use tenantry_api::names::RelativePath;
 use super::FILE_LIMIT;
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Look;
+use super::stat::Stat;
 use super::tree::Tree;
 
 const STAGE: &str = "stage";
@@ -102,6 +102,6 @@ impl Stage {
 
     /// Whether the tree has something at a path.
     pub fn has(&self, path: &RelativePath) -> Result<bool, FilesError> {
-        Ok(self.root.look(path.as_str())? != Look::Missing)
+        Ok(self.root.stat(path.as_str())? != Stat::Missing)
     }
 }

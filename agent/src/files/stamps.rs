@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tenantry_api::names::RelativePath;
 
 use super::error::FilesError;
-use super::look::Look;
+use super::stat::Stat;
 use super::tree::Tree;
 
 /// A file that was changed so lately may change again without a new time.
@@ -15,14 +15,14 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// What was at each path that was looked at.
 #[derive(Default)]
 pub struct Stamps {
-    looks: BTreeMap<RelativePath, Look>,
+    stats: BTreeMap<RelativePath, Stat>,
     directory: bool,
 }
 
 impl Stamps {
     /// Those of a directory that is there, of which nothing was looked at yet.
     pub fn of_directory() -> Self {
-        Self { looks: BTreeMap::new(), directory: true }
+        Self { stats: BTreeMap::new(), directory: true }
     }
 
     /// The stamps of these paths as they are now.
@@ -32,15 +32,15 @@ impl Stamps {
     ) -> Result<Self, FilesError> {
         let mut stamps = Self::of_directory();
         for path in paths {
-            stamps.look(tree, path)?;
+            stamps.stat(tree, path)?;
         }
         Ok(stamps)
     }
 
     /// Adds the stamp of a path as it is now, unless it is known.
-    pub fn look(&mut self, tree: &Tree, path: &RelativePath) -> Result<(), FilesError> {
-        if !self.looks.contains_key(path) {
-            self.looks.insert(path.clone(), tree.look(path)?);
+    pub fn stat(&mut self, tree: &Tree, path: &RelativePath) -> Result<(), FilesError> {
+        if !self.stats.contains_key(path) {
+            self.stats.insert(path.clone(), tree.stat(path)?);
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Stamps {
             None => !self.directory,
             Some(tree) => {
                 self.directory
-                    && self.looks.iter().all(|(path, look)| tree.look(path).is_ok_and(|now| now == *look))
+                    && self.stats.iter().all(|(path, stat)| tree.stat(path).is_ok_and(|now| now == *stat))
             }
         }
     }
@@ -59,15 +59,15 @@ impl Stamps {
     /// Whether every change is old enough for a further one to bear another time.
     pub fn are_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let newest = self.looks.values().filter_map(|look| match look {
-            Look::File(stamp) | Look::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
-            Look::Missing | Look::Other(_) => None,
+        let newest = self.stats.values().filter_map(|stat| match stat {
+            Stat::File(stamp) | Stat::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
+            Stat::Missing | Stat::Other(_) => None,
         });
         newest.max().is_none_or(|newest| now.cast_signed() - newest > SETTLED.as_nanos().cast_signed())
     }
 
     /// Adds those of other paths.
     pub fn add(&mut self, other: Self) {
-        self.looks.extend(other.looks);
+        self.stats.extend(other.stats);
     }
 }

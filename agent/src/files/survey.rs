@@ -4,7 +4,7 @@ use tenantry_api::names::{ProtectedPath, RelativePath};
 use tenantry_protocol::Owner;
 
 use super::error::FilesError;
-use super::look::{Look, Stamp};
+use super::stat::{Stamp, Stat};
 use super::transaction::{Before, Change, FileSet};
 use super::tree::Tree;
 use super::{FILE_LIMIT, sha256};
@@ -105,20 +105,20 @@ pub(super) fn ground(tree: &Tree, path: &RelativePath) -> Result<(Ground, Vec<Re
     let mut at = path.parent();
     while let Some(folder) = at {
         let placed = tree.root.placed(folder.as_str())?;
-        match placed.look {
-            Look::Folder(_) => {
+        match placed.stat {
+            Stat::Folder(_) => {
                 missing.reverse();
                 return Ok((Ground { folder: Some(folder), mount: placed.mount }, missing));
             }
-            Look::Missing => {
+            Stat::Missing => {
                 at = folder.parent();
                 missing.push(folder);
             }
-            Look::File(_) => {
+            Stat::File(_) => {
                 let found = format!("there is a file at {folder}, where a folder is needed");
                 return Err(FilesError::refused(path.as_str(), found));
             }
-            Look::Other(found) => {
+            Stat::Other(found) => {
                 return Err(FilesError::refused(path.as_str(), format!("{found} at {folder}")));
             }
         }
@@ -138,11 +138,11 @@ fn current(
         return Ok(None);
     }
     let placed = tree.root.placed(path.as_str())?;
-    let stamp = match placed.look {
-        Look::Missing => return Ok(None),
-        Look::File(stamp) => stamp,
-        Look::Folder(_) => return Err(FilesError::refused(path.as_str(), "there is a folder")),
-        Look::Other(found) => return Err(FilesError::refused(path.as_str(), found)),
+    let stamp = match placed.stat {
+        Stat::Missing => return Ok(None),
+        Stat::File(stamp) => stamp,
+        Stat::Folder(_) => return Err(FilesError::refused(path.as_str(), "there is a folder")),
+        Stat::Other(found) => return Err(FilesError::refused(path.as_str(), found)),
     };
     if placed.mount != ground.mount {
         return Err(FilesError::refused(path.as_str(), "there is a mount point"));

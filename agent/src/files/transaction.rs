@@ -19,10 +19,10 @@ use tenantry_protocol::Owner;
 
 use super::error::FilesError;
 use super::folder::Folder;
-use super::kept;
-use super::look::Look;
+use super::kept_files;
 use super::prepare;
 use super::record::{Plan, read_record};
+use super::stat::Stat;
 use super::survey;
 use super::tree::Tree;
 
@@ -173,9 +173,9 @@ impl<'a> Transactions<'a> {
     ) -> Result<(), FilesError> {
         self.refuse_committed(operation)?;
         let targets = survey::survey(self.tree, set, protect)?;
-        let point = self.restore_point(operation)?;
+        let point = self.kept_files(operation)?;
         let point = point.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
-        kept::still_so(&point, &targets)?;
+        kept_files::still_so(&point, &targets)?;
         self.unstage(operation)?;
         prepare::write(self.tree, operation, &targets).inspect_err(|_| {
             let _ = self.unstage(operation);
@@ -197,8 +197,8 @@ impl<'a> Transactions<'a> {
         let folder = self.folder(&new(operation))?;
         let plan: Plan = read_plan(&folder, PLAN)?;
         for step in &plan.steps {
-            let expected = step.expect.map_or(Look::Missing, Look::File);
-            if self.tree.look(&step.path)? != expected {
+            let expected = step.expect.map_or(Stat::Missing, Stat::File);
+            if self.tree.stat(&step.path)? != expected {
                 return Err(FilesError::Moved { path: step.path.to_string() });
             }
         }
@@ -215,9 +215,9 @@ impl<'a> Transactions<'a> {
         let Some(all) = self.tree.own(TX)? else {
             return Ok(TransactionState::None);
         };
-        let has = |folder: &str, record: &str| match all.look(folder)? {
-            Look::Missing => Ok::<bool, FilesError>(false),
-            _ => Ok(all.below(folder)?.look(record)? != Look::Missing),
+        let has = |folder: &str, record: &str| match all.stat(folder)? {
+            Stat::Missing => Ok::<bool, FilesError>(false),
+            _ => Ok(all.below(folder)?.stat(record)? != Stat::Missing),
         };
         let (new, undo) = (new(operation), undo(operation));
         Ok(if has(&undo, COMMIT)? {
@@ -254,7 +254,7 @@ impl<'a> Transactions<'a> {
             return self.roll_forward(&undo(operation));
         }
         let point =
-            self.restore_point(operation)?.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
+            self.kept_files(operation)?.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
         self.remove_transaction(&undo(operation))?;
         prepare::write_restore(self.tree, operation, &point)?;
         let folder = self.folder(&undo(operation))?;
@@ -329,7 +329,7 @@ impl<'a> Transactions<'a> {
         let Some(all) = self.tree.own(TX)? else {
             return Ok(());
         };
-        if all.look(name)? == Look::Missing {
+        if all.stat(name)? == Stat::Missing {
             return Ok(());
         }
         let folder = all.below(name)?;
@@ -366,7 +366,7 @@ fn read_plan(folder: &Folder, record: &str) -> Result<Plan, FilesError> {
 }
 
 fn forget(all: &Folder, name: &str) -> Result<(), FilesError> {
-    if matches!(all.look(name)?, Look::Folder(_)) {
+    if matches!(all.stat(name)?, Stat::Folder(_)) {
         let point = all.below(name)?;
         if point.remove(POINT)? {
             point.sync()?;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tenantry_api::names::{AGENT_FOLDER, RelativePath};
 
-use super::calls::Calls;
+use super::disk_io::DiskIo;
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Look;
+use super::stat::Stat;
 
 /// The tenant's directory as a capability: whoever has it can look and write beneath it and nowhere else.
 #[derive(Debug)]
@@ -18,13 +18,13 @@ pub struct Tree {
 impl Tree {
     /// Opens a directory. No component of its path may be a symlink: the local policy allows paths, and a symlink
     /// would make them mean something else.
-    pub fn open(directory: &Path, calls: Calls) -> Result<Self, FilesError> {
-        Ok(Self { root: Folder::open(directory, calls)? })
+    pub fn open(directory: &Path, disk_io: DiskIo) -> Result<Self, FilesError> {
+        Ok(Self { root: Folder::open(directory, disk_io)? })
     }
 
     /// Opens a directory; what is missing of it is made first (0755).
-    pub fn create(directory: &Path, calls: Calls) -> Result<Self, FilesError> {
-        match Self::open(directory, calls.clone()) {
+    pub fn create(directory: &Path, disk_io: DiskIo) -> Result<Self, FilesError> {
+        match Self::open(directory, disk_io.clone()) {
             Err(FilesError::NoDirectory(_)) => {}
             other => return other,
         }
@@ -34,13 +34,13 @@ impl Tree {
             return Err(FilesError::NoDirectory(directory.to_owned()));
         };
         let parent = if parent == Path::new("/") {
-            Folder::root(calls.clone())?
+            Folder::root(disk_io.clone())?
         } else {
-            Self::create(parent, calls.clone())?.root
+            Self::create(parent, disk_io.clone())?.root
         };
         parent.make(name, 0o755)?;
         parent.sync()?;
-        Self::open(directory, calls)
+        Self::open(directory, disk_io)
     }
 
     /// Its absolute path.
@@ -49,8 +49,8 @@ impl Tree {
     }
 
     /// What is at a path, without reading it.
-    pub fn look(&self, path: &RelativePath) -> Result<Look, FilesError> {
-        self.root.look(path.as_str())
+    pub fn stat(&self, path: &RelativePath) -> Result<Stat, FilesError> {
+        self.root.stat(path.as_str())
     }
 
     /// Reads a regular file of at most `limit` bytes; `None` where there is nothing.
@@ -65,21 +65,21 @@ impl Tree {
 
     /// Our own folder in it, if it was made already.
     pub(super) fn own_folder(&self) -> Result<Option<Folder>, FilesError> {
-        match self.root.look(AGENT_FOLDER)? {
-            Look::Missing => Ok(None),
-            Look::Folder(stamp) if stamp.uid == rustix::process::geteuid().as_raw() => {
+        match self.root.stat(AGENT_FOLDER)? {
+            Stat::Missing => Ok(None),
+            Stat::Folder(stamp) if stamp.uid == rustix::process::geteuid().as_raw() => {
                 let folder = self.root.below(AGENT_FOLDER)?;
                 if stamp.mode != 0o700 {
                     folder.set_mode(0o700)?;
                 }
                 Ok(Some(folder))
             }
-            Look::Folder(stamp) => Err(FilesError::refused(
+            Stat::Folder(stamp) => Err(FilesError::refused(
                 AGENT_FOLDER,
                 format!("the folder belongs to user {}, not to us", stamp.uid),
             )),
-            Look::File(_) => Err(FilesError::refused(AGENT_FOLDER, "there is a file")),
-            Look::Other(found) => Err(FilesError::refused(AGENT_FOLDER, found)),
+            Stat::File(_) => Err(FilesError::refused(AGENT_FOLDER, "there is a file")),
+            Stat::Other(found) => Err(FilesError::refused(AGENT_FOLDER, found)),
         }
     }
 
@@ -93,7 +93,7 @@ impl Tree {
             self.root.below(AGENT_FOLDER)?
         };
         // A power cut may have left it empty.
-        if !matches!(folder.look(".gitignore")?, Look::File(stamp) if stamp.size == 2) {
+        if !matches!(folder.stat(".gitignore")?, Stat::File(stamp) if stamp.size == 2) {
             folder.remove_all(".gitignore")?;
             let mut ignore = folder.create(".gitignore")?;
             ignore.append(b"*\n")?;
@@ -115,8 +115,8 @@ impl Tree {
         let Some(own) = self.own_folder()? else {
             return Ok(None);
         };
-        match own.look(name)? {
-            Look::Missing => Ok(None),
+        match own.stat(name)? {
+            Stat::Missing => Ok(None),
             _ => own.below(name).map(Some),
         }
     }

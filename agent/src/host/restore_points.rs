@@ -1,7 +1,7 @@
 //! A restore point: all that leads back to where a tenant was before an operation, under the operation's id.
 //!
 //! ```text
-//! DIR/.tenantry/restore/<op>/index, files/   the files (see `files::kept`)
+//! DIR/.tenantry/restore/<op>/index, files/   the files (see `files::kept_files`)
 //! DIR/.tenantry/restore/<op>/data/           declared paths and volumes (see `snapshot`)
 //! DIR/.tenantry/restore/<op>/point           this record: with it the restore point counts
 //! DIR/.tenantry/restore/<op>/README          for a person who has nothing but a shell
@@ -13,7 +13,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::PreviousReference;
 use tenantry_protocol::{ComposeUse, RestorePointBrief, RunImage};
 
-use crate::files::{FilesError, POINT, RestorePoint as KeptFiles, Transactions, Tree, read_record};
+use crate::files::{FilesError, KeptFiles, POINT, Transactions, Tree, read_record};
 use crate::snapshot::{Part, What};
 use crate::store::Baseline;
 
@@ -125,7 +125,7 @@ pub fn chain(
         if let Some(point) = load(tree, uid, &id)?
             && point.number >= to.number
         {
-            let kept = transactions.restore_point(&id)?;
+            let kept = transactions.kept_files(&id)?;
             points.push((point.number, kept.ok_or(FilesError::NoRestorePoint(id))?));
         }
     }

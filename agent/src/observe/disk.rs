@@ -103,7 +103,7 @@ fn env_observation(
     stamps: &mut Stamps,
 ) -> Result<EnvObservation, FilesError> {
     let Ok(file) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
-    stamps.look(tree, &file)?;
+    stamps.stat(tree, &file)?;
     let content = match tree.read(&file, FILE_LIMIT) {
         Ok(content) => content,
         Err(FilesError::Refused { .. }) => None,
@@ -129,14 +129,14 @@ fn env_observation(
 fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Discovered>, Explained> {
     let looked = std::cell::RefCell::new(Stamps::of_directory());
     let read = |path: &RelativePath| {
-        looked.borrow_mut().look(tree, path).map_err(|error| explained(&error))?;
+        looked.borrow_mut().stat(tree, path).map_err(|error| explained(&error))?;
         tree.read(path, FILE_LIMIT).map_err(|error| explained(&error))
     };
     let found = inputs(place, &read);
     let mut looked = looked.into_inner();
     if let Ok(Some(discovered)) = &found {
         for path in &discovered.inputs {
-            looked.look(tree, path).map_err(|error| explained(&error))?;
+            looked.stat(tree, path).map_err(|error| explained(&error))?;
         }
     }
     stamps.add(looked);

@@ -33,7 +33,7 @@ impl RequestContext {
 
     /// Opens the tenant's directory, made if need be.
     pub fn tree(&self) -> Result<Tree, FilesError> {
-        Tree::create(Path::new(self.directory()), self.host.calls.clone())
+        Tree::create(Path::new(self.directory()), self.host.disk_io.clone())
     }
 
     /// The tenant's log of compose's output.

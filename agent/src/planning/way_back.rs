@@ -9,7 +9,7 @@ use super::changes::{Changes, protect};
 use super::context::RequestContext;
 use super::error::StepError;
 use crate::engine::Reference;
-use crate::files::{Before, Change, FilesError, Found, Kept, Transactions, Tree, Was, composed};
+use crate::files::{Before, Change, FilesError, Found, KeptFile, Transactions, Tree, Was, composed};
 use crate::host::TenantCache;
 use crate::host::restore_points::{self, RestorePoint};
 
@@ -62,7 +62,7 @@ pub fn changes(
     let mut all = Changes::default();
     for (operation, kept) in composed(&points).into_values() {
         let found = tree.inspect(&kept.path, &cache.hashes)?;
-        let content = || Transactions::new(tree).kept(operation, kept).map_err(refuse);
+        let content = || Transactions::new(tree).kept_content(operation, kept).map_err(refuse);
         if change(kept, &found, content, &mut all)? {
             protect(request, &kept.path)?;
         } else {
@@ -74,7 +74,7 @@ pub fn changes(
 
 /// Adds what makes one file as it was; false where it is so.
 fn change(
-    kept: &Kept,
+    kept: &KeptFile,
     found: &Found,
     content: impl FnOnce() -> Result<Option<Vec<u8>>, StepError>,
     all: &mut Changes,

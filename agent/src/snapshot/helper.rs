@@ -18,7 +18,7 @@ use super::swap::Swap;
 use super::take::estimate;
 use super::unpack::Unpacking;
 use super::{Archive, Estimate, Watch, threads};
-use crate::files::{Calls, Folder};
+use crate::files::{DiskIo, Folder};
 use tenantry_protocol::FailureCategory;
 
 /// How often a helper tells how far it is.
@@ -139,7 +139,7 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
         }
         Job::Restore { to, stage, archive, shelf } => {
             let (folder, archive) = opened(&shelf, &archive)?;
-            let to = Folder::open(&to, Calls::default())?;
+            let to = Folder::open(&to, DiskIo::default())?;
             let unpacking = Unpacking {
                 archive: &archive,
                 folder: &folder,
@@ -156,7 +156,7 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
             else {
                 return Err(SnapshotError::refused(to, "this folder has no name"));
             };
-            let parent = Folder::open(parent, Calls::default())?;
+            let parent = Folder::open(parent, DiskIo::default())?;
             let beside = parent.again()?;
             let swap = Swap { parent, name: name.to_owned(), beside, stage: ".tenantry-exchange".to_owned() };
             let unpacking = Unpacking {
@@ -175,7 +175,7 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
 impl ShelfArguments {
     /// The folder, proven to be the one that is meant: an engine may see another one at the same path.
     fn open(&self) -> Result<Folder, SnapshotError> {
-        let folder = Folder::open(&self.shelf, Calls::default())?;
+        let folder = Folder::open(&self.shelf, DiskIo::default())?;
         let Some(proof) = &self.proof else { return Ok(folder) };
         match folder.read(PROOF, PROOF_LIMIT)? {
             Some((found, _)) if found == proof.as_bytes() => Ok(folder),

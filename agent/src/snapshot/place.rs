@@ -16,7 +16,7 @@ use super::error::SnapshotError;
 use super::pack::size;
 use super::source::is_data;
 use super::unpack::{Lines, Unpacking};
-use crate::files::{Calls, Effect, Folder};
+use crate::files::{DiskIo, Effect, Folder};
 
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -32,13 +32,13 @@ const THERE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBL
 pub(crate) struct Place<'a> {
     folder: &'a Folder,
     name: &'a str,
-    calls: Calls,
+    disk_io: DiskIo,
 }
 
 impl<'a> Place<'a> {
     /// There must be nothing of that name.
     pub fn new(folder: &'a Folder, name: &'a str) -> Self {
-        Self { folder, name, calls: folder.calls().clone() }
+        Self { folder, name, disk_io: folder.disk_io().clone() }
     }
 
     fn full(&self, path: &TreePath) -> Vec<u8> {
@@ -72,7 +72,7 @@ impl<'a> Place<'a> {
         let (parent, name) = split(&full);
         let parent = self.parent(parent, &shown)?;
         let mode = Mode::from_raw_mode(0o700);
-        self.calls
+        self.disk_io
             .perform(&shown, Effect::MakeFolder, || rustix::fs::mkdirat(parent.as_fd(), name, mode))
             .map_err(|error| SnapshotError::io("make the folder", shown, error))
     }
@@ -83,7 +83,7 @@ impl<'a> Place<'a> {
         let (parent, name) = split(&full);
         let file = self.create(&self.parent(parent, &shown)?, name, &shown)?;
         let length = size(entry);
-        self.calls
+        self.disk_io
             .perform(&shown, Effect::Truncate(length), || rustix::fs::ftruncate(&file, length))
             .map_err(|error| SnapshotError::io("make room for", shown, error))?;
         Ok(file)
@@ -91,7 +91,7 @@ impl<'a> Place<'a> {
 
     fn create(&self, parent: &Parent<'_>, name: &[u8], shown: &Path) -> Result<File, SnapshotError> {
         let mode = Mode::from_raw_mode(0o600);
-        self.calls
+        self.disk_io
             .perform(shown, Effect::Create, || rustix::fs::openat(parent.as_fd(), name, NEW_FILE, mode))
             .map(File::from)
             .map_err(|error| SnapshotError::io("create", shown, error))
@@ -109,24 +109,24 @@ impl<'a> Place<'a> {
     pub fn dress(&self, fd: impl AsFd, entry: &Entry, shown: &Path) -> Result<(), SnapshotError> {
         let fail = |doing| move |error| SnapshotError::io(doing, shown, error);
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        self.calls
+        self.disk_io
             .perform(shown, Effect::SetOwner(entry.uid, entry.gid), || {
                 rustix::fs::fchown(&fd, Some(uid), Some(gid))
             })
             .map_err(fail("set the owner of"))?;
-        self.calls
+        self.disk_io
             .perform(shown, Effect::SetMode(entry.mode), || {
                 rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode))
             })
             .map_err(fail("set the mode of"))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_data(name)) {
-            self.calls
+            self.disk_io
                 .perform(shown, Effect::SetAttribute, || {
                     rustix::fs::fsetxattr(&fd, name.as_str(), &value.0, XattrFlags::empty())
                 })
                 .map_err(fail("set an attribute of"))?;
         }
-        self.calls
+        self.disk_io
             .perform(shown, Effect::SetTime, || rustix::fs::futimens(&fd, &times(entry)))
             .map_err(fail("set the time of"))
     }
@@ -142,7 +142,7 @@ impl<'a> Place<'a> {
             Kind::Folder {} => self.dress_again(entry),
             _ => Ok(()),
         })?;
-        self.calls
+        self.disk_io
             .perform(self.folder.path(), Effect::SyncAll, || rustix::fs::syncfs(self.folder))
             .map_err(|error| SnapshotError::io("make durable", self.folder.path(), error))
     }
@@ -174,7 +174,7 @@ impl<'a> Place<'a> {
         if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile {
             return Err(SnapshotError::refused(shown.clone(), "it is to be a name of what is no file"));
         }
-        self.calls
+        self.disk_io
             .perform(&existing, Effect::Link(&shown), || {
                 let flags = AtFlags::empty();
                 rustix::fs::linkat(old_parent.as_fd(), old_name, new_parent.as_fd(), new_name, flags)
@@ -228,7 +228,7 @@ impl<'a> Putting<'a> {
                 let mut file = place.create(self.parent(parent, &shown)?, name, &shown)?;
                 if !content.is_empty() {
                     place
-                        .calls
+                        .disk_io
                         .perform(&shown, Effect::Append(content), || write_all(&mut file, content))
                         .map_err(|error| SnapshotError::io("write", &shown, error))?;
                 }
@@ -238,7 +238,7 @@ impl<'a> Putting<'a> {
                 let parent = self.parent(parent, &shown)?.as_fd();
                 let fail = |error| SnapshotError::io("make the symlink", &shown, error);
                 place
-                    .calls
+                    .disk_io
                     .perform(&shown, Effect::Symlink(&target.0), || {
                         rustix::fs::symlinkat(target.0.as_slice(), parent, name)
                     })
@@ -246,13 +246,13 @@ impl<'a> Putting<'a> {
                 let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
                 place
-                    .calls
+                    .disk_io
                     .perform(&shown, Effect::SetOwner(entry.uid, entry.gid), || {
                         rustix::fs::chownat(parent, name, uid, gid, flags)
                     })
                     .map_err(fail)?;
                 place
-                    .calls
+                    .disk_io
                     .perform(&shown, Effect::SetTime, || {
                         rustix::fs::utimensat(parent, name, &times(entry), flags)
                     })
@@ -272,7 +272,7 @@ impl<'a> Putting<'a> {
         let Some(file) = file.filter(|_| content.iter().any(|byte| *byte != 0)) else { return Ok(()) };
         let shown = self.place.shown(&entry.path);
         self.place
-            .calls
+            .disk_io
             .perform(&shown, Effect::WriteAt(offset, content), || {
                 file.write_all_at(content, offset).map_err(|error| errno(&error))
             })

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::entry::DEPTH_LIMIT;
 use super::error::SnapshotError;
-use crate::files::{Calls, Effect, Folder};
+use crate::files::{DiskIo, Effect, Folder};
 
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -18,7 +18,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// Removes what is called `name` in a folder, with everything in it. That there is nothing is fine.
 pub(crate) fn remove_tree(folder: &Folder, name: &str) -> Result<(), SnapshotError> {
     let at = folder.path().join(name);
-    let removing = Removing { calls: folder.calls() };
+    let removing = Removing { disk_io: folder.disk_io() };
     match removing.unlink(folder, name.as_bytes(), &at) {
         Err(error) if is(&error, &[Errno::ISDIR, Errno::PERM]) => {
             removing.folder(folder, name.as_bytes(), &at, 0)
@@ -28,7 +28,7 @@ pub(crate) fn remove_tree(folder: &Folder, name: &str) -> Result<(), SnapshotErr
 }
 
 struct Removing<'a> {
-    calls: &'a Calls,
+    disk_io: &'a DiskIo,
 }
 
 impl Removing<'_> {
@@ -68,7 +68,7 @@ impl Removing<'_> {
         }
         drop(fd);
         let gone = self
-            .calls
+            .disk_io
             .perform(at, Effect::RemoveFolder, || rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR));
         match gone {
             Err(error) if !is(&error, &[Errno::NOENT]) => {
@@ -79,8 +79,9 @@ impl Removing<'_> {
     }
 
     fn unlink(&self, parent: impl std::os::fd::AsFd, name: &[u8], at: &Path) -> std::io::Result<()> {
-        let gone =
-            self.calls.perform(at, Effect::Remove, || rustix::fs::unlinkat(&parent, name, AtFlags::empty()));
+        let gone = self
+            .disk_io
+            .perform(at, Effect::Remove, || rustix::fs::unlinkat(&parent, name, AtFlags::empty()));
         match gone {
             Err(error) if is(&error, &[Errno::NOENT]) => Ok(()),
             other => other,

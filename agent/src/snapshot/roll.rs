@@ -21,7 +21,7 @@ use super::remove::remove_tree;
 use super::source::OURS;
 use super::swap::{NEW, has_room};
 use super::unpack::{Lines, Unpacking, unpack};
-use crate::files::{Effect, Folder, Look, read_record, write_record};
+use crate::files::{Effect, Folder, Stat, read_record, write_record};
 
 const OLD: &str = "old";
 const READY: &str = "ready";
@@ -38,7 +38,7 @@ impl Roll<'_> {
     /// Brings the kept data back.
     pub fn restore(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<(), SnapshotError> {
         let stage = self.unpacked(unpacking, watch)?;
-        if stage.look(MOVED)? == Look::Missing {
+        if stage.stat(MOVED)? == Stat::Missing {
             move_all(self.top, &stage.below(OLD)?, |name| !name.starts_with(OURS))?;
             write_record(&stage, MOVED, &())?.sync()?;
             stage.sync()?;
@@ -54,7 +54,7 @@ impl Roll<'_> {
     }
 
     fn unpacked(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<Folder, SnapshotError> {
-        if self.top.look(self.stage)? != Look::Missing {
+        if self.top.stat(self.stage)? != Stat::Missing {
             let stage = self.top.below(self.stage)?;
             // One that can't be read was not finished.
             let ready: Option<Sha256> = read_record(&stage, READY).ok().flatten();
@@ -118,7 +118,7 @@ fn move_all(from: &Folder, to: &Folder, which: impl Fn(&[u8]) -> bool) -> Result
         let shown = std::ffi::OsStr::from_bytes(name);
         let (path, target) = (from.path().join(shown), to.path().join(shown));
         let rename = || rustix::fs::renameat(from, name.as_slice(), to, name.as_slice());
-        from.calls()
+        from.disk_io()
             .perform(&path, Effect::Rename(&target), rename)
             .map_err(|error| SnapshotError::io("move", &path, error))?;
     }

@@ -11,7 +11,7 @@ use super::swap::Swap;
 use super::take::{Taking, estimate, take};
 use super::unpack::{Unpacking, is_there, unpack};
 use super::{Archive, Estimate, Part, Watch, What, threads};
-use crate::files::{Calls, Folder, Tree, sha256};
+use crate::files::{DiskIo, Folder, Tree, sha256};
 
 /// What stands before each path in a volume's archive.
 pub(crate) const TOP: &str = ".";
@@ -74,7 +74,7 @@ impl<'a> Shelf<'a> {
 
     /// How much there is in a volume whose folder we can see.
     pub fn estimate_volume(mountpoint: &Path) -> Result<Option<Estimate>, SnapshotError> {
-        let (folder, name) = around(mountpoint, Calls::default())?;
+        let (folder, name) = around(mountpoint, DiskIo::default())?;
         estimate(&Source::new(&folder, &name)?)
     }
 
@@ -100,7 +100,7 @@ impl<'a> Shelf<'a> {
         mountpoint: &Path,
         watch: &dyn Watch,
     ) -> Result<Part, SnapshotError> {
-        let (folder, name) = around(mountpoint, self.tree.root.calls().clone())?;
+        let (folder, name) = around(mountpoint, self.tree.root.disk_io().clone())?;
         let (source, of) = (Source::new(&folder, &name)?, self.of(&what));
         let prefix = Text(TOP.as_bytes().to_vec());
         let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), watch)?;
@@ -154,7 +154,7 @@ impl<'a> Shelf<'a> {
         mountpoint: &Path,
         watch: &dyn Watch,
     ) -> Result<(), SnapshotError> {
-        let (parent, name) = around(mountpoint, self.tree.root.calls().clone())?;
+        let (parent, name) = around(mountpoint, self.tree.root.disk_io().clone())?;
         let beside = parent.again()?;
         let swap = Swap { parent, name, beside, stage: self.beside_name(n) };
         self.swap_in(&swap, part, watch)
@@ -223,7 +223,7 @@ fn prefix(what: &What) -> Text {
 fn parent(tree: &Tree, path: &RelativePath) -> Result<Option<Folder>, SnapshotError> {
     match path.parent() {
         None => Ok(Some(tree.root.again()?)),
-        Some(parent) if tree.look(&parent)? == crate::files::Look::Missing => Ok(None),
+        Some(parent) if tree.stat(&parent)? == crate::files::Stat::Missing => Ok(None),
         Some(parent) => Ok(Some(tree.root.below(parent.as_str())?)),
     }
 }
@@ -232,7 +232,7 @@ fn parent(tree: &Tree, path: &RelativePath) -> Result<Option<Folder>, SnapshotEr
 fn make_parents(tree: &Tree, path: &RelativePath) -> Result<(), SnapshotError> {
     let mut missing = Vec::new();
     let mut at = path.parent();
-    while let Some(folder) = at.filter(|folder| matches!(tree.look(folder), Ok(crate::files::Look::Missing)))
+    while let Some(folder) = at.filter(|folder| matches!(tree.stat(folder), Ok(crate::files::Stat::Missing)))
     {
         at = folder.parent();
         missing.push(folder);
@@ -246,11 +246,11 @@ fn make_parents(tree: &Tree, path: &RelativePath) -> Result<(), SnapshotError> {
 }
 
 /// The folder around a volume's data, and the data's name in it.
-fn around(mountpoint: &Path, calls: Calls) -> Result<(Folder, String), SnapshotError> {
+fn around(mountpoint: &Path, disk_io: DiskIo) -> Result<(Folder, String), SnapshotError> {
     let (Some(parent), Some(name)) =
         (mountpoint.parent(), mountpoint.file_name().and_then(|name| name.to_str()))
     else {
         return Err(SnapshotError::refused(mountpoint, "this is no volume's folder"));
     };
-    Ok((Folder::open(parent, calls)?, name.to_owned()))
+    Ok((Folder::open(parent, disk_io)?, name.to_owned()))
 }

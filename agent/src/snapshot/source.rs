@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::entry::{DEPTH_LIMIT, Entry, Kind, Text, TreePath};
 use super::error::SnapshotError;
-use crate::files::{Calls, Folder};
+use crate::files::{DiskIo, Folder};
 
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -52,7 +52,7 @@ impl Source {
 
     /// A whole folder, which may be a mount point.
     pub fn whole(directory: &Path) -> Result<Self, SnapshotError> {
-        let folder = Folder::open(directory, Calls::default())?;
+        let folder = Folder::open(directory, DiskIo::default())?;
         Ok(Self { path: directory.to_owned(), ..Self::new(&folder, ".")? })
     }
 

@@ -137,7 +137,7 @@ impl Swap {
             let (path, with) = (stage.path().join(NEW), self.live());
             if live.is_some() {
                 self.parent
-                    .calls()
+                    .disk_io()
                     .perform(&path, Effect::Exchange(&with), || {
                         let flags = RenameFlags::EXCHANGE;
                         rustix::fs::renameat_with(stage, NEW, &self.parent, self.name.as_str(), flags)

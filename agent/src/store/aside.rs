@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::journal::JOURNAL;
 use super::records::{BASELINE, STARTS};
 use super::{Baseline, Starts, Store};
-use crate::files::{FilesError, Folder, Look};
+use crate::files::{FilesError, Folder, Stat};
 
 /// Beneath a tenant's folder: what was damaged, numbered.
 const ASIDE: &str = "aside";
@@ -85,7 +85,7 @@ fn aside(tenant: &Folder, from: &Folder, name: &str, label: &str) -> Result<Path
     }
     let folder = tenant.below(ASIDE)?;
     let mut number = 1;
-    while folder.look(&format!("{label}-{number}"))? != Look::Missing {
+    while folder.stat(&format!("{label}-{number}"))? != Stat::Missing {
         number += 1;
     }
     let target = format!("{label}-{number}");

@@ -13,7 +13,7 @@ use tenantry_protocol::{ClaimState, Place, TenantRef};
 
 use super::error::{ClaimError, StoreError};
 use super::{Store, load, save};
-use crate::files::{FilesError, Folder, Look};
+use crate::files::{FilesError, Folder, Stat};
 
 pub(super) const CLAIM: &str = "claim";
 /// Beside it: its Tenant is gone.
@@ -242,7 +242,7 @@ impl Store {
         let mut claims = self.claims();
         let uid = &wanted.tenant.uid;
         let Admitted { claim, .. } = admit(&claims.held, wanted)?;
-        if claims.damaged.contains_key(uid) && self.tenant(uid)?.look(CLAIM)? != Look::Missing {
+        if claims.damaged.contains_key(uid) && self.tenant(uid)?.stat(CLAIM)? != Stat::Missing {
             let aside = self.put_claim_aside(uid)?;
             tracing::warn!(tenant = %uid, path = %aside.display(), "a damaged claim was put aside");
         }
@@ -304,7 +304,7 @@ impl Claims {
             let Ok(uid) = TenantUid::parse(name) else { continue };
             let folder = tenants.below(uid.as_str())?;
             // That it is there says it all: also a damaged one was written for a Tenant that is gone.
-            if folder.look(GONE)? != Look::Missing {
+            if folder.stat(GONE)? != Stat::Missing {
                 claims.held.gone.insert(uid.clone());
             }
             match load::<Claim>(&folder, CLAIM) {

@@ -11,7 +11,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 use super::claims::Claims;
 use super::journal::records;
 use super::{Store, StoreError, TENANTS, load, real, save};
-use crate::files::{Calls, Tree};
+use crate::files::{DiskIo, Tree};
 
 const HANDED: &str = "handed";
 
@@ -30,8 +30,8 @@ pub struct Handed {
 impl Store {
     /// The records as they are, beside whoever has the state directory open. Nothing is changed through it but what
     /// [`Store::save_handed`] writes.
-    pub fn beside(state_dir: &Path, calls: Calls) -> Result<Self, StoreError> {
-        let tenants = Tree::create(&real(state_dir)?, calls)?.root.below(TENANTS)?;
+    pub fn beside(state_dir: &Path, disk_io: DiskIo) -> Result<Self, StoreError> {
+        let tenants = Tree::create(&real(state_dir)?, disk_io)?.root.below(TENANTS)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
         Ok(Self { tenants, claims, _lock: None })
     }

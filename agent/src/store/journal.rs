@@ -16,7 +16,7 @@ use tenantry_api::names::{OperationId, Sha256, TenantUid};
 
 use super::Store;
 use super::error::StoreError;
-use crate::files::{FilesError, Folder, Look, NewFile, sha256};
+use crate::files::{FilesError, Folder, NewFile, Stat, sha256};
 
 pub(super) const JOURNAL: &str = "journal";
 const REQUESTS: &str = "requests";
@@ -65,7 +65,7 @@ impl Store {
         request: &[u8],
     ) -> Result<Journal<T>, StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
-        if journals.look(operation.as_str())? != Look::Missing {
+        if journals.stat(operation.as_str())? != Stat::Missing {
             if head(&journals, operation)?.is_some() {
                 return Err(StoreError::Exists { operation: operation.clone() });
             }

@@ -41,7 +41,7 @@ pub use handover::Handed;
 pub use journal::{Journal, Opened, fuzz};
 pub use records::{Baseline, Start, Starts, Terms, Written};
 
-use crate::files::{Calls, FilesError, Folder, Look, NewFile, Tree, read_record, write_record};
+use crate::files::{DiskIo, FilesError, Folder, NewFile, Stat, Tree, read_record, write_record};
 
 const TENANTS: &str = "tenants";
 /// A child that was just forked holds its parent's locks until it becomes another program, also when the parent is gone.
@@ -72,8 +72,8 @@ impl TenantLock {
 
 impl Store {
     /// Opens the state directory, made if need be. Refused while another agent has it open.
-    pub fn open(state_dir: &Path, calls: Calls) -> Result<Self, StoreError> {
-        let root = Tree::create(&real(state_dir)?, calls)?.root;
+    pub fn open(state_dir: &Path, disk_io: DiskIo) -> Result<Self, StoreError> {
+        let root = Tree::create(&real(state_dir)?, disk_io)?.root;
         root.set_mode(0o700)?;
         let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse { path: state_dir.to_owned() })?;
         if root.make(TENANTS, 0o700)? {
@@ -118,13 +118,13 @@ impl Store {
 
     /// A tenant's folder, or one within it, if it is there: looking makes nothing.
     fn existing(&self, uid: &TenantUid, within: Option<&str>) -> Result<Option<Folder>, FilesError> {
-        if self.tenants.look(uid.as_str())? == Look::Missing {
+        if self.tenants.stat(uid.as_str())? == Stat::Missing {
             return Ok(None);
         }
         let tenant = self.tenants.below(uid.as_str())?;
         match within {
             None => Ok(Some(tenant)),
-            Some(name) if tenant.look(name)? == Look::Missing => Ok(None),
+            Some(name) if tenant.stat(name)? == Stat::Missing => Ok(None),
             Some(name) => tenant.below(name).map(Some),
         }
     }

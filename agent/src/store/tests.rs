@@ -49,7 +49,7 @@ fn wanted(owner: &str, project: &str, directory: &str, epoch: u64, operation: &s
 }
 
 fn opened(directory: &Path) -> Store {
-    Store::open(directory, Calls::default()).unwrap()
+    Store::open(directory, DiskIo::default()).unwrap()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_state_directory_may_be_reached_through_a_symlink_and_is_made() {
     drop(opened(&directory.path().join("link/agent/state")));
     assert!(directory.path().join("real/agent/state/tenants").is_dir());
     std::os::unix::fs::symlink("nowhere", directory.path().join("dangling")).unwrap();
-    let error = Store::open(&directory.path().join("dangling"), Calls::default()).unwrap_err();
+    let error = Store::open(&directory.path().join("dangling"), DiskIo::default()).unwrap_err();
     assert!(error.to_string().contains("dangling"), "{error}");
 }
 
@@ -223,7 +223,7 @@ fn p3_whoever_only_reads_a_journal_does_not_cut_off_what_another_is_writing() {
 fn a_second_agent_and_a_second_mutator_are_kept_out() {
     let directory = scratch();
     let store = opened(directory.path());
-    let error = Store::open(directory.path(), Calls::default()).unwrap_err();
+    let error = Store::open(directory.path(), DiskIo::default()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     let held = store.lock(&uid("a1")).unwrap();
     assert!(matches!(store.lock(&uid("a1")), Err(StoreError::Busy { .. })));
@@ -320,7 +320,7 @@ fn p3_a_crash_at_any_effect_of_a_save_leaves_the_old_record_or_the_new_one() {
         opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
         let hook = Arc::new(CrashAt(at, AtomicUsize::new(0)));
         let result =
-            Store::open(directory.path(), Calls::with(hook)).map_err(ClaimError::from).and_then(|store| {
+            Store::open(directory.path(), DiskIo::with(hook)).map_err(ClaimError::from).and_then(|store| {
                 let result = store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2"));
                 let told = store.claim_of(&uid("a1")).map(|claim| claim.epoch);
                 assert_eq!(told, Some(if result.is_ok() { 2 } else { 1 }), "what is told must be durable");
@@ -521,7 +521,7 @@ fn after_a_failed_append_a_journal_takes_nothing_more() {
         }
     }
     let directory = scratch();
-    let store = Store::open(directory.path(), Calls::with(Arc::new(Full(AtomicUsize::new(0))))).unwrap();
+    let store = Store::open(directory.path(), DiskIo::with(Arc::new(Full(AtomicUsize::new(0))))).unwrap();
     let mut journal = store.begin(&uid("a1"), &id("op-1"), b"request").unwrap();
     let error = journal.append(&record(0)).unwrap_err();
     assert!(
@@ -591,7 +591,7 @@ struct Promised {
 
 /// A claim, a journal and a baseline, with what was promised after each call.
 fn work(directory: &Path, recorder: &Arc<Recorder>) -> Vec<Promised> {
-    let store = Store::open(directory, Calls::with(recorder.clone())).unwrap();
+    let store = Store::open(directory, DiskIo::with(recorder.clone())).unwrap();
     let mut now = Promised::default();
     let mut all = vec![now];
     let mut tell = |now: &mut Promised| {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tenantry_agent::files::{Calls, Effect, Hook};
+use tenantry_agent::files::{DiskIo, Effect, Hook};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::FailureCategory;
 
@@ -38,7 +38,7 @@ async fn upgraded_while(tenant: &mut Sandbox, content: &'static str) -> tenantry
     assert_outcome(&tenant.run("1a2b3c4d-1", "Release").await, Outcome::Succeeded);
     tenant.stop_agent().await;
     let at = tenant.directory().join(OVERRIDE);
-    tenant.calls = Calls::with(Arc::new(Writes { at, content }));
+    tenant.disk_io = DiskIo::with(Arc::new(Writes { at, content }));
     tenant.start_agent().await;
     tenant.tag("v2");
     tenant.run("1a2b3c4d-2", "Release").await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Sandbox, assert_outcome, failure};
-use tenantry_agent::files::{Calls, Effect, Hook};
+use tenantry_agent::files::{DiskIo, Effect, Hook};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{ClaimState, ErrorCode, FailureCategory};
 
@@ -90,11 +90,11 @@ async fn p3_an_agent_that_ends_in_the_middle_of_a_claim_has_not_claimed() {
     tenant.tag("v1");
     tenant.manage("conf.d/a.conf", "a\n");
     tenant.stop_agent().await;
-    tenant.calls = Calls::with(Arc::new(Ends(AtomicUsize::new(1))));
+    tenant.disk_io = DiskIo::with(Arc::new(Ends(AtomicUsize::new(1))));
     tenant.start_agent().await;
     tenant.claim().await.unwrap_err();
     tenant.stop_agent().await;
-    tenant.calls = Calls::default();
+    tenant.disk_io = DiskIo::default();
     tenant.start_agent().await;
     // Were it ours already, nobody would claim again, and what is known of its files would be missing for ever.
     assert_eq!(tenant.observe().await.claim, ClaimState::Free);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::{Sandbox, assert_outcome, docker, failure};
 use serde_json::json;
-use tenantry_agent::files::{Calls, Effect, Hook};
+use tenantry_agent::files::{DiskIo, Effect, Hook};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{FailureCategory, OperationPhase, OperationStatus};
@@ -253,7 +253,7 @@ async fn p8_services_that_were_stopped_for_a_snapshot_that_fails_are_the_same_an
         tenant.publish("v2", &[]);
         tenant.tag("v2");
         tenant.stop_agent().await;
-        tenant.calls = Calls::with(Arc::new(Full));
+        tenant.disk_io = DiskIo::with(Arc::new(Full));
         tenant.start_agent().await;
         let status = tenant.run("two", "ImageOnly").await;
         assert_outcome(&status, Outcome::Aborted);
@@ -294,7 +294,7 @@ async fn p9_who_is_started_while_data_is_brought_back_does_not_go_on_with_what_w
     write_data(&tenant, "new");
     tenant.stop_agent().await;
     let meddler = Arc::new(Meddler(std::sync::Mutex::new(Some(tenant.container("worker")))));
-    tenant.calls = Calls::with(meddler.clone());
+    tenant.disk_io = DiskIo::with(meddler.clone());
     tenant.start_agent().await;
     assert_outcome(&go_back(&tenant, "three", "two", true).await, Outcome::Succeeded);
     assert!(meddler.0.lock().unwrap().is_none(), "the container was started in between");

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::support::{Sandbox, assert_outcome, failure};
-use tenantry_agent::files::{Calls, Effect, Hook};
+use tenantry_agent::files::{DiskIo, Effect, Hook};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{FailureCategory, OperationPhase, OperationState, OperationStatus};
@@ -77,7 +77,7 @@ async fn running(name: &str) -> (Sandbox, Arc<Disk>) {
     let disk = Arc::new(Disk::default());
     disk.below.set(tenant.directory()).unwrap();
     tenant.stop_agent().await;
-    tenant.calls = Calls::with(disk.clone());
+    tenant.disk_io = DiskIo::with(disk.clone());
     tenant.start_agent().await;
     tenant.write(".env", "IMAGE_TAG=none\n");
     tenant.verify["stableForMs"] = 100.into();

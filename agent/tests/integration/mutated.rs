@@ -214,7 +214,7 @@ fn p9_a_damaged_archive_is_refused_and_touches_nothing_else() {
     std::fs::write(folder.path().join("data/deep/file"), "kept").unwrap();
     std::os::unix::fs::symlink("deep", folder.path().join("data/link")).unwrap();
     let tree =
-        tenantry_agent::files::Tree::open(folder.path(), tenantry_agent::files::Calls::default()).unwrap();
+        tenantry_agent::files::Tree::open(folder.path(), tenantry_agent::files::DiskIo::default()).unwrap();
     let (tenant, point) = (TenantUid::parse("a1").unwrap(), OperationId::parse("x").unwrap());
     let shelf = tenantry_agent::snapshot::Shelf::open(&tree, &tenant, &point).unwrap();
     let part = shelf.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap().archive.unwrap();

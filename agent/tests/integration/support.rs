@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tenantry_agent::calls::Agent;
 use tenantry_agent::config::Config;
-use tenantry_agent::files::{Calls, sha256};
+use tenantry_agent::files::{DiskIo, sha256};
 use tenantry_agent::limits::Limits;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_api::tenant_status::Outcome;
@@ -44,7 +44,7 @@ pub struct Sandbox {
     /// How long others may take.
     pub limits: Limits,
     /// Below every change to a disk of an agent that is started from now on.
-    pub calls: Calls,
+    pub disk_io: DiskIo,
     registry: String,
     uid: String,
     epoch: AtomicU64,
@@ -97,7 +97,7 @@ impl Sandbox {
             docker_host: None,
             allow_verify: &[],
             limits: Limits::default(),
-            calls: Calls::default(),
+            disk_io: DiskIo::default(),
             registry,
             manifest: json!({"files": [], "env": {"ownership": "adopted", "patch": []}, "protect": [], "jobs": [], "onChange": []}),
             contents: Vec::new(),
@@ -144,7 +144,7 @@ impl Sandbox {
         let config = Arc::new(config);
         // A blocking call of an agent that was ended may hold the records for a moment longer.
         for _ in 0..100 {
-            match Agent::start_with(config.clone(), self.calls.clone(), self.limits).await {
+            match Agent::start_with(config.clone(), self.disk_io.clone(), self.limits).await {
                 Err(error) if error.to_string().contains("in use by another agent") => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

@@ -17,7 +17,7 @@ use test_images::Image;
 use crate::calls::Agent;
 use crate::config::Config;
 use crate::files::tests::model::{Disk, Recorder, chances};
-use crate::files::{Calls, TransactionState, Transactions, Tree, sha256};
+use crate::files::{DiskIo, TransactionState, Transactions, Tree, sha256};
 use crate::limits::Limits;
 use crate::store::Store;
 
@@ -56,14 +56,14 @@ impl World {
         self.folder.path().join(&self.project)
     }
 
-    async fn start(&self, calls: Calls) -> Arc<Agent> {
+    async fn start(&self, disk_io: DiskIo) -> Arc<Agent> {
         let text = json!({
             "identity": "test", "listen": "127.0.0.1:0", "stateDir": self.folder.path().join("state"),
             "tls": {"ca": "ca", "cert": "cert", "key": "key"}, "operators": ["main"],
             "allow": {"directories": [self.directory()], "registries": [required("TENANTRY_TEST_REGISTRY")]},
         });
         let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
-        Agent::start_with(Arc::new(config), calls, Limits::default()).await.unwrap()
+        Agent::start_with(Arc::new(config), disk_io, Limits::default()).await.unwrap()
     }
 
     fn request(&self, number: u64) -> OperateRequest {
@@ -163,7 +163,7 @@ fn check(left: &Path, world: &World, at: &str) -> Option<TransactionState> {
     let (old, new) = (files(world, 1), files(world, 2));
     let directory = left.join(&world.project);
     let store =
-        Store::open(&left.join("state"), Calls::default()).unwrap_or_else(|error| panic!("{at}: {error}"));
+        Store::open(&left.join("state"), DiskIo::default()).unwrap_or_else(|error| panic!("{at}: {error}"));
     let uid = TenantUid::parse(UID).unwrap();
     let opened = store.open_journal::<Record>(&uid, &id(2)).unwrap_or_else(|error| panic!("{at}: {error}"));
     let records = opened.map(|(_, records)| records).unwrap_or_default();
@@ -177,7 +177,7 @@ fn check(left: &Path, world: &World, at: &str) -> Option<TransactionState> {
         let request = store.request(&uid, &id(2)).unwrap_or_else(|error| panic!("{at}: {error}"));
         assert!(request.is_some(), "{at}: P3: what was asked is gone, and so it can't go on");
     }
-    let tree = Tree::open(&directory, Calls::default()).unwrap();
+    let tree = Tree::open(&directory, DiskIo::default()).unwrap();
     let transactions = Transactions::new(&tree);
     let transaction = transactions.recover(&id(2)).unwrap_or_else(|error| panic!("{at}: {error}"));
     let now = found(&directory, &new);
@@ -208,13 +208,13 @@ fn check(left: &Path, world: &World, at: &str) -> Option<TransactionState> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_p6_p16_a_power_cut_after_any_effect_of_a_whole_upgrade_is_recovered_from() {
     let world = World::new();
-    let core = world.start(Calls::default()).await;
+    let core = world.start(DiskIo::default()).await;
     world.operate(&core, 1).await;
     drop(core);
     assert_eq!(found(&world.directory(), &files(&world, 2)), files(&world, 1));
     let before = Disk::of(world.folder.path());
     let recorder = Arc::new(Recorder::default());
-    let core = world.start(Calls::with(recorder.clone())).await;
+    let core = world.start(DiskIo::with(recorder.clone())).await;
     world.operate(&core, 2).await;
     drop(core);
     let total = recorder.len();

@@ -16,7 +16,7 @@ use tenantry_protocol::{ErrorCode, OperateRequest, OperationState, ReleaseReques
 
 use crate::calls::Agent;
 use crate::config::Config;
-use crate::files::{Calls, Effect, Hook};
+use crate::files::{DiskIo, Effect, Hook};
 use crate::limits::Limits;
 use crate::store::{ClaimWanted, Store};
 
@@ -41,11 +41,11 @@ impl Hook for Fails {
     }
 }
 
-fn fails(which: std::ops::Range<usize>) -> Calls {
-    Calls::with(Arc::new(Fails { which, seen: AtomicUsize::new(0) }))
+fn fails(which: std::ops::Range<usize>) -> DiskIo {
+    DiskIo::with(Arc::new(Fails { which, seen: AtomicUsize::new(0) }))
 }
 
-async fn start(folder: &Path, calls: Calls) -> Arc<Agent> {
+async fn start(folder: &Path, disk_io: DiskIo) -> Arc<Agent> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let text = json!({
         "identity": "test", "listen": "127.0.0.1:0", "stateDir": folder.join("state"),
@@ -54,7 +54,7 @@ async fn start(folder: &Path, calls: Calls) -> Arc<Agent> {
         "dockerHost": format!("unix://{}", folder.join("no.sock").display()),
     });
     let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
-    Agent::start_with(Arc::new(config), calls, Limits::default()).await.unwrap()
+    Agent::start_with(Arc::new(config), disk_io, Limits::default()).await.unwrap()
 }
 
 fn request(folder: &Path, epoch: u64) -> OperateRequest {
@@ -111,7 +111,7 @@ async fn p4_a_first_record_that_is_whole_although_its_sync_failed_is_carried_out
 
 /// What an agent leaves that is killed right after it has accepted an operation.
 fn accepted(folder: &Path) {
-    let store = Store::open(&folder.join("state"), Calls::default()).unwrap();
+    let store = Store::open(&folder.join("state"), DiskIo::default()).unwrap();
     let request = request(folder, 1);
     let claim = ClaimWanted {
         tenant: request.tenant.clone(),

@@ -8,7 +8,7 @@ type Files = BTreeMap<&'static str, u8>;
 
 const NAMES: [&str; 4] = ["a", "b", "c/d", "c/e"];
 
-fn kept(at: &str, was: Option<u8>) -> Kept {
+fn kept(at: &str, was: Option<u8>) -> KeptFile {
     let before = was.map_or(Was::Absent, |content| Was::File {
         sha256: sha256(&[content]),
         size: 1,
@@ -16,11 +16,11 @@ fn kept(at: &str, was: Option<u8>) -> Kept {
         uid: 0,
         gid: 0,
     });
-    Kept { path: path(at), before }
+    KeptFile { path: path(at), before }
 }
 
 /// Each release changes some files to some content, or removes them; gives every state and the restore points.
-fn released(releases: &[Vec<(usize, Option<u8>)>]) -> (Vec<Files>, Vec<RestorePoint>) {
+fn released(releases: &[Vec<(usize, Option<u8>)>]) -> (Vec<Files>, Vec<KeptFiles>) {
     let (mut states, mut points) = (vec![Files::new()], Vec::new());
     for (number, release) in releases.iter().enumerate() {
         let before = states.last().unwrap().clone();
@@ -34,7 +34,7 @@ fn released(releases: &[Vec<(usize, Option<u8>)>]) -> (Vec<Files>, Vec<RestorePo
         let changed = NAMES.into_iter().filter(|name| before.get(name) != after.get(name));
         let files = changed.map(|name| kept(name, before.get(name).copied())).collect();
         let operation = OperationId::parse(format!("op-{number}")).unwrap();
-        points.push(RestorePoint { operation, files, new_folders: vec![] });
+        points.push(KeptFiles { operation, files, new_folders: vec![] });
         states.push(after);
     }
     (states, points)

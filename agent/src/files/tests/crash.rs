@@ -11,15 +11,15 @@ fn recovered(
     at: usize,
     fault: Fault,
 ) -> (Result<(), FilesError>, TransactionState, Snapshot) {
-    let result = run(directory, Calls::with(Faulty::new(at, fault)), &upgrade());
-    let tree = Tree::open(directory, Calls::default()).unwrap();
+    let result = run(directory, DiskIo::with(Faulty::new(at, fault)), &upgrade());
+    let tree = Tree::open(directory, DiskIo::default()).unwrap();
     let state = Transactions::new(&tree).recover(&operation()).unwrap();
     (result, state, snapshot(directory))
 }
 
 fn effects_of_an_upgrade() -> usize {
     let counter = Faulty::counting();
-    run(sample().path(), Calls::with(counter.clone()), &upgrade()).unwrap();
+    run(sample().path(), DiskIo::with(counter.clone()), &upgrade()).unwrap();
     counter.seen()
 }
 
@@ -52,14 +52,14 @@ fn p3_a_second_crash_during_recovery_changes_nothing() {
     for at in 0..total {
         for second in 0.. {
             let directory = sample();
-            run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+            run(directory.path(), DiskIo::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
             let hook = Faulty::new(second, Fault::Crash);
-            let tree = Tree::open(directory.path(), Calls::with(hook)).unwrap();
+            let tree = Tree::open(directory.path(), DiskIo::with(hook)).unwrap();
             if Transactions::new(&tree).recover(&operation()).is_ok() {
                 break;
             }
             double += 1;
-            let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+            let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
             let state = Transactions::new(&tree).recover(&operation()).unwrap();
             let wanted = if state == TransactionState::Done { &new } else { &old };
             assert_eq!(&snapshot(directory.path()), wanted, "crashes at {at} and {second}, {state:?}");
@@ -74,11 +74,11 @@ fn p9_a_crash_at_any_effect_of_a_restore_ends_wholly_restored_or_wholly_new() {
     let mut restored = 0;
     for at in 0.. {
         let directory = sample();
-        run(directory.path(), Calls::default(), &upgrade()).unwrap();
+        run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
         let hook = Faulty::new(at, Fault::Torn);
-        let tree = Tree::open(directory.path(), Calls::with(hook)).unwrap();
+        let tree = Tree::open(directory.path(), DiskIo::with(hook)).unwrap();
         let done = Transactions::new(&tree).restore(&operation()).is_ok();
-        let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+        let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
         let files = Transactions::new(&tree);
         let state = files.recover(&operation()).unwrap();
         let wanted = if state == TransactionState::Restored { &old } else { &new };
@@ -98,8 +98,8 @@ fn p9_a_half_committed_set_can_be_restored_at_once() {
     let old = snapshot(sample().path());
     for at in 0..effects_of_an_upgrade() {
         let directory = sample();
-        run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
-        let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+        run(directory.path(), DiskIo::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+        let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
         let files = Transactions::new(&tree);
         if files.state(&operation()).unwrap() != TransactionState::Committed {
             continue;
@@ -117,20 +117,20 @@ fn p9_a_restore_of_a_half_committed_set_survives_two_crashes() {
     let mut double = 0;
     for at in 0..effects_of_an_upgrade() {
         let half = sample();
-        run(half.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
-        let tree = Tree::open(half.path(), Calls::default()).unwrap();
+        run(half.path(), DiskIo::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+        let tree = Tree::open(half.path(), DiskIo::default()).unwrap();
         if Transactions::new(&tree).state(&operation()).unwrap() != TransactionState::Committed {
             continue;
         }
         for second in 0.. {
             let directory = sample();
-            run(directory.path(), Calls::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
-            let restore = |calls: Calls| {
-                let tree = Tree::open(directory.path(), calls).unwrap();
+            run(directory.path(), DiskIo::with(Faulty::new(at, Fault::Crash)), &upgrade()).unwrap_err();
+            let restore = |disk_io: DiskIo| {
+                let tree = Tree::open(directory.path(), disk_io).unwrap();
                 let files = Transactions::new(&tree);
                 (files.restore(&operation()).is_ok(), files.state(&operation()).ok())
             };
-            let (done, state) = restore(Calls::with(Faulty::new(second, Fault::Crash)));
+            let (done, state) = restore(DiskIo::with(Faulty::new(second, Fault::Crash)));
             if done {
                 break;
             }
@@ -138,11 +138,11 @@ fn p9_a_restore_of_a_half_committed_set_survives_two_crashes() {
                 for third in 0.. {
                     double += 1;
                     // Once it was committed, no crash may take the restore back.
-                    if restore(Calls::with(Faulty::new(third, Fault::Crash))).0 || third > 3 {
+                    if restore(DiskIo::with(Faulty::new(third, Fault::Crash))).0 || third > 3 {
                         break;
                     }
                 }
-                let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+                let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
                 let state = Transactions::new(&tree).recover(&operation()).unwrap();
                 assert_eq!(state, TransactionState::Restored, "crashes at {at} and {second}");
                 assert_eq!(snapshot(directory.path()), old, "crashes at {at} and {second}");
@@ -157,9 +157,9 @@ fn p6_what_was_half_discarded_is_never_committed() {
     let new = upgraded();
     for at in 0.. {
         let directory = sample();
-        let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+        let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
         Transactions::new(&tree).prepare(&operation(), &upgrade(), &[]).unwrap();
-        let crashing = Tree::open(directory.path(), Calls::with(Faulty::new(at, Fault::Crash))).unwrap();
+        let crashing = Tree::open(directory.path(), DiskIo::with(Faulty::new(at, Fault::Crash))).unwrap();
         let discarded = Transactions::new(&crashing).recover(&operation()).is_ok();
         let before = snapshot(directory.path());
         match Transactions::new(&tree).commit(&operation()) {
@@ -179,7 +179,7 @@ fn p6_an_error_of_the_disk_at_any_effect_is_told_and_leaves_old_or_new() {
         for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
             let directory = sample();
             let hook = Faulty::new(at, Fault::Error(errno));
-            let tree = Tree::open(directory.path(), Calls::with(hook)).unwrap();
+            let tree = Tree::open(directory.path(), DiskIo::with(hook)).unwrap();
             let files = Transactions::new(&tree);
             let result =
                 files.prepare(&operation(), &upgrade(), &[]).and_then(|()| files.commit(&operation()));
@@ -206,7 +206,7 @@ fn p6_a_full_file_system_leaves_the_old_set() {
     let before = snapshot(&directory);
     let big = "x".repeat(300 * 1024);
     let set = FileSet { changes: vec![write(".env", "TAG=v2\n"), write("big", &big)] };
-    let error = run(&directory, Calls::default(), &set).unwrap_err();
+    let error = run(&directory, DiskIo::default(), &set).unwrap_err();
     assert_eq!(error.category(), tenantry_protocol::FailureCategory::DiskFull, "{error}");
     assert_eq!(snapshot(&directory), before);
     // Nothing of the attempt takes space any more.
@@ -214,7 +214,7 @@ fn p6_a_full_file_system_leaves_the_old_set() {
         assert_eq!(std::fs::read_dir(directory.join(".tenantry").join(left)).unwrap().count(), 0, "{left}");
     }
     let small = FileSet { changes: vec![write(".env", "TAG=v2\n"), write("big", &big[..150 * 1024])] };
-    run(&directory, Calls::default(), &small).unwrap();
+    run(&directory, DiskIo::default(), &small).unwrap();
 }
 
 const NAMES: [&str; 7] = ["a", "b", ".env", "d/one", "d/two", "d/e/three", "f/g/four"];
@@ -257,7 +257,7 @@ proptest! {
         };
         let whole = make();
         let old = snapshot(whole.path());
-        run(whole.path(), Calls::default(), &set).unwrap();
+        run(whole.path(), DiskIo::default(), &set).unwrap();
         let new = snapshot(whole.path());
         for change in &set.changes {
             let found = new.get(Path::new(change.path().as_str())).map(|(content, ..)| content.clone().unwrap());
@@ -266,8 +266,8 @@ proptest! {
         }
 
         let crashed = make();
-        let _ = run(crashed.path(), Calls::with(Faulty::new(at, Fault::Torn)), &set);
-        let tree = Tree::open(crashed.path(), Calls::default()).unwrap();
+        let _ = run(crashed.path(), DiskIo::with(Faulty::new(at, Fault::Torn)), &set);
+        let tree = Tree::open(crashed.path(), DiskIo::default()).unwrap();
         let files = Transactions::new(&tree);
         let state = files.recover(&operation()).unwrap();
         let found = snapshot(crashed.path());

@@ -24,7 +24,7 @@ fn settle(at: &Path) {
 #[test]
 fn a_file_is_seen_with_its_hash_and_attributes() {
     let directory = sample();
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let seen = seen(&tree, "nginx/conf.d/site.conf", &HashCache::default());
     assert_eq!(seen.sha256, sha256(b"old site\n"));
     assert_eq!((seen.stamp.size, seen.stamp.mode, seen.stamp.uid, seen.stamp.gid), (9, 0o640, 1000, 1001));
@@ -37,7 +37,7 @@ fn a_remembered_hash_is_used_while_nothing_changed() {
     let directory = sample();
     let at = directory.path().join(".env");
     settle(&at);
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let cache = HashCache::default();
     let first = seen(&tree, ".env", &cache);
     // A wrong hash under the right stamp: if it comes back, the file was not read.
@@ -53,7 +53,7 @@ fn p16_an_edit_that_keeps_size_and_mtime_is_noticed() {
     let directory = sample();
     let at = directory.path().join(".env");
     settle(&at);
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let cache = HashCache::default();
     let first = seen(&tree, ".env", &cache);
     let modified = at.metadata().unwrap().modified().unwrap();
@@ -68,7 +68,7 @@ fn p16_an_edit_that_keeps_size_and_mtime_is_noticed() {
 fn edits_in_quick_succession_are_each_noticed() {
     let directory = sample();
     let at = directory.path().join(".env");
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let cache = HashCache::default();
     for round in 0..500 {
         let text = format!("TAG=v{}\n", round % 10);
@@ -84,7 +84,7 @@ fn the_hash_of_a_file_that_was_just_written_is_not_remembered() {
     // A time in the future is younger than any age, however slow this machine is.
     let future = std::time::SystemTime::now() + Duration::from_hours(1);
     std::fs::File::options().write(true).open(&at).unwrap().set_modified(future).unwrap();
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let cache = HashCache::default();
     let first = seen(&tree, ".env", &cache);
     assert_eq!(cache.get(&path(".env"), &first.stamp), None);

@@ -109,7 +109,7 @@ fn upgrade() -> FileSet {
 /// The directory after [`upgrade`].
 fn upgraded() -> Snapshot {
     let directory = sample();
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let files = Transactions::new(&tree);
     files.prepare(&operation(), &upgrade(), &[]).unwrap();
     files.commit(&operation()).unwrap();
@@ -168,8 +168,8 @@ impl Hook for Faulty {
 }
 
 /// Prepares and commits an upgrade.
-fn run(directory: &Path, calls: Calls, set: &FileSet) -> Result<(), FilesError> {
-    let tree = Tree::open(directory, calls)?;
+fn run(directory: &Path, disk_io: DiskIo, set: &FileSet) -> Result<(), FilesError> {
+    let tree = Tree::open(directory, disk_io)?;
     let files = Transactions::new(&tree);
     files.prepare(&operation(), set, &[])?;
     files.commit(&operation())

@@ -42,11 +42,11 @@ fn unmount(at: &Path) {
 fn refusal(directory: &Path, name: &str) -> String {
     let before = snapshot(directory);
     let set = FileSet { changes: vec![write(".env", "TAG=v2\n"), write(name, "ours")] };
-    let error = run(directory, Calls::default(), &set).unwrap_err();
+    let error = run(directory, DiskIo::default(), &set).unwrap_err();
     assert_eq!(error.category(), tenantry_protocol::FailureCategory::PathRefused, "{error}");
     assert_eq!(snapshot(directory), before, "{error}");
     let delete = FileSet { changes: vec![delete(name)] };
-    run(directory, Calls::default(), &delete).unwrap_err();
+    run(directory, DiskIo::default(), &delete).unwrap_err();
     assert_eq!(snapshot(directory), before, "{error}");
     error.to_string()
 }
@@ -65,7 +65,7 @@ fn a_symlink_is_refused_wherever_it_is() {
     assert!(refusal(directory.path(), "inside/old.conf").contains("symlink at inside"));
     assert!(refusal(directory.path(), "dangling").contains("there is a symlink"));
     assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let inside = tree.inspect(&path("inside/old.conf"), &HashCache::default()).unwrap();
     assert_eq!(inside, Found::Blocked("there is a symlink at inside".to_owned()));
     assert!(tree.read(&path("inside/old.conf"), 100).is_err());
@@ -78,13 +78,13 @@ fn a_symlink_is_refused_wherever_it_is() {
 fn a_directory_that_is_reached_through_a_symlink_is_refused() {
     let (directory, links) = (sample(), tempfile::tempdir().unwrap());
     symlink(directory.path(), links.path().join("srv")).unwrap();
-    let error = Tree::open(&links.path().join("srv"), Calls::default()).unwrap_err();
+    let error = Tree::open(&links.path().join("srv"), DiskIo::default()).unwrap_err();
     assert!(error.to_string().contains("symlink"), "{error}");
-    let error = Tree::open(&links.path().join("srv/nginx"), Calls::default()).unwrap_err();
+    let error = Tree::open(&links.path().join("srv/nginx"), DiskIo::default()).unwrap_err();
     assert!(error.to_string().contains("symlink at"), "{error}");
     assert!(error.to_string().contains("real path"), "{error}");
     assert_eq!(error.category(), tenantry_protocol::FailureCategory::PathRefused);
-    let error = Tree::open(&directory.path().join("docker-compose.yml"), Calls::default()).unwrap_err();
+    let error = Tree::open(&directory.path().join("docker-compose.yml"), DiskIo::default()).unwrap_err();
     assert!(error.to_string().contains("there is a file"), "{error}");
 }
 
@@ -107,7 +107,7 @@ fn what_is_no_plain_file_is_refused() {
     );
     // Last, for a reader that waits for a writer would wait for ever.
     assert!(refusal(directory.path(), "fifo").contains("a FIFO"));
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let blocked = tree.inspect(&path("fifo"), &HashCache::default()).unwrap();
     assert_eq!(blocked, Found::Blocked("there is a FIFO".to_owned()));
 }
@@ -131,7 +131,7 @@ fn p1_a_protected_path_is_refused_and_its_prefix_sibling_is_not() {
     let before = snapshot(directory.path());
     let protect =
         [ProtectedPath::parse("data/").unwrap(), ProtectedPath::parse("nginx/conf.d/site.conf").unwrap()];
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let files = Transactions::new(&tree);
     for name in ["data", "data/mine", "data/new/file", "nginx/conf.d/site.conf", "nginx/conf.d", "nginx"] {
         let set = FileSet { changes: vec![write(".env", "x"), write(name, "x")] };
@@ -159,7 +159,7 @@ fn a_set_that_contradicts_itself_is_refused() {
         (vec![strange(None, owner)], "no user or group"),
     ];
     for (changes, cause) in cases {
-        let error = run(directory.path(), Calls::default(), &FileSet { changes }).unwrap_err();
+        let error = run(directory.path(), DiskIo::default(), &FileSet { changes }).unwrap_err();
         assert!(error.to_string().contains(cause), "{error}");
     }
 }
@@ -169,14 +169,14 @@ fn an_agents_folder_that_is_not_ours_is_refused() {
     let set = FileSet { changes: vec![write(".env", "TAG=v2\n")] };
     let (directory, outside) = (sample(), tempfile::tempdir().unwrap());
     symlink(outside.path(), directory.path().join(".tenantry")).unwrap();
-    let error = run(directory.path(), Calls::default(), &set).unwrap_err();
+    let error = run(directory.path(), DiskIo::default(), &set).unwrap_err();
     assert!(error.to_string().contains("symlink"), "{error}");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 
     let directory = sample();
     std::fs::create_dir(directory.path().join(".tenantry")).unwrap();
     chown(directory.path().join(".tenantry"), Some(1000), Some(1000)).unwrap();
-    let error = run(directory.path(), Calls::default(), &set).unwrap_err();
+    let error = run(directory.path(), DiskIo::default(), &set).unwrap_err();
     assert!(error.to_string().contains("belongs to user 1000"), "{error}");
 }
 
@@ -206,7 +206,7 @@ fn a_folder_swapped_for_a_symlink_during_the_write_leads_nowhere() {
     let folder = directory.path().join("nginx/conf.d");
     let hook = Swap { folder: folder.clone(), outside: outside.path().to_owned() };
     // The write goes to the folder that was checked, wherever that is now; making it durable meets the symlink.
-    let error = run(directory.path(), Calls::with(Arc::new(hook)), &upgrade()).unwrap_err();
+    let error = run(directory.path(), DiskIo::with(Arc::new(hook)), &upgrade()).unwrap_err();
     assert!(error.to_string().contains("nginx/conf.d: there is a symlink"), "{error}");
     assert_eq!(std::fs::read(outside.path().join("site.conf")).unwrap(), b"outside");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -232,7 +232,7 @@ fn p1_a_folder_swapped_for_a_symlink_to_a_protected_one_leads_nowhere() {
     let folder = directory.path().join("nginx/conf.d");
     let protected = directory.path().join("data");
     std::fs::write(protected.join("site.conf"), "the tenant's\n").unwrap();
-    let error = run(directory.path(), Calls::with(Arc::new(SwapOnce(folder))), &upgrade()).unwrap_err();
+    let error = run(directory.path(), DiskIo::with(Arc::new(SwapOnce(folder))), &upgrade()).unwrap_err();
     assert!(error.to_string().contains("nginx/conf.d: there is a symlink"), "{error}");
     assert_eq!(std::fs::read(protected.join("site.conf")).unwrap(), b"the tenant's\n");
     assert_eq!(std::fs::read_dir(protected).unwrap().count(), 2);
@@ -276,8 +276,8 @@ fn p6_a_file_on_another_mount_is_staged_beside_itself_and_crashes_as_well() {
         let mounted = Mounted::new();
         let old = snapshot(mounted.path());
         let counter = Faulty::counting();
-        run(mounted.path(), Calls::with(counter.clone()), &set).unwrap();
-        let tree = Tree::open(mounted.path(), Calls::default()).unwrap();
+        run(mounted.path(), DiskIo::with(counter.clone()), &set).unwrap();
+        let tree = Tree::open(mounted.path(), DiskIo::default()).unwrap();
         Transactions::new(&tree).finish(&operation()).unwrap();
         let new = snapshot(mounted.path());
         assert_eq!(new[Path::new("other/sub/new.conf")].0.as_deref(), Some(&b"new\n"[..]));
@@ -287,8 +287,8 @@ fn p6_a_file_on_another_mount_is_staged_beside_itself_and_crashes_as_well() {
     };
     for at in 0..total {
         let mounted = Mounted::new();
-        run(mounted.path(), Calls::with(Faulty::new(at, Fault::Torn)), &set).unwrap_err();
-        let tree = Tree::open(mounted.path(), Calls::default()).unwrap();
+        run(mounted.path(), DiskIo::with(Faulty::new(at, Fault::Torn)), &set).unwrap_err();
+        let tree = Tree::open(mounted.path(), DiskIo::default()).unwrap();
         let state = Transactions::new(&tree).recover(&operation()).unwrap();
         let wanted = if state == TransactionState::Done { &new } else { &old };
         assert_eq!(&snapshot(mounted.path()), wanted, "crash at effect {at}, {state:?}");

@@ -13,13 +13,13 @@ fn cut_everywhere(
 ) -> usize {
     let start = Disk::of(directory);
     let recorder = Arc::new(Recorder::default());
-    action(&Tree::open(directory, Calls::with(recorder.clone())).unwrap());
+    action(&Tree::open(directory, DiskIo::with(recorder.clone())).unwrap());
     for effects in 0..=recorder.len() {
         for seed in 0..SEEDS {
             let mut disk = start.clone();
             disk.replay(&recorder, effects);
             let left = disk.after_power_cut(chances(seed));
-            let tree = Tree::open(left.path(), Calls::default()).unwrap();
+            let tree = Tree::open(left.path(), DiskIo::default()).unwrap();
             let at = format!("power cut before {} (effect {effects}), seed {seed}", recorder.name(effects));
             let state = Transactions::new(&tree)
                 .recover(&operation())
@@ -68,10 +68,10 @@ fn p6_a_power_cut_in_a_recovery_takes_back_nothing_that_the_recovery_relied_on()
         let recorder = Arc::new(Recorder::default());
         let faulty = Faulty::new(kill, Fault::Crash);
         let ended =
-            run(directory.path(), Calls::with(Arc::new(Killed(faulty, recorder.clone()))), &upgrade());
+            run(directory.path(), DiskIo::with(Arc::new(Killed(faulty, recorder.clone()))), &upgrade());
         kills += 1;
         let before = recorder.len();
-        let tree = Tree::open(directory.path(), Calls::with(recorder.clone())).unwrap();
+        let tree = Tree::open(directory.path(), DiskIo::with(recorder.clone())).unwrap();
         let files = Transactions::new(&tree);
         if files.state(&operation()).unwrap() == TransactionState::Committed {
             files.recover(&operation()).unwrap();
@@ -81,7 +81,7 @@ fn p6_a_power_cut_in_a_recovery_takes_back_nothing_that_the_recovery_relied_on()
                     let mut disk = start.clone();
                     disk.replay(&recorder, effects);
                     let left = disk.after_power_cut(chances(seed));
-                    let tree = Tree::open(left.path(), Calls::default()).unwrap();
+                    let tree = Tree::open(left.path(), DiskIo::default()).unwrap();
                     let state = Transactions::new(&tree).recover(&operation()).unwrap();
                     let wanted = if state == TransactionState::Done { &new } else { &old };
                     let at = format!("killed at {kill}, power cut at {effects}, seed {seed}, {state:?}");
@@ -102,12 +102,12 @@ fn p6_a_power_cut_after_a_success_is_tidied_up_by_whoever_finishes() {
     let directory = sample();
     let mut disk = Disk::of(directory.path());
     let recorder = Arc::new(Recorder::default());
-    run(directory.path(), Calls::with(recorder.clone()), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::with(recorder.clone()), &upgrade()).unwrap();
     disk.replay(&recorder, recorder.len());
     let mut taken_back = 0;
     for seed in 0..100 {
         let left = disk.after_power_cut(chances(seed));
-        let tree = Tree::open(left.path(), Calls::default()).unwrap();
+        let tree = Tree::open(left.path(), DiskIo::default()).unwrap();
         let files = Transactions::new(&tree);
         taken_back += usize::from(files.state(&operation()).unwrap() == TransactionState::Committed);
         files.finish(&operation()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -131,11 +131,11 @@ fn p6_once_committed_it_is_new_whatever_is_lost() {
     let directory = sample();
     let mut disk = Disk::of(directory.path());
     let recorder = Arc::new(Recorder::default());
-    commit(&Tree::open(directory.path(), Calls::with(recorder.clone())).unwrap());
+    commit(&Tree::open(directory.path(), DiskIo::with(recorder.clone())).unwrap());
     disk.replay(&recorder, recorder.len());
     for seed in 0..100 {
         let left = disk.after_power_cut(chances(seed));
-        let tree = Tree::open(left.path(), Calls::default()).unwrap();
+        let tree = Tree::open(left.path(), DiskIo::default()).unwrap();
         let files = Transactions::new(&tree);
         assert_eq!(
             files.state(&operation()).unwrap(),
@@ -156,7 +156,7 @@ fn p6_once_committed_it_is_new_whatever_is_lost() {
 fn p9_a_power_cut_after_any_effect_of_a_restore_leaves_it_wholly_new_or_wholly_restored() {
     let (old, new) = (snapshot(sample().path()), upgraded());
     let directory = sample();
-    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
     cut_everywhere(
         directory.path(),
         |tree| Transactions::new(tree).restore(&operation()).unwrap(),
@@ -174,7 +174,7 @@ fn p6_a_power_cut_spares_files_on_another_mount_too() {
     let old = snapshot(mounted.path());
     let new = {
         let mounted = super::paths::Mounted::new();
-        run(mounted.path(), Calls::default(), &set).unwrap();
+        run(mounted.path(), DiskIo::default(), &set).unwrap();
         snapshot(mounted.path())
     };
     cut_everywhere(

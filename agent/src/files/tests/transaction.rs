@@ -3,7 +3,7 @@
 use super::*;
 
 fn opened(directory: &Path) -> Tree {
-    Tree::open(directory, Calls::default()).unwrap()
+    Tree::open(directory, DiskIo::default()).unwrap()
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn an_upgrade_changes_exactly_what_was_asked_and_keeps_modes_and_owners() {
 fn p9_a_restore_brings_back_content_mode_owner_and_absence() {
     let directory = sample();
     let before = snapshot(directory.path());
-    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
     let tree = opened(directory.path());
     let files = Transactions::new(&tree);
     files.finish(&operation()).unwrap();
@@ -51,7 +51,7 @@ fn run_as(directory: &Path, name: &str, set: &FileSet) {
 #[test]
 fn a_folder_that_was_made_stays_if_somebody_put_something_in_it() {
     let directory = sample();
-    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
     std::fs::write(directory.path().join("new/deep/mine"), "x").unwrap();
     Transactions::new(&opened(directory.path())).restore(&operation()).unwrap();
     assert!(directory.path().join("new/deep/mine").exists());
@@ -64,7 +64,7 @@ fn what_is_already_as_wanted_keeps_its_inode() {
     let inode = |name: &str| directory.path().join(name).metadata().unwrap().ino();
     let (same, other) = (inode(".env"), inode("docker-compose.yml"));
     let set = FileSet { changes: vec![write(".env", "TAG=v1\n"), write("docker-compose.yml", "new\n")] };
-    run(directory.path(), Calls::default(), &set).unwrap();
+    run(directory.path(), DiskIo::default(), &set).unwrap();
     assert_eq!(inode(".env"), same);
     assert_ne!(inode("docker-compose.yml"), other);
 }
@@ -86,11 +86,11 @@ fn a_file_that_is_not_what_the_plan_saw_stops_everything() {
         ],
     };
     for wrong in [Before::Missing, Before::Is(sha256(b"TAG=v0\n"))] {
-        let error = run(directory.path(), Calls::default(), &change(wrong)).unwrap_err();
+        let error = run(directory.path(), DiskIo::default(), &change(wrong)).unwrap_err();
         assert!(matches!(&error, FilesError::Moved { path } if path == ".env"), "{error}");
     }
     assert_eq!(snapshot(directory.path()), before);
-    run(directory.path(), Calls::default(), &change(Before::Is(sha256(b"TAG=v1\n")))).unwrap();
+    run(directory.path(), DiskIo::default(), &change(Before::Is(sha256(b"TAG=v1\n")))).unwrap();
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_file_edited_between_prepare_and_commit_stops_everything() {
     assert_eq!(files.state(&operation()).unwrap(), TransactionState::Prepared);
     assert_eq!(files.recover(&operation()).unwrap(), TransactionState::None);
     assert_eq!(snapshot(directory.path()), edited);
-    assert_eq!(files.restore_point(&operation()).unwrap(), None);
+    assert_eq!(files.kept_files(&operation()).unwrap(), None);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn prepared_again_it_starts_afresh_and_a_committed_one_is_not_prepared_again() {
 #[test]
 fn p12_our_own_folder_is_for_our_eyes_only() {
     let directory = sample();
-    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
     let own = directory.path().join(".tenantry");
     let mode = |at: &Path| at.metadata().unwrap().mode() & 0o7777;
     assert_eq!(mode(&own), 0o700);
@@ -151,10 +151,10 @@ fn p9_only_the_named_restore_points_stay() {
     let tree = opened(directory.path());
     let files = Transactions::new(&tree);
     let id = |name: &str| OperationId::parse(name).unwrap();
-    assert!(files.restore_point(&id("c")).unwrap().is_some());
+    assert!(files.kept_files(&id("c")).unwrap().is_some());
     files.prune(&[id("b")]).unwrap();
-    assert!(files.restore_point(&id("b")).unwrap().is_some());
-    assert!(files.restore_point(&id("a")).unwrap().is_none());
+    assert!(files.kept_files(&id("b")).unwrap().is_some());
+    assert!(files.kept_files(&id("a")).unwrap().is_none());
     assert!(matches!(files.restore(&id("c")), Err(FilesError::NoRestorePoint(_))));
 }
 
@@ -162,7 +162,7 @@ fn p9_only_the_named_restore_points_stay() {
 fn p9_a_damaged_restore_point_is_not_restored() {
     for damaged in ["index", "files/docker-compose.yml"] {
         let directory = sample();
-        run(directory.path(), Calls::default(), &upgrade()).unwrap();
+        run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
         let new = snapshot(directory.path());
         let at = directory.path().join(".tenantry/restore/op-1").join(damaged);
         let mut bytes = std::fs::read(&at).unwrap();
@@ -190,7 +190,7 @@ fn p9_a_file_that_was_edited_since_it_was_kept_is_not_replaced() {
         assert!(matches!(&error, FilesError::Moved { path } if path == at), "{error}");
         assert_eq!(files.state(&operation()).unwrap(), TransactionState::None);
         assert_eq!(snapshot(directory.path()), edited);
-        assert!(files.restore_point(&operation()).unwrap().is_some(), "the restore point stays");
+        assert!(files.kept_files(&operation()).unwrap().is_some(), "the restore point stays");
     }
 }
 
@@ -222,7 +222,7 @@ fn p9_a_restore_point_that_does_not_read_back_is_not_one() {
 #[test]
 fn p9_an_index_that_says_something_else_is_noticed() {
     let directory = sample();
-    run(directory.path(), Calls::default(), &upgrade()).unwrap();
+    run(directory.path(), DiskIo::default(), &upgrade()).unwrap();
     let at = directory.path().join(".tenantry/restore/op-1/index");
     let text = std::fs::read_to_string(&at).unwrap();
     // 0640 becomes 0666.
@@ -257,9 +257,9 @@ fn the_stage_is_a_tree_of_its_own_that_goes_with_the_plan() {
 fn a_directory_is_made_with_what_is_missing_above_it() {
     let base = tempfile::tempdir().unwrap();
     let wanted = base.path().join("a/b");
-    assert!(matches!(Tree::open(&wanted, Calls::default()), Err(FilesError::NoDirectory(_))));
-    let tree = Tree::create(&wanted, Calls::default()).unwrap();
+    assert!(matches!(Tree::open(&wanted, DiskIo::default()), Err(FilesError::NoDirectory(_))));
+    let tree = Tree::create(&wanted, DiskIo::default()).unwrap();
     assert_eq!((tree.directory(), wanted.metadata().unwrap().mode() & 0o777), (wanted.as_path(), 0o755));
-    Tree::create(&wanted, Calls::default()).unwrap();
+    Tree::create(&wanted, DiskIo::default()).unwrap();
     assert!(tree.free_bytes().unwrap() > 0);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tenantry_protocol::TenantRef;
 
-use crate::files::{RestorePoint as KeptFiles, Was};
+use crate::files::{KeptFiles, Was};
 use crate::host::restore_points::RestorePoint;
 use crate::snapshot::{Part, What};
 

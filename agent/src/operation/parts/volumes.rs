@@ -16,7 +16,7 @@ use crate::engine::{
     EngineError, Helper, HelperState, Likeness, Mounted, MountedFrom, Program, SHELF_AT, VOLUME_AT, Volume,
     own_id,
 };
-use crate::files::{Calls, Folder};
+use crate::files::{DiskIo, Folder};
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, checks::in_project_agent::covering};
 use crate::snapshot::helper::Said;
@@ -99,7 +99,7 @@ fn data_in(root: &Path, name: &str) -> PathBuf {
 /// Whether a volume's data is there, with nothing mounted over it, and may be written to.
 fn is_in(root: &Path, name: &str, at: &Path) -> bool {
     let open = || {
-        let root = Folder::open(root, Calls::default()).ok()?;
+        let root = Folder::open(root, DiskIo::default()).ok()?;
         let data = root.below(name).ok()?.below("_data").ok()?;
         let flags = rustix::fs::fstatvfs(&data).ok()?.f_flag;
         let writable = !flags.contains(rustix::fs::StatVfsMountFlags::RDONLY);

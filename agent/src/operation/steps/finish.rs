@@ -142,7 +142,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::files::{Calls, sha256};
+    use crate::files::{DiskIo, sha256};
 
     #[test]
     fn p16_an_edit_by_hand_in_mid_operation_does_not_become_ours() {
@@ -165,7 +165,7 @@ mod tests {
         .unwrap();
         std::fs::write(folder.path().join("a.conf"), "ours\n").unwrap();
         std::fs::write(folder.path().join("b.conf"), "by hand\n").unwrap();
-        let tree = Tree::open(folder.path(), Calls::default()).unwrap();
+        let tree = Tree::open(folder.path(), DiskIo::default()).unwrap();
         let known = baseline(&request, &tree, &TenantCache::default(), Baseline::default(), &[]).unwrap();
         let known: BTreeMap<_, _> =
             known.files.iter().map(|(path, file)| (path.as_str(), &file.sha256)).collect();

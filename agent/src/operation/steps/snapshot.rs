@@ -91,7 +91,7 @@ fn write(tree: &Tree, tenant: &TenantRef, point: &RestorePoint) -> Result<(), Fi
     for name in [POINT, README] {
         folder.remove(name)?;
     }
-    let kept = transactions.restore_point(&point.operation)?;
+    let kept = transactions.kept_files(&point.operation)?;
     let kept = kept.ok_or_else(|| FilesError::NoRestorePoint(point.operation.clone()))?;
     let mut text = folder.create(README)?;
     text.append(readme(tree.directory(), tenant, point, &kept).as_bytes())?;

@@ -5,7 +5,7 @@ use tenantry_planner::model::{Model, Mounted};
 use tenantry_protocol::FailureCategory;
 
 use crate::engine::Reference;
-use crate::files::Look;
+use crate::files::Stat;
 use crate::planning::changes::Changes;
 use crate::planning::context::RequestContext;
 use crate::planning::error::StepError;
@@ -30,7 +30,7 @@ pub fn check(context: &RequestContext, model: &Model, changes: &Changes) -> Resu
     }
     let tree = context.tree()?;
     for path in model.protected_binds(context.directory(), &context.request.manifest.protect) {
-        if tree.look(&path)? == Look::Missing {
+        if tree.stat(&path)? == Stat::Missing {
             let message = format!(
                 "{path} is mounted into a service and lies below a protected path, but is not there: dockerd would \
                  create it as root. Create it, or take the mount out"

@@ -23,13 +23,13 @@ fn p9_a_crash_at_any_effect_of_a_restore_leaves_the_live_or_the_kept_data_whole(
     for at in 0.. {
         let (directory, part, kept, live) = spoilt();
         let data = directory.path().join("data");
-        let done = restore_data(directory.path(), &part, Calls::with(Faulty::crash(at))).is_ok();
+        let done = restore_data(directory.path(), &part, DiskIo::with(Faulty::crash(at))).is_ok();
         let found = shown(&data);
         assert!(found == live || found == kept, "neither after a crash at effect {at}");
         assert!(!(turned && found == live), "old again at effect {at}");
         turned = found == kept;
         *(if turned { &mut new } else { &mut old }) += 1;
-        restore_data(directory.path(), &part, Calls::default()).unwrap();
+        restore_data(directory.path(), &part, DiskIo::default()).unwrap();
         assert_eq!(shown(&data), kept, "after effect {at}");
         assert_eq!(left_over(directory.path()), 0, "after effect {at}");
         if done {
@@ -47,11 +47,11 @@ fn p3_a_second_crash_leaves_it_whole_too() {
         for second in (0..).step_by(17) {
             let (directory, part, kept, live) = spoilt();
             let data = directory.path().join("data");
-            survived = restore_data(directory.path(), &part, Calls::with(Faulty::crash(at))).is_ok();
-            let done = restore_data(directory.path(), &part, Calls::with(Faulty::crash(second))).is_ok();
+            survived = restore_data(directory.path(), &part, DiskIo::with(Faulty::crash(at))).is_ok();
+            let done = restore_data(directory.path(), &part, DiskIo::with(Faulty::crash(second))).is_ok();
             let found = shown(&data);
             assert!(found == live || found == kept, "neither after crashes at {at} and {second}");
-            restore_data(directory.path(), &part, Calls::default()).unwrap();
+            restore_data(directory.path(), &part, DiskIo::default()).unwrap();
             assert_eq!(shown(&data), kept, "after crashes at {at} and {second}");
             double += 1;
             if done {
@@ -71,13 +71,13 @@ fn p9_an_error_of_the_disk_is_told_and_leaves_the_live_or_the_kept_data_whole() 
         for at in 0.. {
             let (directory, part, kept, live) = spoilt();
             let data = directory.path().join("data");
-            let restored = restore_data(directory.path(), &part, Calls::with(Faulty::error(at, errno)));
+            let restored = restore_data(directory.path(), &part, DiskIo::with(Faulty::error(at, errno)));
             let found = shown(&data);
             assert!(found == live || found == kept, "neither after an error at effect {at}");
             let Err(error) = restored else { break };
             let full = error.category() == tenantry_protocol::FailureCategory::DiskFull;
             assert_eq!(full, errno == Errno::NOSPC, "{error}");
-            restore_data(directory.path(), &part, Calls::default()).unwrap();
+            restore_data(directory.path(), &part, DiskIo::default()).unwrap();
             assert_eq!(shown(&data), kept, "after effect {at}");
         }
     }
@@ -89,7 +89,7 @@ fn p8_an_error_at_any_effect_of_keeping_is_told_and_another_try_replaces_what_is
     for at in 0.. {
         let directory = sample();
         let before = shown(&directory.path().join("data"));
-        let tree = Tree::open(directory.path(), Calls::with(Faulty::error(at, Errno::NOSPC))).unwrap();
+        let tree = Tree::open(directory.path(), DiskIo::with(Faulty::error(at, Errno::NOSPC))).unwrap();
         let (uid, id) = (uid(), operation());
         let kept = Shelf::open(&tree, &uid, &id).and_then(|shelf| shelf.keep(0, &path("data"), &Quiet));
         assert_eq!(shown(&directory.path().join("data")), before, "effect {at}");
@@ -102,7 +102,7 @@ fn p8_an_error_at_any_effect_of_keeping_is_told_and_another_try_replaces_what_is
         failed += 1;
         let part = keep_data(directory.path());
         spoil(directory.path());
-        restore_data(directory.path(), &part, Calls::default()).unwrap();
+        restore_data(directory.path(), &part, DiskIo::default()).unwrap();
         assert_eq!(shown(&directory.path().join("data")), before, "effect {at}");
     }
     assert!(failed > 10, "only {failed} effects");
@@ -143,7 +143,7 @@ fn p9_a_power_cut_after_any_effect_of_a_restore_leaves_the_live_or_the_kept_data
     let live = contents(&data);
     let start = Disk::of(directory.path());
     let recorder = Arc::new(Recorder::default());
-    restore_data(directory.path(), &part, Calls::with(recorder.clone())).unwrap();
+    restore_data(directory.path(), &part, DiskIo::with(recorder.clone())).unwrap();
     assert_eq!(contents(&data), kept);
     let mut seen = [false; 2];
     for effects in 0..=recorder.len() {
@@ -155,7 +155,7 @@ fn p9_a_power_cut_after_any_effect_of_a_restore_leaves_the_live_or_the_kept_data
             let at = format!("power cut before {} (effect {effects}), seed {seed}", recorder.name(effects));
             assert!(found == live || found == kept, "{at}: {found:?}");
             seen[usize::from(found == kept)] = true;
-            restore_data(left.path(), &part, Calls::default())
+            restore_data(left.path(), &part, DiskIo::default())
                 .unwrap_or_else(|error| panic!("{at}: {error}"));
             assert_eq!(contents(&left.path().join("data")), kept, "{at}");
         }
@@ -170,9 +170,9 @@ fn spoil_plain(data: &Path) {
 }
 
 /// Rolls a part into a folder as a helper does.
-fn roll(directory: &Path, archive: &Archive, calls: Calls) -> Result<(), SnapshotError> {
-    let folder = Folder::open(&directory.join(".tenantry/restore/op-1/data"), Calls::default())?;
-    let top = Folder::open(&directory.join("data"), calls)?;
+fn roll(directory: &Path, archive: &Archive, disk_io: DiskIo) -> Result<(), SnapshotError> {
+    let folder = Folder::open(&directory.join(".tenantry/restore/op-1/data"), DiskIo::default())?;
+    let top = Folder::open(&directory.join("data"), disk_io)?;
     let (prefix, of) = (Text(b"data".to_vec()), format!("{} path data", uid()));
     let unpacking = Unpacking { archive, folder: &folder, prefix: &prefix, of: &of, threads: 2 };
     Roll { top: &top, stage: ".tenantry-op-1-0" }.restore(&unpacking, &Quiet)
@@ -185,7 +185,7 @@ fn p9_a_crash_at_any_effect_of_rolling_in_is_rolled_forward() {
         let (directory, part, kept, live) = spoilt();
         let archive = part.archive.unwrap();
         let data = directory.path().join("data");
-        let done = roll(directory.path(), &archive, Calls::with(Faulty::crash(at))).is_ok();
+        let done = roll(directory.path(), &archive, DiskIo::with(Faulty::crash(at))).is_ok();
         let (ready, found) = (data.join(".tenantry-op-1-0/ready").exists(), shown(&data));
         let beside = |path: &PathBuf| !path.to_string_lossy().starts_with(".tenantry-");
         let found: BTreeMap<_, _> = found.into_iter().filter(|(path, _)| beside(path)).collect();
@@ -198,7 +198,7 @@ fn p9_a_crash_at_any_effect_of_rolling_in_is_rolled_forward() {
             "effect {at}: neither, and no way forward"
         );
         *(if ready { &mut between } else { &mut old }) += 1;
-        roll(directory.path(), &archive, Calls::default()).unwrap();
+        roll(directory.path(), &archive, DiskIo::default()).unwrap();
         assert_eq!(shown(&data), kept, "after effect {at}");
         if done {
             break;

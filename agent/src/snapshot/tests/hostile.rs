@@ -15,10 +15,10 @@ fn shelf_of(directory: &Path) -> PathBuf {
 fn refused(directory: &Path, part: &Part) -> String {
     let data = directory.join("data");
     let before = shown(&data);
-    let error = restore_data(directory, part, Calls::default()).unwrap_err();
+    let error = restore_data(directory, part, DiskIo::default()).unwrap_err();
     assert_eq!(shown(&data), before, "{error}");
     assert_eq!(left_over(directory), 0, "{error}");
-    let tree = Tree::open(directory, Calls::default()).unwrap();
+    let tree = Tree::open(directory, DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
     let verified = Shelf::open(&tree, &uid, &id).unwrap().verify(part, &Quiet);
     // What only the place refuses, reading back can't see.
@@ -42,7 +42,7 @@ fn p9_a_flipped_bit_anywhere_is_noticed() {
         }
         std::fs::write(&at, right).unwrap();
     }
-    restore_data(directory.path(), &part, Calls::default()).unwrap();
+    restore_data(directory.path(), &part, DiskIo::default()).unwrap();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn p9_what_is_cut_off_longer_or_gone_is_noticed() {
 fn p9_the_archive_of_another_path_or_tenant_is_refused() {
     let directory = sample();
     let part = keep_data(directory.path());
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let id = operation();
     let before = shown(&directory.path().join("data"));
     let stranger = TenantUid::parse("ffff").unwrap();
@@ -175,7 +175,7 @@ fn p9_an_enemys_archive_is_refused_and_touches_nothing_outside() {
     let to = |path: &str| Kind::Link { to: TreePath::try_from(text(path)).unwrap() };
     // The one that is right is taken, so that the others are refused for what they are.
     let right = top().file("a", b"x").add("b", to("a"), b"").part(directory.path());
-    restore_data(directory.path(), &right, Calls::default()).unwrap();
+    restore_data(directory.path(), &right, DiskIo::default()).unwrap();
 
     let symlinked = || top().add("s", Kind::Symlink { target: text(out) }, b"");
     let cases = [

@@ -21,7 +21,7 @@ use tenantry_api::names::{OperationId, RelativePath, TenantUid};
 
 use super::*;
 use crate::files::tests::scratch;
-use crate::files::{Calls, Effect, Hook, Tree};
+use crate::files::{DiskIo, Effect, Hook, Tree};
 
 pub struct Quiet;
 
@@ -141,13 +141,13 @@ fn spoil(directory: &Path) {
 }
 
 fn keep_data(directory: &Path) -> Part {
-    let tree = Tree::open(directory, Calls::default()).unwrap();
+    let tree = Tree::open(directory, DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
     Shelf::open(&tree, &uid, &id).unwrap().keep(0, &path("data"), &Quiet).unwrap()
 }
 
-fn restore_data(directory: &Path, part: &Part, calls: Calls) -> Result<(), SnapshotError> {
-    let tree = Tree::open(directory, calls)?;
+fn restore_data(directory: &Path, part: &Part, disk_io: DiskIo) -> Result<(), SnapshotError> {
+    let tree = Tree::open(directory, disk_io)?;
     let (uid, id) = (uid(), operation());
     Shelf::open(&tree, &uid, &id)?.restore(0, part, &Quiet)
 }

@@ -31,10 +31,10 @@ fn p9_a_tree_comes_back_as_it_was() {
     assert_eq!(archive.notes, Notes::default());
     spoil(directory.path());
     assert_ne!(shown(&data), before);
-    restore_data(directory.path(), &part, Calls::default()).unwrap();
+    restore_data(directory.path(), &part, DiskIo::default()).unwrap();
     assert_eq!(shown(&data), before);
     assert_eq!(left_over(directory.path()), 0);
-    restore_data(directory.path(), &part, Calls::default()).unwrap();
+    restore_data(directory.path(), &part, DiskIo::default()).unwrap();
     assert_eq!(shown(&data), before, "once more");
 }
 
@@ -49,7 +49,7 @@ fn p9_a_person_can_unpack_it_with_tar() {
 #[test]
 fn p9_what_was_absent_is_absent_again() {
     let directory = sample();
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
     let shelf = Shelf::open(&tree, &uid, &id).unwrap();
     for (n, at) in ["later", "data/later/deep"].iter().enumerate() {
@@ -66,7 +66,7 @@ fn p9_what_was_absent_is_absent_again() {
 #[test]
 fn p9_a_single_file_and_what_has_gone_come_back() {
     let directory = sample();
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
     let shelf = Shelf::open(&tree, &uid, &id).unwrap();
     let before = shown(&directory.path().join("data/deep"));
@@ -112,7 +112,7 @@ fn holes_stay_holes() {
     std::os::unix::fs::FileExt::write_at(&file, b"in the middle", 40 << 20).unwrap();
     let before = shown(directory.path().join("data").as_path());
     let part = keep_data(directory.path());
-    restore_data(directory.path(), &part, Calls::default()).unwrap();
+    restore_data(directory.path(), &part, DiskIo::default()).unwrap();
     assert_eq!(shown(directory.path().join("data").as_path()), before);
     assert!(at.metadata().unwrap().blocks() * 512 < 8 << 20, "the holes were filled");
 }
@@ -148,7 +148,7 @@ fn what_can_not_be_kept_refuses_it_all_and_a_socket_is_passed_by() {
     use rustix::fs::{FileType, Mode};
     let directory = sample();
     let data = directory.path().join("data");
-    let tree = Tree::open(directory.path(), Calls::default()).unwrap();
+    let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let refusal = |at: &str| {
         let seen = Shelf::estimate(&tree, &path(at)).unwrap_err().to_string();
         let (uid, id) = (uid(), operation());
@@ -237,7 +237,7 @@ proptest! {
         let unpacked = by_hand(directory.path());
         prop_assert_eq!(&shown(&unpacked.path().join("data")), &before);
         std::fs::remove_dir_all(&data).unwrap();
-        restore_data(directory.path(), &part, Calls::default()).unwrap();
+        restore_data(directory.path(), &part, DiskIo::default()).unwrap();
         prop_assert_eq!(shown(&data), before);
     }
 }

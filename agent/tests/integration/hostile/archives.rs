@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenantry_agent::files::{Calls, Tree, sha256};
+use tenantry_agent::files::{DiskIo, Tree, sha256};
 use tenantry_agent::snapshot::{Part, Shelf, Watch};
 use tenantry_api::names::{OperationId, RelativePath, TenantUid};
 
@@ -42,7 +42,7 @@ impl Kept {
         std::fs::write(at("acme/data/many"), "x".repeat(100_000)).unwrap();
         std::os::unix::fs::symlink("deep", at("acme/data/link")).unwrap();
         std::fs::hard_link(at("acme/data/many"), at("acme/data/twice")).unwrap();
-        let tree = Tree::open(&at("acme"), Calls::default()).unwrap();
+        let tree = Tree::open(&at("acme"), DiskIo::default()).unwrap();
         let (owner, point) = (uid("a1"), OperationId::parse("one").unwrap());
         let shelf = Shelf::open(&tree, &owner, &point).unwrap();
         let part = shelf.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap();
@@ -65,7 +65,7 @@ impl Kept {
 
     /// Lays these bytes on the shelf, with hashes and lengths that fit, and tries to bring them back.
     fn bring(&self, owner: &str, archive: &[u8], manifest: &str, more: u64) -> Result<(), String> {
-        let tree = Tree::open(&self.directory(), Calls::default()).unwrap();
+        let tree = Tree::open(&self.directory(), DiskIo::default()).unwrap();
         let (owner, point) = (uid(owner), OperationId::parse("one").unwrap());
         let place = Shelf::open(&tree, &owner, &point).unwrap();
         let mut part = self.part.clone();
@@ -87,7 +87,7 @@ impl Kept {
     /// is unpacked would be none that matters.
     fn changed(&self, what: &str, archive: &[u8]) {
         let before = self.look();
-        let tree = Tree::open(&self.directory(), Calls::default()).unwrap();
+        let tree = Tree::open(&self.directory(), DiskIo::default()).unwrap();
         let (owner, point) = (uid("a1"), OperationId::parse("one").unwrap());
         let place = Shelf::open(&tree, &owner, &point).unwrap();
         Self::restore(&place, &self.part, archive, &self.manifest).expect_err(what);

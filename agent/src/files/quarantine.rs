@@ -1,4 +1,5 @@
-//! Deciding what is undecided, when a person takes the present state for the truth.
+//! Transactions that are undecided when a person takes the present state for the truth: each is finished or discarded,
+//! and one whose records are damaged is moved aside.
 
 use std::path::PathBuf;
 
@@ -6,11 +7,11 @@ use tenantry_api::names::OperationId;
 
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Look;
+use super::stat::Stat;
 use super::transaction::{TX, Transactions, new, undo};
 
 /// Beneath our own folder: transactions whose records were damaged, numbered.
-const ASIDE: &str = "aside";
+const QUARANTINE: &str = "aside";
 
 impl Transactions<'_> {
     /// Carries what was committed to its end and discards what was not; what can't be read is moved aside and nothing
@@ -20,34 +21,34 @@ impl Transactions<'_> {
         for operation in self.pending()? {
             match self.recover(&operation).and_then(|_| self.finish(&operation)) {
                 Ok(()) => {}
-                Err(FilesError::Damaged { .. }) => moved.extend(self.put_aside(&operation)?),
+                Err(FilesError::Damaged { .. }) => moved.extend(self.quarantine(&operation)?),
                 Err(error) => return Err(error),
             }
         }
         Ok(moved)
     }
 
-    fn put_aside(&self, operation: &OperationId) -> Result<Vec<PathBuf>, FilesError> {
+    fn quarantine(&self, operation: &OperationId) -> Result<Vec<PathBuf>, FilesError> {
         let Some(all) = self.tree.own(TX)? else { return Ok(Vec::new()) };
-        let aside = self.tree.make_own(ASIDE)?;
+        let quarantine = self.tree.make_own(QUARANTINE)?;
         let mut moved = Vec::new();
         for name in [new(operation), undo(operation)] {
-            if all.look(&name)? != Look::Missing {
-                moved.push(put(&all, &aside, &name)?);
+            if all.stat(&name)? != Stat::Missing {
+                moved.push(move_to(&all, &quarantine, &name)?);
             }
         }
-        aside.sync()?;
+        quarantine.sync()?;
         all.sync()?;
         Ok(moved)
     }
 }
 
-fn put(all: &Folder, aside: &Folder, name: &str) -> Result<PathBuf, FilesError> {
+fn move_to(all: &Folder, quarantine: &Folder, name: &str) -> Result<PathBuf, FilesError> {
     let mut number = 1;
-    while aside.look(&format!("{name}-{number}"))? != Look::Missing {
+    while quarantine.stat(&format!("{name}-{number}"))? != Stat::Missing {
         number += 1;
     }
     let target = format!("{name}-{number}");
-    all.rename(name, aside, &target)?;
-    Ok(aside.path().join(target))
+    all.rename(name, quarantine, &target)?;
+    Ok(quarantine.path().join(target))
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::calls::Effect;
+use super::disk_io::Effect;
 
 /// Folders whose entries are all of one kind.
 const FOLDERS: [&str; 7] = ["stage", "tx", "restore", "journal", "requests", "aside", "tenants"];

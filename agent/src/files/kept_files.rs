@@ -1,4 +1,4 @@
-//! The restore point of the files: what was there before an operation, as a real tree.
+//! The files that an operation changes, as they were before it, kept as a real tree: their part of a restore point.
 //!
 //! ```text
 //! DIR/.tenantry/restore/<op>/index          every file that the operation changes, and what was there
@@ -11,8 +11,8 @@ use tenantry_api::names::{OperationId, ProtectedPath, RelativePath};
 
 use super::error::FilesError;
 use super::folder::Folder;
-use super::look::Look;
-use super::record::{Kept, RestorePoint, Was, read_record, write_record};
+use super::record::{KeptFile, KeptFiles, Was, read_record, write_record};
+use super::stat::Stat;
 use super::survey::{self, Target};
 use super::transaction::{FileSet, INDEX, RESTORE, TransactionState, Transactions};
 use super::tree::Tree;
@@ -44,10 +44,10 @@ impl Transactions<'_> {
         Err(FilesError::Invalid { path: format!("operation {operation}"), problem })
     }
 
-    /// What an operation found before it changed anything.
-    pub fn restore_point(&self, operation: &OperationId) -> Result<Option<RestorePoint>, FilesError> {
+    /// The files that an operation changes, as it found them.
+    pub fn kept_files(&self, operation: &OperationId) -> Result<Option<KeptFiles>, FilesError> {
         let Some(folder) = self.existing_point(operation)? else { return Ok(None) };
-        let point: Option<RestorePoint> = read_record(&folder, INDEX)?;
+        let point: Option<KeptFiles> = read_record(&folder, INDEX)?;
         match point {
             Some(point) if point.operation != *operation => {
                 Err(FilesError::damaged(folder.path().join(INDEX), "it is another operation's"))
@@ -58,7 +58,7 @@ impl Transactions<'_> {
 
     /// Reads every kept file again; an error where one is not what was kept. Gives the number of bytes.
     pub fn check(&self, operation: &OperationId) -> Result<u64, FilesError> {
-        let (Some(folder), Some(point)) = (self.existing_point(operation)?, self.restore_point(operation)?)
+        let (Some(folder), Some(point)) = (self.existing_point(operation)?, self.kept_files(operation)?)
         else {
             return Err(FilesError::NoRestorePoint(operation.clone()));
         };
@@ -70,7 +70,11 @@ impl Transactions<'_> {
     }
 
     /// A kept file's content, which is what was kept; `None` where there was no file.
-    pub fn kept(&self, operation: &OperationId, file: &Kept) -> Result<Option<Vec<u8>>, FilesError> {
+    pub fn kept_content(
+        &self,
+        operation: &OperationId,
+        file: &KeptFile,
+    ) -> Result<Option<Vec<u8>>, FilesError> {
         let folder = self.existing_point(operation)?;
         let folder = folder.ok_or_else(|| FilesError::NoRestorePoint(operation.clone()))?;
         read(&folder, file)
@@ -94,8 +98,8 @@ impl Transactions<'_> {
     /// The same, if it is there.
     pub(crate) fn existing_point(&self, operation: &OperationId) -> Result<Option<Folder>, FilesError> {
         let Some(all) = self.tree.own(RESTORE)? else { return Ok(None) };
-        match all.look(operation.as_str())? {
-            Look::Missing => Ok(None),
+        match all.stat(operation.as_str())? {
+            Stat::Missing => Ok(None),
             _ => all.below(operation.as_str()).map(Some),
         }
     }
@@ -121,10 +125,10 @@ pub(super) fn write(tree: &Tree, operation: &OperationId, targets: &[Target<'_>]
                 Was::File { sha256, size, mode: stamp.mode, uid: stamp.uid, gid: stamp.gid }
             }
         };
-        files.push(Kept { path: target.path.clone(), before });
+        files.push(KeptFile { path: target.path.clone(), before });
     }
     let new_folders = missing_folders(targets);
-    let point = RestorePoint { operation: operation.clone(), files, new_folders };
+    let point = KeptFiles { operation: operation.clone(), files, new_folders };
     unsynced.push(write_record(&restore, INDEX, &point)?);
     for file in &unsynced {
         file.sync()?;
@@ -148,7 +152,7 @@ fn above(restore: &Folder, path: &RelativePath, noted: &mut BTreeSet<String>) ->
 }
 
 /// Reads a kept file and compares it with what the index says.
-pub(super) fn read(restore: &Folder, file: &Kept) -> Result<Option<Vec<u8>>, FilesError> {
+pub(super) fn read(restore: &Folder, file: &KeptFile) -> Result<Option<Vec<u8>>, FilesError> {
     let Was::File { sha256: hash, .. } = &file.before else { return Ok(None) };
     let name = format!("{FILES}/{}", file.path);
     let content = restore.read(&name, FILE_LIMIT)?.map(|(content, _)| content);
@@ -158,7 +162,7 @@ pub(super) fn read(restore: &Folder, file: &Kept) -> Result<Option<Vec<u8>>, Fil
 }
 
 /// Refuses where what was kept is not what is there now: somebody changed a file after it was kept.
-pub(super) fn still_so(point: &RestorePoint, targets: &[Target<'_>]) -> Result<(), FilesError> {
+pub(super) fn still_so(point: &KeptFiles, targets: &[Target<'_>]) -> Result<(), FilesError> {
     let kept: BTreeMap<&RelativePath, &Was> =
         point.files.iter().map(|file| (&file.path, &file.before)).collect();
     for target in targets {
@@ -188,8 +192,8 @@ pub(super) fn missing_folders(targets: &[Target<'_>]) -> Vec<RelativePath> {
 /// For each path what it was before the first of these operations: of restore points in the order in which they were
 /// made, the first that has a path decides. With it comes the operation whose restore point holds the content.
 pub fn composed<'a>(
-    points: impl IntoIterator<Item = &'a RestorePoint>,
-) -> BTreeMap<&'a RelativePath, (&'a OperationId, &'a Kept)> {
+    points: impl IntoIterator<Item = &'a KeptFiles>,
+) -> BTreeMap<&'a RelativePath, (&'a OperationId, &'a KeptFile)> {
     let mut all = BTreeMap::new();
     for point in points {
         for file in &point.files {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::points;
+use super::crash_points;
 
 /// A change that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,12 @@ pub type Seconds = Counter<f64, AtomicU64>;
 
 /// The layer; its default is the real thing.
 #[derive(Clone, Default)]
-pub struct Calls {
+pub struct DiskIo {
     hook: Option<Arc<dyn Hook>>,
     spent: Seconds,
 }
 
-impl Calls {
+impl DiskIo {
     /// A layer with a hook.
     pub fn with(hook: Arc<dyn Hook>) -> Self {
         Self { hook: Some(hook), spent: Seconds::default() }
@@ -94,12 +94,12 @@ impl Calls {
         if let Some(hook) = &self.hook {
             hook.before(path, effect)?;
         }
-        tenantry_faults::point_named(|| points::name(path, effect, "before"));
+        tenantry_faults::point_named(|| crash_points::name(path, effect, "before"));
         tenantry_faults::effect(|| line(path, effect));
         let began = Instant::now();
         let done = call().map_err(io::Error::from);
         self.spent.inc_by(began.elapsed().as_secs_f64());
-        tenantry_faults::point_named(|| points::name(path, effect, "after"));
+        tenantry_faults::point_named(|| crash_points::name(path, effect, "after"));
         done
     }
 }
@@ -128,8 +128,8 @@ fn line(path: &Path, effect: Effect<'_>) -> String {
     format!("{kind}\t{}", path.display())
 }
 
-impl fmt::Debug for Calls {
+impl fmt::Debug for DiskIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.hook.is_some() { "Calls(hooked)" } else { "Calls" })
+        f.write_str(if self.hook.is_some() { "DiskIo(hooked)" } else { "DiskIo" })
     }
 }

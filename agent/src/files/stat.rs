@@ -1,4 +1,4 @@
-//! What is at a path, as the kernel tells it.
+//! What `statx` tells of a path.
 
 use std::os::fd::AsFd;
 
@@ -30,7 +30,7 @@ pub struct Stamp {
 
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Stat {
     /// Nothing.
     Missing,
     /// A regular file.
@@ -43,11 +43,11 @@ pub enum Look {
 
 /// What is at a path, and on which mount.
 pub(super) struct Placed {
-    pub look: Look,
+    pub stat: Stat,
     pub mount: u64,
 }
 
-pub(super) fn stat(fd: impl AsFd) -> Result<Statx, Errno> {
+pub(super) fn statx(fd: impl AsFd) -> Result<Statx, Errno> {
     rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
 }
 
@@ -64,18 +64,18 @@ pub(super) fn placed(found: Statx) -> Placed {
         mtime_ns: nanoseconds(found.stx_mtime),
         ctime_ns: nanoseconds(found.stx_ctime),
     };
-    let look = match FileType::from_raw_mode(u32::from(found.stx_mode)) {
-        FileType::RegularFile => Look::File(stamp),
-        FileType::Directory => Look::Folder(stamp),
-        FileType::Symlink => Look::Other("there is a symlink".to_owned()),
-        FileType::Fifo => Look::Other("there is a FIFO".to_owned()),
-        FileType::Socket => Look::Other("there is a socket".to_owned()),
-        FileType::CharacterDevice | FileType::BlockDevice => Look::Other("there is a device".to_owned()),
-        FileType::Unknown => Look::Other("there is something of an unknown kind".to_owned()),
+    let stat = match FileType::from_raw_mode(u32::from(found.stx_mode)) {
+        FileType::RegularFile => Stat::File(stamp),
+        FileType::Directory => Stat::Folder(stamp),
+        FileType::Symlink => Stat::Other("there is a symlink".to_owned()),
+        FileType::Fifo => Stat::Other("there is a FIFO".to_owned()),
+        FileType::Socket => Stat::Other("there is a socket".to_owned()),
+        FileType::CharacterDevice | FileType::BlockDevice => Stat::Other("there is a device".to_owned()),
+        FileType::Unknown => Stat::Other("there is something of an unknown kind".to_owned()),
     };
     // Kernels before 5.8 do not tell the mount; the device is the next best thing.
     let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    Placed { look, mount: if told { found.stx_mnt_id } else { device } }
+    Placed { stat, mount: if told { found.stx_mnt_id } else { device } }
 }
 
 fn nanoseconds(time: StatxTimestamp) -> i128 {
