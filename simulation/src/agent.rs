@@ -491,7 +491,7 @@ async fn release(shared: &Shared, request: ReleaseRequest) -> Result<(), ApiErro
         }
     }
     tick(shared, 3).await;
-    shared.world().host.store.held.gone.insert(uid.clone());
+    shared.world().host.store.held.tombstones.insert(uid.clone());
     tick(shared, 3).await;
     let mut world = shared.world();
     if let Some(claim) = world.host.store.held.claims.get_mut(&uid) {

@@ -110,7 +110,7 @@ pub(super) fn accept(
         take_over: false,
     };
     host.store.may_accept(&wanted).map_err(|error| claim_refused(&error))?;
-    let mut aside = host.store.put_aside::<Record>(uid).map_err(store)?;
+    let mut aside = host.store.quarantine::<Record>(uid).map_err(store)?;
     give_up(host, uid).map_err(store)?;
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     if let Some(tree) = &tree {

@@ -21,7 +21,7 @@ pub fn claim_refused(error: &ClaimError) -> ApiError {
         ClaimError::Stale { .. } => refused(ErrorCode::StaleEpoch, "epoch", error.to_string()),
         ClaimError::Held { .. } => refused(ErrorCode::ClaimedByOther, "place", error.to_string()),
         ClaimError::Moved { .. } => refused(ErrorCode::Invalid, "place", error.to_string()),
-        ClaimError::Gone { .. } => refused(ErrorCode::Invalid, "tenant.uid", error.to_string()),
+        ClaimError::Deleted { .. } => refused(ErrorCode::Invalid, "tenant.uid", error.to_string()),
         ClaimError::Store(problem) => store_refused(problem),
     }
 }

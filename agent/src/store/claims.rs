@@ -2,7 +2,7 @@
 //!
 //! A claim is one UID's on one directory and one project. While it is not released, no other UID gets either, unless
 //! a person asks to take it over. The epoch only rises; the same epoch is taken again only for the very same operation,
-//! as a resubmission. A UID that gave its claim back is gone: a request of it that comes late is refused.
+//! as a resubmission. A UID that gave its claim back has a tombstone: a late request of its is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use super::{Store, load, save};
 use crate::files::{FilesError, Folder, Stat};
 
 pub(super) const CLAIM: &str = "claim";
-/// Beside it: its Tenant is gone.
-const GONE: &str = "gone";
+/// Its tombstone, beside it: its Tenant was deleted.
+const TOMBSTONE: &str = "gone";
 
 /// Whose a directory and a project are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +65,8 @@ pub struct ClaimWanted {
 pub struct Held {
     /// Every claim, released ones included.
     pub claims: BTreeMap<TenantUid, Claim>,
-    /// Tenants that are gone.
-    pub gone: BTreeSet<TenantUid>,
+    /// Tenants that were deleted here: each has a tombstone.
+    pub tombstones: BTreeSet<TenantUid>,
 }
 
 /// What is to be recorded, in this order, for a claim that is admitted.
@@ -89,8 +89,8 @@ pub fn admit(held: &Held, wanted: &ClaimWanted) -> Result<Admitted, ClaimError> 
         }
         taken.push(Claim { released: true, ..claim.clone() });
     }
-    if held.gone.contains(uid) {
-        return Err(ClaimError::Gone { uid: uid.clone() });
+    if held.tombstones.contains(uid) {
+        return Err(ClaimError::Deleted { uid: uid.clone() });
     }
     if let Some(own) = held.claims.get(uid) {
         check_own(own, wanted)?;
@@ -178,9 +178,9 @@ impl Store {
             return Err(damage.error());
         }
         let folder = self.tenant(uid)?;
-        if !claims.held.gone.contains(uid) {
-            save(&folder, GONE, uid)?;
-            claims.held.gone.insert(uid.clone());
+        if !claims.held.tombstones.contains(uid) {
+            save(&folder, TOMBSTONE, uid)?;
+            claims.held.tombstones.insert(uid.clone());
         }
         let Some(claim) = claims.held.claims.get(uid).filter(|claim| !claim.released) else {
             return Ok(());
@@ -243,8 +243,8 @@ impl Store {
         let uid = &wanted.tenant.uid;
         let Admitted { claim, .. } = admit(&claims.held, wanted)?;
         if claims.damaged.contains_key(uid) && self.tenant(uid)?.stat(CLAIM)? != Stat::Missing {
-            let aside = self.put_claim_aside(uid)?;
-            tracing::warn!(tenant = %uid, path = %aside.display(), "a damaged claim was put aside");
+            let moved = self.quarantine_claim(uid)?;
+            tracing::warn!(tenant = %uid, path = %moved.display(), "a damaged claim was put aside");
         }
         save(&self.tenant(uid)?, CLAIM, &claim)?;
         claims.held.keep(&claim);
@@ -303,9 +303,9 @@ impl Claims {
         for name in tenants.names()? {
             let Ok(uid) = TenantUid::parse(name) else { continue };
             let folder = tenants.below(uid.as_str())?;
-            // That it is there says it all: also a damaged one was written for a Tenant that is gone.
-            if folder.stat(GONE)? != Stat::Missing {
-                claims.held.gone.insert(uid.clone());
+            // That it is there says it all: also a damaged tombstone was written for a Tenant that was deleted.
+            if folder.stat(TOMBSTONE)? != Stat::Missing {
+                claims.held.tombstones.insert(uid.clone());
             }
             match load::<Claim>(&folder, CLAIM) {
                 Ok(None) => {}

@@ -114,7 +114,7 @@ pub enum ClaimError {
     },
     /// It gave its claim back, as a Tenant does that is deleted.
     #[error("Tenant {uid} gave its claim back when it was deleted; nothing is done for it any more")]
-    Gone {
+    Deleted {
         /// Which Tenant.
         uid: TenantUid,
     },

@@ -3,7 +3,7 @@
 //! ```text
 //! stateDir/lock                              held while an agent runs
 //! stateDir/tenants/<uid>/claim               whose directory and project are, and the highest epoch seen
-//! stateDir/tenants/<uid>/gone                its Tenant was deleted: nothing is done for it any more
+//! stateDir/tenants/<uid>/gone                its tombstone: its Tenant was deleted, nothing is done for it any more
 //! stateDir/tenants/<uid>/lock                held by whoever changes this tenant
 //! stateDir/tenants/<uid>/baseline, starts    what we last wrote, and what containers have read
 //! stateDir/tenants/<uid>/journal/<op>        an operation, step by step
@@ -15,13 +15,13 @@
 //! Guarantees: what a call has written is durable when it returns; a record is whole or as it was before; damage is
 //! an error that names the file, never a guess. All files are 0600, all folders 0700.
 
-mod aside;
 mod claims;
 mod error;
 mod handover;
 mod journal;
-mod leftover;
+mod quarantine;
 mod records;
+mod stray_processes;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,8 @@ impl Store {
         }
         let left = folder.open_own(LOCK)?;
         let fail = |error| FilesError::io("find who holds", folder.path().join(LOCK), error);
-        let taken = if leftover::end(&left.file).map_err(fail)? { lock(&folder, LOCK)? } else { None };
+        let taken =
+            if stray_processes::end_strays(&left.file).map_err(fail)? { lock(&folder, LOCK)? } else { None };
         taken.map(|file| TenantLock { file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
     }
 

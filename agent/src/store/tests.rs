@@ -122,7 +122,7 @@ fn p5_a_tenant_that_gave_its_claim_back_is_gone_also_for_a_request_that_comes_la
     let late = |store: &Store| {
         for owner in ["a1", "b2"] {
             let error = store.claim(&wanted(owner, "shop", "/srv/shop", 7, "op-3")).unwrap_err();
-            assert!(matches!(error, ClaimError::Gone { .. }), "{error}");
+            assert!(matches!(error, ClaimError::Deleted { .. }), "{error}");
         }
     };
     late(&store);
@@ -361,7 +361,7 @@ fn p16_what_cannot_be_read_is_named_and_put_aside_and_nothing_is_deleted() {
             let damage = store.damage::<Record>(&uid("a1")).unwrap().expect("damage is seen");
             assert!(damage.to_string().contains(at(bad).to_str().unwrap()), "{damage}");
             assert!(store.damage::<Record>(&uid("b2")).unwrap().is_none(), "another tenant is not affected");
-            store.put_aside::<Record>(&uid("a1")).unwrap();
+            store.quarantine::<Record>(&uid("a1")).unwrap();
             store.accept_claim(&asked).unwrap();
             assert!(store.damage::<Record>(&uid("a1")).unwrap().is_none(), "{bad}");
             let kept = at("aside").join(format!("{}-{round}", bad.replace('/', "-")));

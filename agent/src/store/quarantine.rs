@@ -1,4 +1,5 @@
-//! Records that can't be read: which one it is, and putting it aside when a person says so. Nothing is deleted.
+//! Records that can't be read: which one it is, and the quarantine that it is moved to when a person says so. Nothing is
+//! deleted.
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use super::{Baseline, Starts, Store};
 use crate::files::{FilesError, Folder, Stat};
 
 /// Beneath a tenant's folder: what was damaged, numbered.
-const ASIDE: &str = "aside";
+const QUARANTINE: &str = "aside";
 
 impl Store {
     /// What is wrong with a tenant's own records; an error of another kind is no damage. `T` is what journals hold.
@@ -37,25 +38,25 @@ impl Store {
         }
     }
 
-    /// Puts baseline, starts and journals aside that can't be read; what can be read stays. The caller holds the
-    /// tenant's lock. Says where each of them is now.
-    pub fn put_aside<T: Serialize + DeserializeOwned>(
+    /// Moves baseline, starts and journals that can't be read to quarantine; what can be read stays. The caller holds
+    /// the tenant's lock. Says where each of them is now.
+    pub fn quarantine<T: Serialize + DeserializeOwned>(
         &self,
         uid: &TenantUid,
     ) -> Result<Vec<PathBuf>, StoreError> {
         let folder = self.tenant(uid)?;
         let mut moved = Vec::new();
         if is_damaged::<Baseline>(self.baseline(uid))? {
-            moved.push(aside(&folder, &folder, BASELINE, BASELINE)?);
+            moved.push(move_to_quarantine(&folder, &folder, BASELINE, BASELINE)?);
         }
         if is_damaged::<Starts>(self.starts(uid))? {
-            moved.push(aside(&folder, &folder, STARTS, STARTS)?);
+            moved.push(move_to_quarantine(&folder, &folder, STARTS, STARTS)?);
         }
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(moved) };
         for operation in journals.names()?.into_iter().filter_map(|name| OperationId::parse(name).ok()) {
             if is_damaged(self.open_journal::<T>(uid, &operation))? {
                 let name = operation.as_str();
-                moved.push(aside(&folder, &journals, name, &format!("{JOURNAL}-{name}"))?);
+                moved.push(move_to_quarantine(&folder, &journals, name, &format!("{JOURNAL}-{name}"))?);
                 // Nobody can go on with it, and it may hold secrets.
                 self.forget_request(uid, &operation)?;
             }
@@ -63,10 +64,10 @@ impl Store {
         Ok(moved)
     }
 
-    /// Puts a tenant's damaged claim aside.
-    pub(super) fn put_claim_aside(&self, uid: &TenantUid) -> Result<PathBuf, StoreError> {
+    /// Moves a tenant's damaged claim to quarantine.
+    pub(super) fn quarantine_claim(&self, uid: &TenantUid) -> Result<PathBuf, StoreError> {
         let folder = self.tenant(uid)?;
-        Ok(aside(&folder, &folder, CLAIM, CLAIM)?)
+        Ok(move_to_quarantine(&folder, &folder, CLAIM, CLAIM)?)
     }
 }
 
@@ -78,12 +79,17 @@ fn is_damaged<T>(read: Result<T, StoreError>) -> Result<bool, StoreError> {
     }
 }
 
-/// Moves a file out of the way under the first number that is free.
-fn aside(tenant: &Folder, from: &Folder, name: &str, label: &str) -> Result<PathBuf, FilesError> {
-    if tenant.make(ASIDE, 0o700)? {
+/// Moves a file to quarantine under the first number that is free.
+fn move_to_quarantine(
+    tenant: &Folder,
+    from: &Folder,
+    name: &str,
+    label: &str,
+) -> Result<PathBuf, FilesError> {
+    if tenant.make(QUARANTINE, 0o700)? {
         tenant.sync()?;
     }
-    let folder = tenant.below(ASIDE)?;
+    let folder = tenant.below(QUARANTINE)?;
     let mut number = 1;
     while folder.stat(&format!("{label}-{number}"))? != Stat::Missing {
         number += 1;

@@ -1,6 +1,6 @@
-//! What an agent that was killed has left behind: a child of its own that still changes the tenant's host.
+//! Stray processes: children of an agent that was killed, which still change the tenant's host.
 //!
-//! Such a child has the tenant's lock as its standard input, and a lock lives as long as any of those who share it. So
+//! Such a stray has the tenant's lock as its standard input, and a lock lives as long as any of those who share it. So
 //! the lock stays taken for as long as the child is there, and whoever holds the lock file there is the child: nobody
 //! else is ever signalled.
 
@@ -25,14 +25,14 @@ struct Process {
 }
 
 /// Ends the children that an earlier agent has left with this lock. True when there were some and all are gone.
-pub(super) fn end(lock: &File) -> io::Result<bool> {
+pub(super) fn end_strays(lock: &File) -> io::Result<bool> {
     let lock = lock.metadata()?;
-    let groups = left(&lock)?;
+    let groups = strays(&lock)?;
     if groups.is_empty() {
         return Ok(false);
     }
     for (signal, patience) in [(Signal::TERM, ASKED), (Signal::KILL, KILLED)] {
-        for group in left(&lock)? {
+        for group in strays(&lock)? {
             tracing::warn!(group, ?signal, "ending a child that outlived an agent that was killed");
             if let Some(group) = Pid::from_raw(group) {
                 let _ = rustix::process::kill_process_group(group, signal);
@@ -40,7 +40,7 @@ pub(super) fn end(lock: &File) -> io::Result<bool> {
         }
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            if left(&lock)?.is_empty() {
+            if strays(&lock)?.is_empty() {
                 return Ok(true);
             }
             std::thread::sleep(POLL);
@@ -51,7 +51,7 @@ pub(super) fn end(lock: &File) -> io::Result<bool> {
 }
 
 /// The process groups of those who have the lock as their standard input, our own children aside.
-fn left(lock: &Metadata) -> io::Result<BTreeSet<i32>> {
+fn strays(lock: &Metadata) -> io::Result<BTreeSet<i32>> {
     let (own, own_group) = (rustix::process::getpid().as_raw_pid(), rustix::process::getpgrp().as_raw_pid());
     let mut groups = BTreeSet::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -64,9 +64,10 @@ fn left(lock: &Metadata) -> io::Result<BTreeSet<i32>> {
         if !std::fs::metadata(format!("/proc/{pid}/fd/0")).is_ok_and(same) {
             continue;
         }
-        let Some(process) = look(pid) else { continue };
-        // A child of this very process, or of such a child, is no leftover: its operation waits for it.
-        let ours = process.parent == own || look(process.group).is_some_and(|leader| leader.parent == own);
+        let Some(process) = read_process(pid) else { continue };
+        // A child of this very process, or of such a child, is no stray: its operation waits for it.
+        let ours =
+            process.parent == own || read_process(process.group).is_some_and(|leader| leader.parent == own);
         if !tenantry_faults::Bug::LeaveTheChild.is_seeded()
             && !ours
             && process.group != own_group
@@ -78,7 +79,7 @@ fn left(lock: &Metadata) -> io::Result<BTreeSet<i32>> {
     Ok(groups)
 }
 
-fn look(pid: i32) -> Option<Process> {
+fn read_process(pid: i32) -> Option<Process> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in brackets and may hold anything, brackets included.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
@@ -115,11 +116,11 @@ mod tests {
     fn p2_a_child_that_outlived_its_agent_is_ended_even_where_it_ignores_being_asked() {
         let folder = tempfile::tempdir().unwrap();
         let lock = File::create(folder.path().join("lock")).unwrap();
-        assert!(!end(&lock).unwrap(), "nobody is left behind");
+        assert!(!end_strays(&lock).unwrap(), "nobody is left behind");
         let stray = stray(&lock, "trap '' TERM; while :; do sleep 0.2; done");
         assert!(alive(stray));
         let began = Instant::now();
-        assert!(end(&lock).unwrap());
+        assert!(end_strays(&lock).unwrap());
         assert!(!alive(stray));
         assert!(began.elapsed() < ASKED + KILLED, "{:?}", began.elapsed());
     }
@@ -136,7 +137,7 @@ mod tests {
             .process_group(0)
             .spawn()
             .unwrap();
-        assert!(!end(&lock).unwrap());
+        assert!(!end_strays(&lock).unwrap());
         assert!(alive(stranger));
         assert!(own.try_wait().unwrap().is_none());
         own.kill().unwrap();
