@@ -11,7 +11,7 @@ use tenantry_protocol::{
 };
 
 use crate::files::{DiskIo, Tree, sha256};
-use crate::snapshot::{self, Archive, Part, Shelf, Watch, What};
+use crate::snapshot::{self, Archive, ArchiveDir, Part, ProgressSink, What};
 
 /// A journal's bytes: what is read of them is read again from its own part, and nothing more.
 pub fn journal(bytes: &[u8]) {
@@ -63,14 +63,14 @@ pub fn archive(folder: &Path, bytes: &[u8]) {
     assert!(others <= 3, "something was put beside data");
 }
 
-/// Lays an archive on a shelf as if we had kept it, and brings it back.
+/// Lays an archive in a restore point as if we had kept it, and brings it back.
 fn brought_back(folder: &Path, manifest: &[u8], archive: &[u8]) -> Option<()> {
     std::fs::write(folder.join("own"), "the tenant's own").ok()?;
     let tree = Tree::open(folder, DiskIo::default()).ok()?;
     let (tenant, point) = (TenantUid::parse("a1").ok()?, OperationId::parse("x").ok()?);
-    let shelf = Shelf::open(&tree, &tenant, &point).ok()?;
-    std::fs::write(shelf.path().join("0.tar.zst"), archive).ok()?;
-    std::fs::write(shelf.path().join("0.manifest"), manifest).ok()?;
+    let archive_dir = ArchiveDir::open(&tree, &tenant, &point).ok()?;
+    std::fs::write(archive_dir.path().join("0.tar.zst"), archive).ok()?;
+    std::fs::write(archive_dir.path().join("0.manifest"), manifest).ok()?;
     let (entries, bytes) = said(manifest);
     let archive = Archive {
         archive: "0.tar.zst".to_owned(),
@@ -84,8 +84,8 @@ fn brought_back(folder: &Path, manifest: &[u8], archive: &[u8]) -> Option<()> {
         notes: snapshot::Notes::default(),
     };
     let part = Part { what: What::Path(RelativePath::parse("data").ok()?), archive: Some(archive) };
-    let right = shelf.verify(&part, &Patient).is_ok();
-    let restored = shelf.restore(0, &part, &Patient).is_ok();
+    let right = archive_dir.verify(&part, &Patient).is_ok();
+    let restored = archive_dir.restore(0, &part, &Patient).is_ok();
     assert!(right || !restored, "what was not right was brought back");
     Some(())
 }
@@ -102,7 +102,7 @@ fn said(manifest: &[u8]) -> (u64, u64) {
 
 struct Patient;
 
-impl Watch for Patient {
+impl ProgressSink for Patient {
     fn progress(&self, _bytes: u64) {}
 
     fn called_off(&self) -> bool {

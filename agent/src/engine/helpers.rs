@@ -30,7 +30,7 @@ pub(super) const MADE: &str = "tenantry.dev/made";
 /// Where a helper sees the volume.
 pub const VOLUME_AT: &str = "/volume";
 /// Where it sees the folder of archives.
-pub const SHELF_AT: &str = "/restore-point";
+pub const ARCHIVE_DIR_AT: &str = "/restore-point";
 /// What keeping and bringing back owners, modes, times, file capabilities and files of whomever takes.
 const RIGHTS: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "SETFCAP"];
 const PROCESSES: i64 = 64;
@@ -54,7 +54,7 @@ pub struct Helper {
     /// Whether the volume is written to.
     pub writes_volume: bool,
     /// The folder of archives, as the engine sees it, and whether it is written to.
-    pub shelf: Option<(String, bool)>,
+    pub archive_dir: Option<(String, bool)>,
     /// The program's arguments.
     pub arguments: Vec<String>,
 }
@@ -99,10 +99,10 @@ impl Helper {
             }),
             ..Mount::default()
         };
-        let archives = self.shelf.clone().map(|(source, writes)| Mount {
+        let archives = self.archive_dir.clone().map(|(source, writes)| Mount {
             typ: Some(MountType::BIND),
             source: Some(source),
-            target: Some(SHELF_AT.to_owned()),
+            target: Some(ARCHIVE_DIR_AT.to_owned()),
             read_only: Some(!writes),
             ..Mount::default()
         });
@@ -118,9 +118,9 @@ impl Helper {
                 network_mode: Some("none".to_owned()),
                 cap_drop: Some(vec!["ALL".to_owned()]),
                 cap_add: Some(rights),
-                // Owners are kept as the host has them, and the shelf is root's.
+                // Owners are kept as the host has them, and the archive directory is root's.
                 userns_mode: Some("host".to_owned()),
-                // The shelf has no label that would let containers in.
+                // The archive directory has no label that would let containers in.
                 security_opt: Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]),
                 readonly_rootfs: Some(true),
                 pids_limit: Some(PROCESSES),
@@ -279,7 +279,7 @@ mod tests {
             image: "tenantry.local/helper:x".to_owned(),
             volume: "acme_db".to_owned(),
             writes_volume: false,
-            shelf: Some(("/srv/acme/.tenantry/restore/op/data".to_owned(), true)),
+            archive_dir: Some(("/srv/acme/.tenantry/restore/op/data".to_owned(), true)),
             arguments: vec!["helper".to_owned()],
         };
         let body = serde_json::to_value(helper.body()).unwrap();

@@ -29,7 +29,7 @@ pub use containers::ProjectContainer;
 pub use data::{DataMount, DataUser, Volume};
 pub use events::{Events, Generation};
 pub use exec::Executed;
-pub use helpers::{Heard, Helper, HelperState, SHELF_AT, VOLUME_AT};
+pub use helpers::{ARCHIVE_DIR_AT, Heard, Helper, HelperState, VOLUME_AT};
 pub use images::{Image, PullProgress};
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
 pub use program::Program;

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::archive_dir::{PROOF, PROOF_LIMIT, TOP, keep};
+use super::archive_reader::StoredArchive;
 use super::entry::Text;
 use super::error::SnapshotError;
-use super::roll::Roll;
-use super::shelf::{PROOF, PROOF_LIMIT, TOP, keep};
+use super::exchange_restore::ExchangeRestore;
+use super::in_place_restore::InPlaceRestore;
 use super::source::Source;
-use super::swap::Swap;
 use super::take::estimate;
-use super::unpack::Unpacking;
-use super::{Archive, Estimate, Watch, threads};
+use super::{Archive, Estimate, ProgressSink, threads};
 use crate::files::{DiskIo, Folder};
 use tenantry_protocol::FailureCategory;
 
@@ -39,7 +39,7 @@ pub enum Job {
         #[arg(long)]
         from: PathBuf,
         #[command(flatten)]
-        shelf: ShelfArguments,
+        archive_dir: ArchiveDirArguments,
     },
     /// Replaces what is in a folder by what was kept
     Restore {
@@ -53,7 +53,7 @@ pub enum Job {
         #[arg(long)]
         archive: String,
         #[command(flatten)]
-        shelf: ShelfArguments,
+        archive_dir: ArchiveDirArguments,
     },
     /// Exchanges a folder for what was kept
     Exchange {
@@ -64,16 +64,16 @@ pub enum Job {
         #[arg(long)]
         archive: String,
         #[command(flatten)]
-        shelf: ShelfArguments,
+        archive_dir: ArchiveDirArguments,
     },
 }
 
 /// Where data is kept.
 #[derive(Debug, clap::Args)]
-pub struct ShelfArguments {
+pub struct ArchiveDirArguments {
     /// The folder of archives
-    #[arg(long)]
-    shelf: PathBuf,
+    #[arg(long = "shelf", value_name = "SHELF")]
+    archive_dir: PathBuf,
     /// The archive's name, less its ending
     #[arg(long)]
     name: String,
@@ -130,69 +130,75 @@ fn done(job: Job) -> Result<Said, SnapshotError> {
     let top = Text(TOP.as_bytes().to_vec());
     match job {
         Job::Estimate { from } => Ok(Said::Estimated(estimate(&Source::whole(&from)?)?.unwrap_or_default())),
-        Job::Keep { from, shelf } => {
-            let folder = shelf.open()?;
-            let teller = Teller::new(shelf.tell);
-            let kept = keep(&Source::whole(&from)?, top, &shelf.of, &folder, &shelf.name, &teller)?;
+        Job::Keep { from, archive_dir } => {
+            let folder = archive_dir.open()?;
+            let teller = Teller::new(archive_dir.tell);
+            let kept =
+                keep(&Source::whole(&from)?, top, &archive_dir.of, &folder, &archive_dir.name, &teller)?;
             let kept = kept.ok_or_else(|| SnapshotError::refused(from, "there is nothing"))?;
             Ok(Said::Kept(Box::new(kept)))
         }
-        Job::Restore { to, stage, archive, shelf } => {
-            let (folder, archive) = opened(&shelf, &archive)?;
+        Job::Restore { to, stage, archive, archive_dir } => {
+            let (folder, archive) = opened(&archive_dir, &archive)?;
             let to = Folder::open(&to, DiskIo::default())?;
-            let unpacking = Unpacking {
+            let stored = StoredArchive {
                 archive: &archive,
                 folder: &folder,
                 prefix: &top,
-                of: &shelf.of,
+                of: &archive_dir.of,
                 threads: threads(),
             };
-            Roll { top: &to, stage: &stage }.restore(&unpacking, &Teller::new(shelf.tell))?;
+            InPlaceRestore { top: &to, stage: &stage }.restore(&stored, &Teller::new(archive_dir.tell))?;
             Ok(Said::Restored)
         }
-        Job::Exchange { to, archive, shelf } => {
-            let (folder, archive) = opened(&shelf, &archive)?;
+        Job::Exchange { to, archive, archive_dir } => {
+            let (folder, archive) = opened(&archive_dir, &archive)?;
             let (Some(parent), Some(name)) = (to.parent(), to.file_name().and_then(|name| name.to_str()))
             else {
                 return Err(SnapshotError::refused(to, "this folder has no name"));
             };
             let parent = Folder::open(parent, DiskIo::default())?;
             let beside = parent.again()?;
-            let swap = Swap { parent, name: name.to_owned(), beside, stage: ".tenantry-exchange".to_owned() };
-            let unpacking = Unpacking {
+            let exchange = ExchangeRestore {
+                parent,
+                name: name.to_owned(),
+                beside,
+                stage: ".tenantry-exchange".to_owned(),
+            };
+            let stored = StoredArchive {
                 archive: &archive,
                 folder: &folder,
                 prefix: &top,
-                of: &shelf.of,
+                of: &archive_dir.of,
                 threads: threads(),
             };
-            swap.restore(&unpacking, &Teller::new(shelf.tell))?;
+            exchange.restore(&stored, &Teller::new(archive_dir.tell))?;
             Ok(Said::Restored)
         }
     }
 }
 
-impl ShelfArguments {
+impl ArchiveDirArguments {
     /// The folder, proven to be the one that is meant: an engine may see another one at the same path.
     fn open(&self) -> Result<Folder, SnapshotError> {
-        let folder = Folder::open(&self.shelf, DiskIo::default())?;
+        let folder = Folder::open(&self.archive_dir, DiskIo::default())?;
         let Some(proof) = &self.proof else { return Ok(folder) };
         match folder.read(PROOF, PROOF_LIMIT)? {
             Some((found, _)) if found == proof.as_bytes() => Ok(folder),
             _ => {
                 let problem = "what the engine has mounted here is not the restore point that the agent sees: the \
                                tenant's directory must be the same one for both";
-                Err(SnapshotError::refused(&self.shelf, problem))
+                Err(SnapshotError::refused(&self.archive_dir, problem))
             }
         }
     }
 }
 
-fn opened(shelf: &ShelfArguments, archive: &str) -> Result<(Folder, Archive), SnapshotError> {
+fn opened(archive_dir: &ArchiveDirArguments, archive: &str) -> Result<(Folder, Archive), SnapshotError> {
     let archive = serde_json::from_str(archive).map_err(|error| {
-        SnapshotError::damaged(&shelf.shelf, format!("its record does not decode: {error}"))
+        SnapshotError::damaged(&archive_dir.archive_dir, format!("its record does not decode: {error}"))
     })?;
-    Ok((shelf.open()?, archive))
+    Ok((archive_dir.open()?, archive))
 }
 
 /// Tells whoever follows how far the work is; nobody, unless that was asked for.
@@ -204,7 +210,7 @@ impl Teller {
     }
 }
 
-impl Watch for Teller {
+impl ProgressSink for Teller {
     fn progress(&self, more: u64) {
         let Some(so_far) = &self.0 else { return };
         let mut so_far = so_far.lock();
@@ -226,14 +232,14 @@ mod tests {
     use super::*;
 
     fn keep_in(folder: &std::path::Path, proof: &str) -> Result<Said, SnapshotError> {
-        let shelf = ShelfArguments {
-            shelf: folder.join("shelf"),
+        let archive_dir = ArchiveDirArguments {
+            archive_dir: folder.join("shelf"),
             name: "0".to_owned(),
             of: "u volume v".to_owned(),
             proof: Some(proof.to_owned()),
             tell: false,
         };
-        done(Job::Keep { from: folder.join("data"), shelf })
+        done(Job::Keep { from: folder.join("data"), archive_dir })
     }
 
     #[test]

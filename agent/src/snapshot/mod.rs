@@ -11,26 +11,26 @@
 //! files are kept as zeros. Sockets are passed by; a FIFO, a device or a mount point in the tree refuses it all.
 //! A file that is written while it is read is read again a few times; then it is kept as it was read and named.
 
+mod archive_dir;
+mod archive_reader;
 mod entry;
 mod error;
+mod exchange_restore;
 pub mod helper;
+mod in_place_restore;
 mod pack;
-mod place;
 mod pool;
 mod remove;
-mod roll;
-mod shelf;
 mod source;
-mod swap;
 mod take;
 mod tar;
-mod unpack;
+mod unpacker;
 
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{RelativePath, Sha256, VolumeName};
 
+pub use archive_dir::ArchiveDir;
 pub use error::SnapshotError;
-pub use shelf::Shelf;
 
 pub(crate) use tar::{END as TAR_END, padding as tar_padding};
 
@@ -39,8 +39,8 @@ use entry::TreePath;
 /// How many paths are named in notes.
 const NAMED: usize = 5;
 
-/// Follows the work, and may call it off.
-pub trait Watch: Sync {
+/// Is told how far the work is, and may call it off.
+pub trait ProgressSink: Sync {
     /// So many bytes more were read.
     fn progress(&self, bytes: u64);
     /// Whether to stop.

@@ -10,7 +10,7 @@ use super::pack::{Job, Long, PIECE, Packed, Packer, size};
 use super::pool::{self, Feed};
 use super::source::{Source, Walk};
 use super::tar::END;
-use super::{Archive, Notes, Watch, archive_name, manifest_name};
+use super::{Archive, Notes, ProgressSink, archive_name, manifest_name};
 use crate::files::{Folder, NewFile, to_name};
 
 /// The version of the manifest's format.
@@ -38,7 +38,7 @@ pub(crate) struct Taking<'a> {
 }
 
 /// Keeps a tree; `None` where there is none. What an earlier attempt left is replaced. Nothing is verified yet.
-pub(crate) fn take(taking: &Taking<'_>, watch: &dyn Watch) -> Result<Option<Archive>, SnapshotError> {
+pub(crate) fn take(taking: &Taking<'_>, sink: &dyn ProgressSink) -> Result<Option<Archive>, SnapshotError> {
     let (archive, manifest) = (archive_name(taking.name), manifest_name(taking.name));
     taking.folder.remove(&archive)?;
     taking.folder.remove(&manifest)?;
@@ -49,7 +49,7 @@ pub(crate) fn take(taking: &Taking<'_>, watch: &dyn Watch) -> Result<Option<Arch
         notes: Notes::default(),
         entries: 0,
         bytes: 0,
-        watch,
+        sink,
     };
     writer.line(&Line::Begin {
         version: VERSION,
@@ -62,7 +62,7 @@ pub(crate) fn take(taking: &Taking<'_>, watch: &dyn Watch) -> Result<Option<Arch
             let mut packer = Packer::new(taking.source, &taking.prefix)?;
             Ok(move |job: Job| packer.pack(job))
         },
-        |feed| submit(taking.source, &mut walk, feed, watch),
+        |feed| submit(taking.source, &mut walk, feed, sink),
         |packed| writer.write(&packed),
     )?;
     writer.notes.sockets(&walk.sockets);
@@ -74,11 +74,11 @@ fn submit(
     source: &Source,
     walk: &mut Walk<'_>,
     feed: &mut Feed<Job>,
-    watch: &dyn Watch,
+    sink: &dyn ProgressSink,
 ) -> Result<(), SnapshotError> {
     let (mut span, mut bytes, mut held) = (Vec::new(), 0, 0);
     while let Some(mut item) = walk.next()? {
-        if watch.called_off() {
+        if sink.called_off() {
             return Err(SnapshotError::CalledOff);
         }
         let content = size(&item.entry);
@@ -145,7 +145,7 @@ struct Writer<'a> {
     notes: Notes,
     entries: u64,
     bytes: u64,
-    watch: &'a dyn Watch,
+    sink: &'a dyn ProgressSink,
 }
 
 impl Writer<'_> {
@@ -164,7 +164,7 @@ impl Writer<'_> {
         self.bytes += packed.bytes;
         self.notes.torn(&packed.torn);
         self.notes.gone(&packed.gone);
-        self.watch.progress(packed.bytes);
+        self.sink.progress(packed.bytes);
         Ok(())
     }
 

@@ -203,7 +203,7 @@ fn p13_a_strange_compose_file_is_looked_through_or_refused() {
 #[test]
 fn p9_a_damaged_archive_is_refused_and_touches_nothing_else() {
     struct Patient;
-    impl tenantry_agent::snapshot::Watch for Patient {
+    impl tenantry_agent::snapshot::ProgressSink for Patient {
         fn progress(&self, _bytes: u64) {}
         fn called_off(&self) -> bool {
             false
@@ -216,10 +216,10 @@ fn p9_a_damaged_archive_is_refused_and_touches_nothing_else() {
     let tree =
         tenantry_agent::files::Tree::open(folder.path(), tenantry_agent::files::DiskIo::default()).unwrap();
     let (tenant, point) = (TenantUid::parse("a1").unwrap(), OperationId::parse("x").unwrap());
-    let shelf = tenantry_agent::snapshot::Shelf::open(&tree, &tenant, &point).unwrap();
-    let part = shelf.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap().archive.unwrap();
-    let manifest = std::fs::read(shelf.path().join(&part.manifest)).unwrap();
-    let archive = std::fs::read(shelf.path().join(&part.archive)).unwrap();
+    let archive_dir = tenantry_agent::snapshot::ArchiveDir::open(&tree, &tenant, &point).unwrap();
+    let part = archive_dir.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap().archive.unwrap();
+    let manifest = std::fs::read(archive_dir.path().join(&part.manifest)).unwrap();
+    let archive = std::fs::read(archive_dir.path().join(&part.archive)).unwrap();
     let length = u16::try_from(manifest.len()).unwrap().to_le_bytes();
     let seeds = [[length.as_slice(), &manifest, &archive].concat()];
     let words =

@@ -11,7 +11,7 @@ use super::volumes::{self, Reach, Sight};
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
 use crate::planning::data::{Declared, chosen_parts, declared};
-use crate::snapshot::{Estimate, Part, Shelf, What};
+use crate::snapshot::{ArchiveDir, Estimate, Part, What};
 
 /// Space that stays free besides what is kept, in bytes.
 const SPARE: u64 = 64 << 20;
@@ -69,8 +69,8 @@ async fn check(operation: &OperationContext, point: &OperationId) -> Result<u64,
     let follow = CopyProgress::new(operation, bytes);
     operation
         .blocking(move || {
-            let shelf = Shelf::open(&tree, &uid, &point)?;
-            parts.iter().try_for_each(|part| shelf.verify(part, &follow)).map_err(StepError::from)
+            let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
+            parts.iter().try_for_each(|part| archive_dir.verify(part, &follow)).map_err(StepError::from)
         })
         .await?;
     Ok(bytes)
@@ -107,8 +107,8 @@ async fn seen(operation: &OperationContext, one: &Reached) -> Result<Option<Esti
     operation
         .blocking(move || {
             Ok(match (&one.what, &one.reach) {
-                (What::Path(path), _) => Shelf::estimate(&tree, path)?,
-                (What::Volume { .. }, Some(Reach::Seen(at))) => Shelf::estimate_volume(at)?,
+                (What::Path(path), _) => ArchiveDir::estimate(&tree, path)?,
+                (What::Volume { .. }, Some(Reach::Seen(at))) => ArchiveDir::estimate_volume(at)?,
                 (What::Volume { .. }, _) => None,
             })
         })
@@ -143,11 +143,11 @@ async fn keep_seen(
     let (tree, uid, id) = (operation.tree()?, operation.request.tenant.uid.clone(), operation.id.clone());
     operation
         .blocking(move || {
-            let shelf = Shelf::open(&tree, &uid, &id)?;
+            let archive_dir = ArchiveDir::open(&tree, &uid, &id)?;
             Ok(match (&one.what, &one.reach) {
-                (What::Path(path), _) => Some(shelf.keep(n, path, &*follow)?),
+                (What::Path(path), _) => Some(archive_dir.keep(n, path, &*follow)?),
                 (What::Volume { .. }, Some(Reach::Seen(at))) => {
-                    Some(shelf.keep_volume(n, one.what.clone(), at, &*follow)?)
+                    Some(archive_dir.keep_volume(n, one.what.clone(), at, &*follow)?)
                 }
                 (What::Volume { .. }, _) => None,
             })

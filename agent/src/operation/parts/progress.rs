@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tenantry_protocol::Progress;
 
 use crate::operation::context::OperationContext;
-use crate::snapshot::Watch;
+use crate::snapshot::ProgressSink;
 
 /// How often watchers are told of progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ impl CopyProgress {
     }
 }
 
-impl Watch for CopyProgress {
+impl ProgressSink for CopyProgress {
     fn progress(&self, bytes: u64) {
         let mut so_far = self.so_far.lock();
         so_far.0 += bytes;

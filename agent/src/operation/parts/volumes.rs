@@ -3,8 +3,8 @@
 //!
 //! That a path looks like the volume's proves nothing: an agent in a container, or beside an engine that has its data
 //! elsewhere, may have a folder of that very name. So the engine is made to create and remove an empty volume, and the
-//! agent looks whether that comes and goes before its eyes. The other way round a helper is shown a file on the shelf,
-//! which only the agent's own shelf has.
+//! agent looks whether that comes and goes before its eyes. The other way round a helper is shown a file in the
+//! archive directory, which only the agent's own one has.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use tenantry_api::names::{OperationId, VolumeName};
 use tenantry_protocol::FailureCategory;
 
 use crate::engine::{
-    EngineError, Helper, HelperState, Likeness, Mounted, MountedFrom, Program, SHELF_AT, VOLUME_AT, Volume,
-    own_id,
+    ARCHIVE_DIR_AT, EngineError, Helper, HelperState, Likeness, Mounted, MountedFrom, Program, VOLUME_AT,
+    Volume, own_id,
 };
 use crate::files::{DiskIo, Folder};
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, checks::in_project_agent::covering};
 use crate::snapshot::helper::Said;
-use crate::snapshot::{Estimate, Notes, Part, Shelf, Watch, What};
+use crate::snapshot::{ArchiveDir, Estimate, Notes, Part, ProgressSink, What};
 
 /// How long a helper may work without being any further.
 const STILL: Duration = Duration::from_mins(10);
@@ -124,8 +124,8 @@ pub async fn estimate(
     key: &VolumeName,
     name: &str,
 ) -> Result<Estimate, StepError> {
-    let job = Job { n, key, volume: name, writes: false, shelf: None, patience: ESTIMATING };
-    match job.run(operation, words(&["estimate", "--from", VOLUME_AT]), &Unwatched).await? {
+    let job = Job { n, key, volume: name, writes: false, archive_dir: None, patience: ESTIMATING };
+    match job.run(operation, words(&["estimate", "--from", VOLUME_AT]), &NoProgress).await? {
         Said::Estimated(estimate) => Ok(estimate),
         other => Err(job.strange(&other)),
     }
@@ -137,22 +137,22 @@ pub async fn keep(
     n: usize,
     what: &What,
     estimate: Estimate,
-    watch: &dyn Watch,
+    sink: &dyn ProgressSink,
 ) -> Result<Option<Part>, StepError> {
     let What::Volume { key, name } = what else { return Ok(None) };
     let shown = Shown::on(operation, &operation.id, n, what).await?;
-    let shelf = Some((shown.source.clone(), true));
-    let job = Job { n, key, volume: name, writes: false, shelf, patience: patience(estimate.entries) };
+    let archive_dir = Some((shown.source.clone(), true));
+    let job = Job { n, key, volume: name, writes: false, archive_dir, patience: patience(estimate.entries) };
     let mut arguments = words(&["keep", "--from", VOLUME_AT]);
     arguments.extend(shown.arguments(n));
-    let said = job.run(operation, arguments, watch).await?;
+    let said = job.run(operation, arguments, sink).await?;
     let Said::Kept(archive) = said else { return Err(job.strange(&said)) };
     let (tree, uid, id, what) =
         (operation.tree()?, operation.request.tenant.uid.clone(), operation.id.clone(), what.clone());
     let part = operation.blocking(move || {
-        let shelf = Shelf::open(&tree, &uid, &id)?;
-        shelf.unprove()?;
-        Ok(shelf.arrived(what, *archive)?)
+        let archive_dir = ArchiveDir::open(&tree, &uid, &id)?;
+        archive_dir.unprove()?;
+        Ok(archive_dir.arrived(what, *archive)?)
     });
     part.await.map(Some)
 }
@@ -163,7 +163,7 @@ pub async fn restore(
     point: &OperationId,
     n: usize,
     part: &Part,
-    watch: &dyn Watch,
+    sink: &dyn ProgressSink,
 ) -> Result<(), StepError> {
     let What::Volume { key, name } = &part.what else { return Ok(()) };
     let Some(archive) = &part.archive else {
@@ -171,8 +171,8 @@ pub async fn restore(
         return Err(StepError::new(FailureCategory::RestorePointUnusable, message));
     };
     let shown = Shown::on(operation, point, n, &part.what).await?;
-    let shelf = Some((shown.source.clone(), false));
-    let job = Job { n, key, volume: name, writes: true, shelf, patience: patience(archive.entries) };
+    let archive_dir = Some((shown.source.clone(), false));
+    let job = Job { n, key, volume: name, writes: true, archive_dir, patience: patience(archive.entries) };
     // Notes are for people, and an argument has its bound.
     let archive = crate::snapshot::Archive { notes: Notes::default(), ..archive.clone() };
     let archive = serde_json::to_string(&archive)
@@ -180,12 +180,12 @@ pub async fn restore(
     let mut arguments =
         words(&["restore", "--to", VOLUME_AT, "--stage", &shown.stage, "--archive", &archive]);
     arguments.extend(shown.arguments(n));
-    let said = job.run(operation, arguments, watch).await?;
+    let said = job.run(operation, arguments, sink).await?;
     if said != Said::Restored {
         return Err(job.strange(&said));
     }
     let (tree, uid, point) = (operation.tree()?, operation.request.tenant.uid.clone(), point.clone());
-    operation.blocking(move || Ok(Shelf::open(&tree, &uid, &point)?.unprove()?)).await
+    operation.blocking(move || Ok(ArchiveDir::open(&tree, &uid, &point)?.unprove()?)).await
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -197,7 +197,7 @@ fn patience(entries: u64) -> Duration {
     STILL + Duration::from_millis(entries)
 }
 
-/// A restore point's shelf as a helper is shown it.
+/// A restore point's archive directory as a helper is shown it.
 struct Shown {
     /// Where the engine sees it.
     source: String,
@@ -218,8 +218,13 @@ impl Shown {
         let (point, what) = (point.clone(), what.clone());
         let (path, proof, of, stage) = operation
             .blocking(move || {
-                let shelf = Shelf::open(&tree, &uid, &point)?;
-                Ok((shelf.path().to_owned(), shelf.prove()?, shelf.of(&what), shelf.beside_name(n)))
+                let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
+                Ok((
+                    archive_dir.path().to_owned(),
+                    archive_dir.prove()?,
+                    archive_dir.of(&what),
+                    archive_dir.beside_name(n),
+                ))
             })
             .await?;
         Ok(Self { source: from_engine(operation, &path).await?, proof, of, stage })
@@ -227,7 +232,17 @@ impl Shown {
 
     fn arguments(&self, n: usize) -> Vec<String> {
         let name = n.to_string();
-        words(&["--shelf", SHELF_AT, "--name", &name, "--of", &self.of, "--proof", &self.proof, "--tell"])
+        words(&[
+            "--shelf",
+            ARCHIVE_DIR_AT,
+            "--name",
+            &name,
+            "--of",
+            &self.of,
+            "--proof",
+            &self.proof,
+            "--tell",
+        ])
     }
 }
 
@@ -265,7 +280,7 @@ struct Job<'a> {
     key: &'a VolumeName,
     volume: &'a str,
     writes: bool,
-    shelf: Option<(String, bool)>,
+    archive_dir: Option<(String, bool)>,
     patience: Duration,
 }
 
@@ -282,7 +297,7 @@ impl Job<'_> {
         &self,
         operation: &OperationContext,
         arguments: Vec<String>,
-        watch: &dyn Watch,
+        sink: &dyn ProgressSink,
     ) -> Result<Said, StepError> {
         let engine = &operation.host.engine;
         let program = operation.blocking(|| Program::own().map_err(|problem| unusable(&problem))).await?;
@@ -293,7 +308,7 @@ impl Job<'_> {
             image: String::new(),
             volume: self.volume.to_owned(),
             writes_volume: self.writes,
-            shelf: self.shelf.clone(),
+            archive_dir: self.archive_dir.clone(),
             arguments: std::iter::once("helper".to_owned()).chain(arguments).collect(),
         };
         let mut problem = String::new();
@@ -309,7 +324,7 @@ impl Job<'_> {
                 }
                 Err(error) => return Err(self.explained(error)),
             };
-            let followed = self.follow(operation, &id, watch).await;
+            let followed = self.follow(operation, &id, sink).await;
             let cleared = engine.clear_helpers(&tenant).await;
             match followed? {
                 Followed::Said(Said::Failed { category, message }) => {
@@ -329,7 +344,7 @@ impl Job<'_> {
         &self,
         operation: &OperationContext,
         id: &str,
-        watch: &dyn Watch,
+        sink: &dyn ProgressSink,
     ) -> Result<Followed, StepError> {
         let engine = &operation.host.engine;
         let (began, mut answered, mut further) = (Instant::now(), Instant::now(), Instant::now());
@@ -342,7 +357,7 @@ impl Job<'_> {
                     if let Some(Said::Progress { bytes }) = last(&heard.said)
                         && bytes > done
                     {
-                        watch.progress(bytes - done);
+                        sink.progress(bytes - done);
                         (done, further) = (bytes, Instant::now());
                     }
                 }
@@ -405,9 +420,9 @@ fn tail(text: &str) -> String {
 }
 
 /// Nobody is told.
-struct Unwatched;
+struct NoProgress;
 
-impl Watch for Unwatched {
+impl ProgressSink for NoProgress {
     fn progress(&self, _bytes: u64) {}
 
     fn called_off(&self) -> bool {

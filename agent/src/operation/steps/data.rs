@@ -15,7 +15,7 @@ use crate::operation::parts::volumes::{self, Reach, Sight};
 use crate::planning::StepError;
 use crate::planning::data::{chosen_parts, named, volume_of};
 use crate::planning::data_users::data_users;
-use crate::snapshot::{Part, Shelf, What};
+use crate::snapshot::{ArchiveDir, Part, What};
 
 /// How often data is brought back again because somebody started what uses it meanwhile.
 const RESTORES: u32 = 3;
@@ -114,10 +114,10 @@ async fn restore_seen(
     let (tree, uid, point) = (operation.tree()?, operation.request.tenant.uid.clone(), point.clone());
     operation
         .blocking(move || {
-            let shelf = Shelf::open(&tree, &uid, &point)?;
+            let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
             match at {
-                Some(at) => shelf.restore_volume(n, &part, &at, &*follow)?,
-                None => shelf.restore(n, &part, &*follow)?,
+                Some(at) => archive_dir.restore_volume(n, &part, &at, &*follow)?,
+                None => archive_dir.restore(n, &part, &*follow)?,
             }
             Ok(())
         })

@@ -3,9 +3,9 @@
 use super::*;
 use crate::files::Folder;
 use crate::files::tests::model::{Disk, Recorder, chances};
+use crate::snapshot::archive_reader::StoredArchive;
 use crate::snapshot::entry::Text;
-use crate::snapshot::roll::Roll;
-use crate::snapshot::unpack::Unpacking;
+use crate::snapshot::in_place_restore::InPlaceRestore;
 
 /// A directory whose data was kept and then spoiled: the part, the data as it was kept and as it is.
 fn spoilt() -> (tempfile::TempDir, Part, BTreeMap<PathBuf, String>, BTreeMap<PathBuf, String>) {
@@ -91,7 +91,8 @@ fn p8_an_error_at_any_effect_of_keeping_is_told_and_another_try_replaces_what_is
         let before = shown(&directory.path().join("data"));
         let tree = Tree::open(directory.path(), DiskIo::with(Faulty::error(at, Errno::NOSPC))).unwrap();
         let (uid, id) = (uid(), operation());
-        let kept = Shelf::open(&tree, &uid, &id).and_then(|shelf| shelf.keep(0, &path("data"), &Quiet));
+        let kept = ArchiveDir::open(&tree, &uid, &id)
+            .and_then(|archive_dir| archive_dir.keep(0, &path("data"), &Quiet));
         assert_eq!(shown(&directory.path().join("data")), before, "effect {at}");
         match kept {
             Ok(_) => break,
@@ -170,12 +171,12 @@ fn spoil_plain(data: &Path) {
 }
 
 /// Rolls a part into a folder as a helper does.
-fn roll(directory: &Path, archive: &Archive, disk_io: DiskIo) -> Result<(), SnapshotError> {
+fn restore_in_place(directory: &Path, archive: &Archive, disk_io: DiskIo) -> Result<(), SnapshotError> {
     let folder = Folder::open(&directory.join(".tenantry/restore/op-1/data"), DiskIo::default())?;
     let top = Folder::open(&directory.join("data"), disk_io)?;
     let (prefix, of) = (Text(b"data".to_vec()), format!("{} path data", uid()));
-    let unpacking = Unpacking { archive, folder: &folder, prefix: &prefix, of: &of, threads: 2 };
-    Roll { top: &top, stage: ".tenantry-op-1-0" }.restore(&unpacking, &Quiet)
+    let stored = StoredArchive { archive, folder: &folder, prefix: &prefix, of: &of, threads: 2 };
+    InPlaceRestore { top: &top, stage: ".tenantry-op-1-0" }.restore(&stored, &Quiet)
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn p9_a_crash_at_any_effect_of_rolling_in_is_rolled_forward() {
         let (directory, part, kept, live) = spoilt();
         let archive = part.archive.unwrap();
         let data = directory.path().join("data");
-        let done = roll(directory.path(), &archive, DiskIo::with(Faulty::crash(at))).is_ok();
+        let done = restore_in_place(directory.path(), &archive, DiskIo::with(Faulty::crash(at))).is_ok();
         let (ready, found) = (data.join(".tenantry-op-1-0/ready").exists(), shown(&data));
         let beside = |path: &PathBuf| !path.to_string_lossy().starts_with(".tenantry-");
         let found: BTreeMap<_, _> = found.into_iter().filter(|(path, _)| beside(path)).collect();
@@ -198,7 +199,7 @@ fn p9_a_crash_at_any_effect_of_rolling_in_is_rolled_forward() {
             "effect {at}: neither, and no way forward"
         );
         *(if ready { &mut between } else { &mut old }) += 1;
-        roll(directory.path(), &archive, DiskIo::default()).unwrap();
+        restore_in_place(directory.path(), &archive, DiskIo::default()).unwrap();
         assert_eq!(shown(&data), kept, "after effect {at}");
         if done {
             break;

@@ -7,7 +7,7 @@ use crate::files::sha256;
 use crate::snapshot::entry::{Entry, Kind, Line, Text, TreePath};
 use crate::snapshot::tar::{END, padding, write_head};
 
-fn shelf_of(directory: &Path) -> PathBuf {
+fn archive_dir_of(directory: &Path) -> PathBuf {
     directory.join(".tenantry/restore/op-1/data")
 }
 
@@ -20,8 +20,8 @@ fn refused(directory: &Path, part: &Part) -> String {
     assert_eq!(left_over(directory), 0, "{error}");
     let tree = Tree::open(directory, DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
-    let verified = Shelf::open(&tree, &uid, &id).unwrap().verify(part, &Quiet);
-    // What only the place refuses, reading back can't see.
+    let verified = ArchiveDir::open(&tree, &uid, &id).unwrap().verify(part, &Quiet);
+    // What only the unpacker refuses, reading back can't see.
     assert!(verified.is_err() || matches!(error, SnapshotError::Io { .. } | SnapshotError::Refused { .. }));
     error.to_string()
 }
@@ -31,7 +31,7 @@ fn p9_a_flipped_bit_anywhere_is_noticed() {
     let directory = sample();
     let part = keep_data(directory.path());
     for name in ["0.tar.zst", "0.manifest"] {
-        let at = shelf_of(directory.path()).join(name);
+        let at = archive_dir_of(directory.path()).join(name);
         let right = std::fs::read(&at).unwrap();
         for byte in (0..right.len()).step_by(right.len() / 60 + 1).chain([right.len() - 1]) {
             let mut wrong = right.clone();
@@ -50,7 +50,7 @@ fn p9_what_is_cut_off_longer_or_gone_is_noticed() {
     let directory = sample();
     let part = keep_data(directory.path());
     for name in ["0.tar.zst", "0.manifest"] {
-        let at = shelf_of(directory.path()).join(name);
+        let at = archive_dir_of(directory.path()).join(name);
         let right = std::fs::read(&at).unwrap();
         for length in [0, 1, right.len() / 2, right.len() - 1] {
             std::fs::write(&at, &right[..length]).unwrap();
@@ -72,11 +72,11 @@ fn p9_the_archive_of_another_path_or_tenant_is_refused() {
     let id = operation();
     let before = shown(&directory.path().join("data"));
     let stranger = TenantUid::parse("ffff").unwrap();
-    let error = Shelf::open(&tree, &stranger, &id).unwrap().restore(0, &part, &Quiet).unwrap_err();
+    let error = ArchiveDir::open(&tree, &stranger, &id).unwrap().restore(0, &part, &Quiet).unwrap_err();
     assert!(error.to_string().contains("it is of data of 0a1b path data"), "{error}");
     let elsewhere = Part { what: What::Path(path("other")), ..part };
     let uid = uid();
-    let error = Shelf::open(&tree, &uid, &id).unwrap().restore(0, &elsewhere, &Quiet).unwrap_err();
+    let error = ArchiveDir::open(&tree, &uid, &id).unwrap().restore(0, &elsewhere, &Quiet).unwrap_err();
     assert!(error.to_string().contains("it is of data"), "{error}");
     assert_eq!(shown(&directory.path().join("data")), before);
     assert!(!directory.path().join("other").exists());
@@ -139,7 +139,7 @@ impl Forged {
 
     fn part(self, directory: &Path) -> Part {
         let this = self.frame(&END, &[]).line("{\"end\":{}}");
-        let at = shelf_of(directory);
+        let at = archive_dir_of(directory);
         std::fs::write(at.join("0.tar.zst"), &this.frames).unwrap();
         std::fs::write(at.join("0.manifest"), &this.lines).unwrap();
         let archive = Archive {
@@ -293,7 +293,7 @@ fn p9_a_manifest_of_garbage_is_refused() {
     use proptest::test_runner::{Config, TestRunner};
     let directory = sample();
     let part = keep_data(directory.path());
-    let at = shelf_of(directory.path()).join("0.manifest");
+    let at = archive_dir_of(directory.path()).join("0.manifest");
     let right = std::fs::read(&at).unwrap();
     let mut runner = TestRunner::new(Config { cases: 200, ..Config::default() });
     let wrong = (0..right.len(), proptest::collection::vec(proptest::prelude::any::<u8>(), 1..20));

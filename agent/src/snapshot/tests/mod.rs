@@ -25,7 +25,7 @@ use crate::files::{DiskIo, Effect, Hook, Tree};
 
 pub struct Quiet;
 
-impl Watch for Quiet {
+impl ProgressSink for Quiet {
     fn progress(&self, _bytes: u64) {}
 
     fn called_off(&self) -> bool {
@@ -143,13 +143,13 @@ fn spoil(directory: &Path) {
 fn keep_data(directory: &Path) -> Part {
     let tree = Tree::open(directory, DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
-    Shelf::open(&tree, &uid, &id).unwrap().keep(0, &path("data"), &Quiet).unwrap()
+    ArchiveDir::open(&tree, &uid, &id).unwrap().keep(0, &path("data"), &Quiet).unwrap()
 }
 
 fn restore_data(directory: &Path, part: &Part, disk_io: DiskIo) -> Result<(), SnapshotError> {
     let tree = Tree::open(directory, disk_io)?;
     let (uid, id) = (uid(), operation());
-    Shelf::open(&tree, &uid, &id)?.restore(0, part, &Quiet)
+    ArchiveDir::open(&tree, &uid, &id)?.restore(0, part, &Quiet)
 }
 
 /// What is left in the folder of ours in which data is unpacked.

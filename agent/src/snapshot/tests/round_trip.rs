@@ -51,13 +51,13 @@ fn p9_what_was_absent_is_absent_again() {
     let directory = sample();
     let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
-    let shelf = Shelf::open(&tree, &uid, &id).unwrap();
+    let archive_dir = ArchiveDir::open(&tree, &uid, &id).unwrap();
     for (n, at) in ["later", "data/later/deep"].iter().enumerate() {
-        let part = shelf.keep(n, &path(at), &Quiet).unwrap();
+        let part = archive_dir.keep(n, &path(at), &Quiet).unwrap();
         assert_eq!(part.archive, None);
-        shelf.restore(n, &part, &Quiet).unwrap();
+        archive_dir.restore(n, &part, &Quiet).unwrap();
         std::fs::create_dir_all(directory.path().join(at).join("with")).unwrap();
-        shelf.restore(n, &part, &Quiet).unwrap();
+        archive_dir.restore(n, &part, &Quiet).unwrap();
         assert!(!directory.path().join(at).exists(), "{at}");
     }
     assert_eq!(left_over(directory.path()), 0);
@@ -68,13 +68,13 @@ fn p9_a_single_file_and_what_has_gone_come_back() {
     let directory = sample();
     let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let (uid, id) = (uid(), operation());
-    let shelf = Shelf::open(&tree, &uid, &id).unwrap();
+    let archive_dir = ArchiveDir::open(&tree, &uid, &id).unwrap();
     let before = shown(&directory.path().join("data/deep"));
-    let file = shelf.keep(0, &path("data/set"), &Quiet).unwrap();
-    let deep = shelf.keep(1, &path("data/deep"), &Quiet).unwrap();
+    let file = archive_dir.keep(0, &path("data/set"), &Quiet).unwrap();
+    let deep = archive_dir.keep(1, &path("data/deep"), &Quiet).unwrap();
     std::fs::remove_dir_all(directory.path().join("data")).unwrap();
-    shelf.restore(0, &file, &Quiet).unwrap();
-    shelf.restore(1, &deep, &Quiet).unwrap();
+    archive_dir.restore(0, &file, &Quiet).unwrap();
+    archive_dir.restore(1, &deep, &Quiet).unwrap();
     assert_eq!(directory.path().join("data/set").metadata().unwrap().mode() & 0o7777, 0o4755);
     // The other name of this file is not part of what was kept.
     let only = |mut all: BTreeMap<PathBuf, String>| {
@@ -150,9 +150,9 @@ fn what_can_not_be_kept_refuses_it_all_and_a_socket_is_passed_by() {
     let data = directory.path().join("data");
     let tree = Tree::open(directory.path(), DiskIo::default()).unwrap();
     let refusal = |at: &str| {
-        let seen = Shelf::estimate(&tree, &path(at)).unwrap_err().to_string();
+        let seen = ArchiveDir::estimate(&tree, &path(at)).unwrap_err().to_string();
         let (uid, id) = (uid(), operation());
-        let kept = Shelf::open(&tree, &uid, &id).unwrap().keep(0, &path(at), &Quiet).unwrap_err();
+        let kept = ArchiveDir::open(&tree, &uid, &id).unwrap().keep(0, &path(at), &Quiet).unwrap_err();
         assert_eq!(kept.to_string(), seen);
         assert_eq!(kept.category(), tenantry_protocol::FailureCategory::PathRefused);
         seen

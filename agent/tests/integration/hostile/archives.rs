@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use tenantry_agent::files::{DiskIo, Tree, sha256};
-use tenantry_agent::snapshot::{Part, Shelf, Watch};
+use tenantry_agent::snapshot::{ArchiveDir, Part, ProgressSink};
 use tenantry_api::names::{OperationId, RelativePath, TenantUid};
 
 use super::host::{Seen, look_into};
 
 struct Patient;
 
-impl Watch for Patient {
+impl ProgressSink for Patient {
     fn progress(&self, _bytes: u64) {}
 
     fn called_off(&self) -> bool {
@@ -44,11 +44,11 @@ impl Kept {
         std::fs::hard_link(at("acme/data/many"), at("acme/data/twice")).unwrap();
         let tree = Tree::open(&at("acme"), DiskIo::default()).unwrap();
         let (owner, point) = (uid("a1"), OperationId::parse("one").unwrap());
-        let shelf = Shelf::open(&tree, &owner, &point).unwrap();
-        let part = shelf.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap();
+        let archive_dir = ArchiveDir::open(&tree, &owner, &point).unwrap();
+        let part = archive_dir.keep(0, &RelativePath::parse("data").unwrap(), &Patient).unwrap();
         let names = part.archive.clone().unwrap();
-        let archive = std::fs::read(shelf.path().join(names.archive)).unwrap();
-        let manifest = std::fs::read_to_string(shelf.path().join(names.manifest)).unwrap();
+        let archive = std::fs::read(archive_dir.path().join(names.archive)).unwrap();
+        let manifest = std::fs::read_to_string(archive_dir.path().join(names.manifest)).unwrap();
         std::fs::write(at("acme/data/deep/file"), "live").unwrap();
         Self { folder, part, archive, manifest }
     }
@@ -63,24 +63,29 @@ impl Kept {
         seen
     }
 
-    /// Lays these bytes on the shelf, with hashes and lengths that fit, and tries to bring them back.
+    /// Lays these bytes in the restore point, with hashes and lengths that fit, and tries to bring them back.
     fn bring(&self, owner: &str, archive: &[u8], manifest: &str, more: u64) -> Result<(), String> {
         let tree = Tree::open(&self.directory(), DiskIo::default()).unwrap();
         let (owner, point) = (uid(owner), OperationId::parse("one").unwrap());
-        let place = Shelf::open(&tree, &owner, &point).unwrap();
+        let archive_dir = ArchiveDir::open(&tree, &owner, &point).unwrap();
         let mut part = self.part.clone();
         let kept = part.archive.as_mut().unwrap();
         (kept.sha256, kept.archive_bytes) = (sha256(archive), archive.len() as u64);
         (kept.manifest_sha256, kept.manifest_bytes) = (sha256(manifest.as_bytes()), manifest.len() as u64);
         (kept.entries, kept.bytes) = (kept.entries + more, kept.bytes + more);
-        Self::restore(&place, &part, archive, manifest)
+        Self::restore(&archive_dir, &part, archive, manifest)
     }
 
-    fn restore(place: &Shelf<'_>, part: &Part, archive: &[u8], manifest: &str) -> Result<(), String> {
+    fn restore(
+        archive_dir: &ArchiveDir<'_>,
+        part: &Part,
+        archive: &[u8],
+        manifest: &str,
+    ) -> Result<(), String> {
         let names = part.archive.as_ref().unwrap();
-        std::fs::write(place.path().join(&names.archive), archive).unwrap();
-        std::fs::write(place.path().join(&names.manifest), manifest).unwrap();
-        place.restore(0, part, &Patient).map_err(|error| error.to_string())
+        std::fs::write(archive_dir.path().join(&names.archive), archive).unwrap();
+        std::fs::write(archive_dir.path().join(&names.manifest), manifest).unwrap();
+        archive_dir.restore(0, part, &Patient).map_err(|error| error.to_string())
     }
 
     /// An archive that has changed behind the record's back. With hashes that fit, a bit that changes nothing of what
@@ -89,8 +94,8 @@ impl Kept {
         let before = self.look();
         let tree = Tree::open(&self.directory(), DiskIo::default()).unwrap();
         let (owner, point) = (uid("a1"), OperationId::parse("one").unwrap());
-        let place = Shelf::open(&tree, &owner, &point).unwrap();
-        Self::restore(&place, &self.part, archive, &self.manifest).expect_err(what);
+        let archive_dir = ArchiveDir::open(&tree, &owner, &point).unwrap();
+        Self::restore(&archive_dir, &self.part, archive, &self.manifest).expect_err(what);
         assert_eq!(self.look(), before, "{what}");
     }
 

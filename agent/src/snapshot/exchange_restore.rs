@@ -16,12 +16,12 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::Sha256;
 
-use super::Watch;
+use super::ProgressSink;
+use super::archive_reader::{StoredArchive, read_archive};
 use super::error::SnapshotError;
-use super::place::Place;
 use super::remove::remove_tree;
 use super::source::{mount, stat};
-use super::unpack::{Unpacking, unpack};
+use super::unpacker::Unpacker;
 use crate::files::{Effect, Folder, read_record, write_record};
 
 pub(crate) const NEW: &str = "new";
@@ -30,7 +30,7 @@ const READY: &str = "ready";
 const SPARE: u64 = 64 << 20;
 
 /// Live data, and where the kept data is unpacked: on the same file system.
-pub(crate) struct Swap {
+pub(crate) struct ExchangeRestore {
     /// The folder that the live data is in.
     pub parent: Folder,
     /// Its name there.
@@ -50,11 +50,11 @@ struct Ready {
     inode: u64,
 }
 
-impl Swap {
+impl ExchangeRestore {
     /// Brings the kept data back.
-    pub fn restore(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    pub fn restore(&self, stored: &StoredArchive<'_>, sink: &dyn ProgressSink) -> Result<(), SnapshotError> {
         self.not_mounted()?;
-        let stage = self.unpacked(unpacking, watch)?;
+        let stage = self.unpacked(stored, sink)?;
         self.exchange(&stage)?;
         self.clean_up()
     }
@@ -87,23 +87,23 @@ impl Swap {
     }
 
     /// The stage with data that is whole and durable, from before a crash or made now.
-    fn unpacked(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<Folder, SnapshotError> {
+    fn unpacked(&self, stored: &StoredArchive<'_>, sink: &dyn ProgressSink) -> Result<Folder, SnapshotError> {
         if inode(&self.beside, &self.stage)?.is_some() {
             let stage = self.beside.below(&self.stage)?;
             // One that can't be read was not finished.
             let ready: Option<Ready> = read_record(&stage, READY).ok().flatten();
             let there = [inode(&stage, NEW)?, inode(&self.parent, &self.name)?];
             if ready.is_some_and(|ready| {
-                ready.manifest == unpacking.archive.manifest_sha256 && there.contains(&Some(ready.inode))
+                ready.manifest == stored.archive.manifest_sha256 && there.contains(&Some(ready.inode))
             }) {
                 return Ok(stage);
             }
             remove_tree(&self.beside, &self.stage)?;
         }
-        has_room(&self.beside, unpacking)?;
+        has_room(&self.beside, stored)?;
         self.beside.make(&self.stage, 0o700)?;
         let stage = self.beside.below(&self.stage)?;
-        self.fill(&stage, unpacking, watch).inspect_err(|_| {
+        self.fill(&stage, stored, sink).inspect_err(|_| {
             // Why it failed says more than why it could not be cleaned up.
             let _ = remove_tree(&self.beside, &self.stage);
         })?;
@@ -113,15 +113,15 @@ impl Swap {
     fn fill(
         &self,
         stage: &Folder,
-        unpacking: &Unpacking<'_>,
-        watch: &dyn Watch,
+        stored: &StoredArchive<'_>,
+        sink: &dyn ProgressSink,
     ) -> Result<(), SnapshotError> {
-        let place = Place::new(stage, NEW);
-        unpack(unpacking, Some(&place), watch)?;
-        place.finish(unpacking)?;
+        let unpacker = Unpacker::new(stage, NEW);
+        read_archive(stored, Some(&unpacker), sink)?;
+        unpacker.finish(stored)?;
         let missing = || SnapshotError::io("look at", stage.path().join(NEW), Errno::NOENT);
         let ready = Ready {
-            manifest: unpacking.archive.manifest_sha256.clone(),
+            manifest: stored.archive.manifest_sha256.clone(),
             inode: inode(stage, NEW)?.ok_or_else(missing)?,
         };
         write_record(stage, READY, &ready)?.sync()?;
@@ -173,8 +173,8 @@ impl Swap {
 }
 
 /// Refuses to unpack what there is no room for, before it fills the disk.
-pub(crate) fn has_room(folder: &Folder, unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
-    let needed = unpacking.archive.bytes + unpacking.archive.entries * 4096 + SPARE;
+pub(crate) fn has_room(folder: &Folder, stored: &StoredArchive<'_>) -> Result<(), SnapshotError> {
+    let needed = stored.archive.bytes + stored.archive.entries * 4096 + SPARE;
     let free = folder.free_bytes()?;
     if free >= needed {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Where an archive is unpacked: a folder of ours, into which nothing leads and out of which nothing leads.
+//! Unpacks an archive into a folder of ours: nothing leads into it and nothing leads out of it.
 //!
 //! Folders get their attributes last, for what is put into them changes them; names of the same file are made when
-//! all files are there. Nothing is durable until [`Place::finish`] has returned.
+//! all files are there. Nothing is durable until [`Unpacker::finish`] has returned.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::archive_reader::{Lines, StoredArchive};
 use super::entry::{Entry, Kind, Line, TreePath};
 use super::error::SnapshotError;
 use super::pack::size;
 use super::source::is_data;
-use super::unpack::{Lines, Unpacking};
 use crate::files::{DiskIo, Effect, Folder};
 
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
@@ -28,14 +28,14 @@ const NEW_FILE: OFlags =
 /// What is only opened to set its attributes.
 const THERE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A folder and the name in it that the top of the tree gets.
-pub(crate) struct Place<'a> {
+/// Unpacks into a folder, under the name in it that the top of the tree gets.
+pub(crate) struct Unpacker<'a> {
     folder: &'a Folder,
     name: &'a str,
     disk_io: DiskIo,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Unpacker<'a> {
     /// There must be nothing of that name.
     pub fn new(folder: &'a Folder, name: &'a str) -> Self {
         Self { folder, name, disk_io: folder.disk_io().clone() }
@@ -132,13 +132,13 @@ impl<'a> Place<'a> {
     }
 
     /// What can only be done when every file is there; then makes everything durable.
-    pub fn finish(&self, unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
-        Self::each(unpacking, |entry| match &entry.kind {
+    pub fn finish(&self, stored: &StoredArchive<'_>) -> Result<(), SnapshotError> {
+        Self::each(stored, |entry| match &entry.kind {
             Kind::Link { to } => self.link(entry, to),
             Kind::File { sha256: None, .. } => self.dress_again(entry),
             _ => Ok(()),
         })?;
-        Self::each(unpacking, |entry| match entry.kind {
+        Self::each(stored, |entry| match entry.kind {
             Kind::Folder {} => self.dress_again(entry),
             _ => Ok(()),
         })?;
@@ -148,14 +148,14 @@ impl<'a> Place<'a> {
     }
 
     fn each(
-        unpacking: &Unpacking<'_>,
+        stored: &StoredArchive<'_>,
         mut act: impl FnMut(&Entry) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
-        let mut lines = Lines::open(unpacking.folder, unpacking.archive)?;
+        let mut lines = Lines::open(stored.folder, stored.archive)?;
         loop {
             match lines.next()? {
                 Line::Entry(entry) => act(&entry)?,
-                Line::End {} => return lines.end(unpacking.archive),
+                Line::End {} => return lines.end(stored.archive),
                 Line::Begin { .. } | Line::Frame { .. } | Line::Piece { .. } => {}
             }
         }
@@ -205,39 +205,39 @@ impl AsFd for Parent<'_> {
     }
 }
 
-/// Puts files and symlinks in their places. Each of the threads has one.
-pub(crate) struct Putting<'a> {
-    place: &'a Place<'a>,
+/// Writes files and symlinks. Each of the threads has one.
+pub(crate) struct FileWriter<'a> {
+    unpacker: &'a Unpacker<'a>,
     /// Files of the same folder come together.
     last: Option<(Vec<u8>, Parent<'a>)>,
 }
 
-impl<'a> Putting<'a> {
-    pub fn new(place: &'a Place<'a>) -> Self {
-        Self { place, last: None }
+impl<'a> FileWriter<'a> {
+    pub fn new(unpacker: &'a Unpacker<'a>) -> Self {
+        Self { unpacker, last: None }
     }
 
     /// A whole file or a symlink; folders are there already, further names of a file come later.
     pub fn put(&mut self, entry: &Entry, content: &[u8]) -> Result<(), SnapshotError> {
-        let place = self.place;
-        let (full, shown) = (place.full(&entry.path), place.shown(&entry.path));
+        let unpacker = self.unpacker;
+        let (full, shown) = (unpacker.full(&entry.path), unpacker.shown(&entry.path));
         let (parent, name) = split(&full);
         match &entry.kind {
             Kind::Folder {} | Kind::Link { .. } => Ok(()),
             Kind::File { .. } => {
-                let mut file = place.create(self.parent(parent, &shown)?, name, &shown)?;
+                let mut file = unpacker.create(self.parent(parent, &shown)?, name, &shown)?;
                 if !content.is_empty() {
-                    place
+                    unpacker
                         .disk_io
                         .perform(&shown, Effect::Append(content), || write_all(&mut file, content))
                         .map_err(|error| SnapshotError::io("write", &shown, error))?;
                 }
-                place.dress(&file, entry, &shown)
+                unpacker.dress(&file, entry, &shown)
             }
             Kind::Symlink { target } => {
                 let parent = self.parent(parent, &shown)?.as_fd();
                 let fail = |error| SnapshotError::io("make the symlink", &shown, error);
-                place
+                unpacker
                     .disk_io
                     .perform(&shown, Effect::Symlink(&target.0), || {
                         rustix::fs::symlinkat(target.0.as_slice(), parent, name)
@@ -245,13 +245,13 @@ impl<'a> Putting<'a> {
                     .map_err(fail)?;
                 let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
-                place
+                unpacker
                     .disk_io
                     .perform(&shown, Effect::SetOwner(entry.uid, entry.gid), || {
                         rustix::fs::chownat(parent, name, uid, gid, flags)
                     })
                     .map_err(fail)?;
-                place
+                unpacker
                     .disk_io
                     .perform(&shown, Effect::SetTime, || {
                         rustix::fs::utimensat(parent, name, &times(entry), flags)
@@ -270,8 +270,8 @@ impl<'a> Putting<'a> {
         content: &[u8],
     ) -> Result<(), SnapshotError> {
         let Some(file) = file.filter(|_| content.iter().any(|byte| *byte != 0)) else { return Ok(()) };
-        let shown = self.place.shown(&entry.path);
-        self.place
+        let shown = self.unpacker.shown(&entry.path);
+        self.unpacker
             .disk_io
             .perform(&shown, Effect::WriteAt(offset, content), || {
                 file.write_all_at(content, offset).map_err(|error| errno(&error))
@@ -282,7 +282,7 @@ impl<'a> Putting<'a> {
     fn parent(&mut self, parent: &[u8], shown: &Path) -> Result<&Parent<'a>, SnapshotError> {
         let known = self.last.as_ref().is_some_and(|(path, _)| path == parent);
         if !known {
-            self.last = Some((parent.to_vec(), self.place.parent(parent, shown)?));
+            self.last = Some((parent.to_vec(), self.unpacker.parent(parent, shown)?));
         }
         match &self.last {
             Some((_, parent)) => Ok(parent),

@@ -4,34 +4,34 @@ use std::path::Path;
 
 use tenantry_api::names::{OperationId, RelativePath, TenantUid};
 
+use super::archive_reader::{StoredArchive, is_there, read_archive};
 use super::entry::Text;
 use super::error::SnapshotError;
+use super::exchange_restore::ExchangeRestore;
 use super::source::{OURS, Source};
-use super::swap::Swap;
 use super::take::{Taking, estimate, take};
-use super::unpack::{Unpacking, is_there, unpack};
-use super::{Archive, Estimate, Part, Watch, What, threads};
+use super::{Archive, Estimate, Part, ProgressSink, What, threads};
 use crate::files::{DiskIo, Folder, Tree, sha256};
 
 /// What stands before each path in a volume's archive.
 pub(crate) const TOP: &str = ".";
 /// Where data is unpacked, in our own folder.
 const DATA: &str = "data";
-/// By what is in this file a helper knows the shelf for the one that is meant.
+/// By what is in this file a helper knows the directory for the one that is meant.
 pub(crate) const PROOF: &str = "proof";
 /// It is a hash.
 pub(crate) const PROOF_LIMIT: u64 = 64;
 
 /// Where the data of a restore point is kept.
-pub struct Shelf<'a> {
+pub struct ArchiveDir<'a> {
     folder: Folder,
     tree: &'a Tree,
     tenant: &'a TenantUid,
     point: &'a OperationId,
 }
 
-impl<'a> Shelf<'a> {
-    /// The shelf of a restore point, made if need be.
+impl<'a> ArchiveDir<'a> {
+    /// The archive directory of a restore point, made if need be.
     pub fn open(
         tree: &'a Tree,
         tenant: &'a TenantUid,
@@ -79,13 +79,18 @@ impl<'a> Shelf<'a> {
     }
 
     /// Keeps what is at a path, as the n-th part, and reads it back.
-    pub fn keep(&self, n: usize, path: &RelativePath, watch: &dyn Watch) -> Result<Part, SnapshotError> {
+    pub fn keep(
+        &self,
+        n: usize,
+        path: &RelativePath,
+        sink: &dyn ProgressSink,
+    ) -> Result<Part, SnapshotError> {
         let what = What::Path(path.clone());
         let archive = match parent(self.tree, path)? {
             Some(folder) => {
                 let source = Source::new(&folder, path.file_name())?;
                 let prefix = Text(path.as_str().as_bytes().to_vec());
-                keep(&source, prefix, &self.of(&what), &self.folder, &n.to_string(), watch)?
+                keep(&source, prefix, &self.of(&what), &self.folder, &n.to_string(), sink)?
             }
             None => None,
         };
@@ -98,16 +103,16 @@ impl<'a> Shelf<'a> {
         n: usize,
         what: What,
         mountpoint: &Path,
-        watch: &dyn Watch,
+        sink: &dyn ProgressSink,
     ) -> Result<Part, SnapshotError> {
         let (folder, name) = around(mountpoint, self.tree.root.disk_io().clone())?;
         let (source, of) = (Source::new(&folder, &name)?, self.of(&what));
         let prefix = Text(TOP.as_bytes().to_vec());
-        let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), watch)?;
+        let archive = keep(&source, prefix, &of, &self.folder, &n.to_string(), sink)?;
         Ok(Part { what, archive })
     }
 
-    /// Puts something on the shelf that no other folder holds, and says what it is.
+    /// Puts something here that no other folder holds, and says what it is.
     pub fn prove(&self) -> Result<String, SnapshotError> {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
         let proof =
@@ -123,27 +128,27 @@ impl<'a> Shelf<'a> {
         Ok(())
     }
 
-    /// A part that a helper has kept and read back: that it came to this very shelf.
+    /// A part that a helper has kept and read back: that it came to this very directory.
     pub fn arrived(&self, what: What, archive: Archive) -> Result<Part, SnapshotError> {
         let (prefix, of) = (prefix(&what), self.of(&what));
-        is_there(&self.unpacking(&archive, &prefix, &of))?;
+        is_there(&self.stored(&archive, &prefix, &of))?;
         Ok(Part { what, archive: Some(archive) })
     }
 
     /// Reads a part once more and compares all of it.
-    pub fn verify(&self, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    pub fn verify(&self, part: &Part, sink: &dyn ProgressSink) -> Result<(), SnapshotError> {
         let Some(archive) = &part.archive else { return Ok(()) };
         let (prefix, of) = (prefix(&part.what), self.of(&part.what));
-        unpack(&self.unpacking(archive, &prefix, &of), None, watch)
+        read_archive(&self.stored(archive, &prefix, &of), None, sink)
     }
 
     /// Brings a path back, as the n-th part.
-    pub fn restore(&self, n: usize, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    pub fn restore(&self, n: usize, part: &Part, sink: &dyn ProgressSink) -> Result<(), SnapshotError> {
         let What::Path(path) = &part.what else {
             return Err(SnapshotError::refused(self.path(), "a volume is restored as such"));
         };
-        let Some(swap) = self.swap(n, path, part.archive.is_some())? else { return Ok(()) };
-        self.swap_in(&swap, part, watch)
+        let Some(exchange) = self.exchange_restore(n, path, part.archive.is_some())? else { return Ok(()) };
+        self.exchange(&exchange, part, sink)
     }
 
     /// Brings a volume back whose folder we can see.
@@ -152,25 +157,35 @@ impl<'a> Shelf<'a> {
         n: usize,
         part: &Part,
         mountpoint: &Path,
-        watch: &dyn Watch,
+        sink: &dyn ProgressSink,
     ) -> Result<(), SnapshotError> {
         let (parent, name) = around(mountpoint, self.tree.root.disk_io().clone())?;
         let beside = parent.again()?;
-        let swap = Swap { parent, name, beside, stage: self.beside_name(n) };
-        self.swap_in(&swap, part, watch)
+        let exchange = ExchangeRestore { parent, name, beside, stage: self.beside_name(n) };
+        self.exchange(&exchange, part, sink)
     }
 
-    fn swap_in(&self, swap: &Swap, part: &Part, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    fn exchange(
+        &self,
+        exchange: &ExchangeRestore,
+        part: &Part,
+        sink: &dyn ProgressSink,
+    ) -> Result<(), SnapshotError> {
         match &part.archive {
             Some(archive) => {
                 let (prefix, of) = (prefix(&part.what), self.of(&part.what));
-                swap.restore(&self.unpacking(archive, &prefix, &of), watch)
+                exchange.restore(&self.stored(archive, &prefix, &of), sink)
             }
-            None => swap.remove(),
+            None => exchange.remove(),
         }
     }
 
-    fn swap(&self, n: usize, path: &RelativePath, make: bool) -> Result<Option<Swap>, SnapshotError> {
+    fn exchange_restore(
+        &self,
+        n: usize,
+        path: &RelativePath,
+        make: bool,
+    ) -> Result<Option<ExchangeRestore>, SnapshotError> {
         if make {
             make_parents(self.tree, path)?;
         }
@@ -181,7 +196,7 @@ impl<'a> Shelf<'a> {
         } else {
             (parent.again()?, self.beside_name(n))
         };
-        Ok(Some(Swap { parent, name: path.file_name().to_owned(), beside, stage }))
+        Ok(Some(ExchangeRestore { parent, name: path.file_name().to_owned(), beside, stage }))
     }
 
     /// The name of the folder that is used while the n-th part is brought back.
@@ -189,8 +204,8 @@ impl<'a> Shelf<'a> {
         format!("{}{}-{n}", String::from_utf8_lossy(OURS), self.point)
     }
 
-    fn unpacking<'b>(&'b self, archive: &'b Archive, prefix: &'b Text, of: &'b str) -> Unpacking<'b> {
-        Unpacking { archive, folder: &self.folder, prefix, of, threads: threads() }
+    fn stored<'b>(&'b self, archive: &'b Archive, prefix: &'b Text, of: &'b str) -> StoredArchive<'b> {
+        StoredArchive { archive, folder: &self.folder, prefix, of, threads: threads() }
     }
 }
 
@@ -201,13 +216,13 @@ pub(crate) fn keep(
     of: &str,
     folder: &Folder,
     name: &str,
-    watch: &dyn Watch,
+    sink: &dyn ProgressSink,
 ) -> Result<Option<Archive>, SnapshotError> {
     let taking = Taking { source, prefix, of, folder, name, threads: threads() };
-    let Some(archive) = take(&taking, watch)? else { return Ok(None) };
-    let unpacking =
-        Unpacking { archive: &archive, folder, prefix: &taking.prefix, of, threads: taking.threads };
-    unpack(&unpacking, None, watch)?;
+    let Some(archive) = take(&taking, sink)? else { return Ok(None) };
+    let stored =
+        StoredArchive { archive: &archive, folder, prefix: &taking.prefix, of, threads: taking.threads };
+    read_archive(&stored, None, sink)?;
     Ok(Some(archive))
 }
 

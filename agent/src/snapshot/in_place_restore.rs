@@ -13,14 +13,14 @@
 use rustix::fs::Dir;
 use tenantry_api::names::Sha256;
 
-use super::Watch;
+use super::ProgressSink;
+use super::archive_reader::{Lines, StoredArchive, read_archive};
 use super::entry::Line;
 use super::error::SnapshotError;
-use super::place::Place;
+use super::exchange_restore::{NEW, has_room};
 use super::remove::remove_tree;
 use super::source::OURS;
-use super::swap::{NEW, has_room};
-use super::unpack::{Lines, Unpacking, unpack};
+use super::unpacker::Unpacker;
 use crate::files::{Effect, Folder, Stat, read_record, write_record};
 
 const OLD: &str = "old";
@@ -28,16 +28,16 @@ const READY: &str = "ready";
 const MOVED: &str = "moved";
 
 /// A folder whose content is replaced.
-pub(crate) struct Roll<'a> {
+pub(crate) struct InPlaceRestore<'a> {
     pub top: &'a Folder,
     /// The stage's name in it, which begins as all of ours do.
     pub stage: &'a str,
 }
 
-impl Roll<'_> {
+impl InPlaceRestore<'_> {
     /// Brings the kept data back.
-    pub fn restore(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<(), SnapshotError> {
-        let stage = self.unpacked(unpacking, watch)?;
+    pub fn restore(&self, stored: &StoredArchive<'_>, sink: &dyn ProgressSink) -> Result<(), SnapshotError> {
+        let stage = self.unpacked(stored, sink)?;
         if stage.stat(MOVED)? == Stat::Missing {
             move_all(self.top, &stage.below(OLD)?, |name| !name.starts_with(OURS))?;
             write_record(&stage, MOVED, &())?.sync()?;
@@ -50,28 +50,28 @@ impl Roll<'_> {
         stage.sync()?;
         remove_tree(self.top, self.stage)?;
         // Last, for all of the above changes the folder's time. After a crash just before, all is done once more.
-        self.dress_top(unpacking)
+        self.dress_top(stored)
     }
 
-    fn unpacked(&self, unpacking: &Unpacking<'_>, watch: &dyn Watch) -> Result<Folder, SnapshotError> {
+    fn unpacked(&self, stored: &StoredArchive<'_>, sink: &dyn ProgressSink) -> Result<Folder, SnapshotError> {
         if self.top.stat(self.stage)? != Stat::Missing {
             let stage = self.top.below(self.stage)?;
             // One that can't be read was not finished.
             let ready: Option<Sha256> = read_record(&stage, READY).ok().flatten();
-            if ready.is_some_and(|ready| ready == unpacking.archive.manifest_sha256) {
+            if ready.is_some_and(|ready| ready == stored.archive.manifest_sha256) {
                 return Ok(stage);
             }
             remove_tree(self.top, self.stage)?;
         }
-        has_room(self.top, unpacking)?;
+        has_room(self.top, stored)?;
         self.top.make(self.stage, 0o700)?;
         let stage = self.top.below(self.stage)?;
         let filled = || -> Result<(), SnapshotError> {
             stage.make(OLD, 0o700)?;
-            let place = Place::new(&stage, NEW);
-            unpack(unpacking, Some(&place), watch)?;
-            place.finish(unpacking)?;
-            write_record(&stage, READY, &unpacking.archive.manifest_sha256)?.sync()?;
+            let unpacker = Unpacker::new(&stage, NEW);
+            read_archive(stored, Some(&unpacker), sink)?;
+            unpacker.finish(stored)?;
+            write_record(&stage, READY, &stored.archive.manifest_sha256)?.sync()?;
             stage.sync()?;
             Ok(self.top.sync()?)
         };
@@ -83,17 +83,17 @@ impl Roll<'_> {
     }
 
     /// The folder itself belongs to the data, too.
-    fn dress_top(&self, unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
-        let mut lines = Lines::open(unpacking.folder, unpacking.archive)?;
+    fn dress_top(&self, stored: &StoredArchive<'_>) -> Result<(), SnapshotError> {
+        let mut lines = Lines::open(stored.folder, stored.archive)?;
         loop {
             match lines.next()? {
                 Line::Entry(entry) => {
-                    Place::new(self.top, ".").dress(self.top, &entry, self.top.path())?;
+                    Unpacker::new(self.top, ".").dress(self.top, &entry, self.top.path())?;
                     return Ok(self.top.sync()?);
                 }
                 Line::Begin { .. } | Line::Frame { .. } => {}
                 Line::Piece { .. } | Line::End {} => {
-                    let path = unpacking.folder.path().join(&unpacking.archive.manifest);
+                    let path = stored.folder.path().join(&stored.archive.manifest);
                     return Err(SnapshotError::damaged(path, "it has no entry"));
                 }
             }

@@ -1,5 +1,5 @@
 //! Goes through an archive along its manifest: every byte is compared with what the manifest says or hashes to what
-//! it says. With a place to put it, what was found right is put there.
+//! it says. With an unpacker, what was found right is unpacked.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
@@ -12,11 +12,11 @@ use tenantry_api::names::Sha256;
 use super::entry::{Entry, Kind, Line, Text};
 use super::error::SnapshotError;
 use super::pack::{PIECE, RAW_LIMIT, size};
-use super::place::{Place, Putting};
 use super::pool::{self, Feed};
 use super::take::VERSION;
 use super::tar::{END, padding, write_head};
-use super::{Archive, Watch};
+use super::unpacker::{FileWriter, Unpacker};
+use super::{Archive, ProgressSink};
 use crate::files::{Folder, sha256, to_name};
 
 /// The longest line of a manifest, in bytes: a path, a link's target and 64 KiB of attributes in hexadecimal digits.
@@ -24,8 +24,8 @@ const LINE_LIMIT: u64 = 256 * 1024;
 /// More lines than any frame has.
 const LINES_LIMIT: usize = RAW_LIMIT / super::tar::BLOCK + 1;
 
-/// What is unpacked.
-pub(crate) struct Unpacking<'a> {
+/// An archive that was kept, and where it is.
+pub(crate) struct StoredArchive<'a> {
     pub archive: &'a Archive,
     /// Where archive and manifest are.
     pub folder: &'a Folder,
@@ -58,32 +58,32 @@ struct Piece {
     sha256: Sha256,
 }
 
-/// Reads an archive and compares all of it. What is right is put in `place`, which is not complete before this
-/// has returned and [`Place::finish`] has.
-pub(crate) fn unpack(
-    unpacking: &Unpacking<'_>,
-    place: Option<&Place<'_>>,
-    watch: &dyn Watch,
+/// Reads an archive and compares all of it. What is right is unpacked by `unpacker`, whose work is not
+/// complete before this has returned and [`Unpacker::finish`] has.
+pub(crate) fn read_archive(
+    stored: &StoredArchive<'_>,
+    unpacker: Option<&Unpacker<'_>>,
+    sink: &dyn ProgressSink,
 ) -> Result<(), SnapshotError> {
-    let mut reader = Reader::open(unpacking, place)?;
+    let mut reader = Reader::open(stored, unpacker)?;
     pool::run(
-        unpacking.threads,
+        stored.threads,
         || {
-            let mut checker = Checker::new(unpacking, place)?;
+            let mut checker = Checker::new(stored, unpacker)?;
             Ok(move |job: Job| checker.check(&job))
         },
-        |feed| reader.feed(feed, watch),
+        |feed| reader.feed(feed, sink),
         |bytes| {
-            watch.progress(bytes);
+            sink.progress(bytes);
             Ok(())
         },
     )
 }
 
 /// Whether archive and manifest are where they should be: the one by its length, the other by its hash. What is in the
-/// archive is compared by [`unpack`].
-pub(crate) fn is_there(unpacking: &Unpacking<'_>) -> Result<(), SnapshotError> {
-    Reader::open(unpacking, None).map(|_| ())
+/// archive is compared by [`read_archive`].
+pub(crate) fn is_there(stored: &StoredArchive<'_>) -> Result<(), SnapshotError> {
+    Reader::open(stored, None).map(|_| ())
 }
 
 /// The lines of a manifest, each with a bound on its length.
@@ -152,8 +152,8 @@ type Opened = (Entry, Option<File>);
 
 /// Reads manifest and archive in step and hands frames out.
 struct Reader<'a> {
-    unpacking: &'a Unpacking<'a>,
-    place: Option<&'a Place<'a>>,
+    stored: &'a StoredArchive<'a>,
+    unpacker: Option<&'a Unpacker<'a>>,
     lines: Lines,
     file: File,
     path: PathBuf,
@@ -165,27 +165,30 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn open(unpacking: &'a Unpacking<'a>, place: Option<&'a Place<'a>>) -> Result<Self, SnapshotError> {
-        let name = &unpacking.archive.archive;
-        let path = unpacking.folder.path().join(name);
+    fn open(
+        stored: &'a StoredArchive<'a>,
+        unpacker: Option<&'a Unpacker<'a>>,
+    ) -> Result<Self, SnapshotError> {
+        let name = &stored.archive.archive;
+        let path = stored.folder.path().join(name);
         let missing = || SnapshotError::damaged(&path, "it is missing");
-        let (file, stamp) = unpacking.folder.open_file(name)?.ok_or_else(missing)?;
-        if stamp.size != unpacking.archive.archive_bytes {
+        let (file, stamp) = stored.folder.open_file(name)?.ok_or_else(missing)?;
+        if stamp.size != stored.archive.archive_bytes {
             let problem = format!(
                 "it has {} bytes and not {}, as when it was kept",
-                stamp.size, unpacking.archive.archive_bytes
+                stamp.size, stored.archive.archive_bytes
             );
             return Err(SnapshotError::damaged(path, problem));
         }
-        let lines = Lines::open(unpacking.folder, unpacking.archive)?;
+        let lines = Lines::open(stored.folder, stored.archive)?;
         let hash = Hasher::new();
-        Ok(Self { unpacking, place, lines, file, path, hash, read: 0, entries: 0, bytes: 0, long: None })
+        Ok(Self { stored, unpacker, lines, file, path, hash, read: 0, entries: 0, bytes: 0, long: None })
     }
 
-    fn feed(&mut self, feed: &mut Feed<Job>, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    fn feed(&mut self, feed: &mut Feed<Job>, sink: &dyn ProgressSink) -> Result<(), SnapshotError> {
         self.begin()?;
         loop {
-            if watch.called_off() {
+            if sink.called_off() {
                 return Err(SnapshotError::CalledOff);
             }
             match self.lines.next()? {
@@ -208,7 +211,7 @@ impl<'a> Reader<'a> {
             Line::Begin { version, .. } if version != VERSION => {
                 Err(self.lines.damaged(format!("its version is {version}; this agent knows {VERSION}")))
             }
-            Line::Begin { of, prefix, .. } if of != self.unpacking.of || prefix != *self.unpacking.prefix => {
+            Line::Begin { of, prefix, .. } if of != self.stored.of || prefix != *self.stored.prefix => {
                 Err(self.lines.damaged(format!("it is of {prefix} of {of}")))
             }
             Line::Begin { .. } => Ok(()),
@@ -243,7 +246,7 @@ impl<'a> Reader<'a> {
     fn entry(&mut self, entry: Entry) -> Result<Part, SnapshotError> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(size(&entry));
-        let archive = self.unpacking.archive;
+        let archive = self.stored.archive;
         if self.entries > archive.entries || self.bytes > archive.bytes {
             return Err(self.lines.damaged("it says more than was kept"));
         }
@@ -260,11 +263,11 @@ impl<'a> Reader<'a> {
             }
             Kind::Folder {} | Kind::File { .. } | Kind::Symlink { .. } | Kind::Link { .. } => false,
         };
-        if let (Kind::Folder {}, Some(place)) = (&entry.kind, self.place) {
-            place.make(&entry)?;
+        if let (Kind::Folder {}, Some(unpacker)) = (&entry.kind, self.unpacker) {
+            unpacker.make(&entry)?;
         }
         if long {
-            let file = self.place.map(|place| place.begin(&entry)).transpose()?;
+            let file = self.unpacker.map(|unpacker| unpacker.begin(&entry)).transpose()?;
             self.long = Some((Arc::new((entry.clone(), file)), 0));
             return Ok(Part::Head(entry));
         }
@@ -286,7 +289,7 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&mut self) -> Result<(), SnapshotError> {
-        let archive = self.unpacking.archive;
+        let archive = self.stored.archive;
         let whole = self.entries == archive.entries && self.bytes == archive.bytes && self.long.is_none();
         if !whole || self.lines.next()? != (Line::End {}) {
             return Err(self.lines.damaged("it says less than was kept"));
@@ -295,15 +298,15 @@ impl<'a> Reader<'a> {
         if self.read != archive.archive_bytes || to_name(hash.finalize().as_slice()) != archive.sha256 {
             return Err(SnapshotError::damaged(&self.path, "it is not the archive that was kept"));
         }
-        let fresh = Lines::open(self.unpacking.folder, archive)?;
+        let fresh = Lines::open(self.stored.folder, archive)?;
         std::mem::replace(&mut self.lines, fresh).end(archive)
     }
 }
 
 /// Unpacks frames and compares them. Each of the threads has one.
 struct Checker<'a> {
-    unpacking: &'a Unpacking<'a>,
-    putting: Option<Putting<'a>>,
+    stored: &'a StoredArchive<'a>,
+    writer: Option<FileWriter<'a>>,
     zstd: zstd::bulk::Decompressor<'static>,
     raw: Vec<u8>,
     head: Vec<u8>,
@@ -311,12 +314,12 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(unpacking: &'a Unpacking<'a>, place: Option<&'a Place<'a>>) -> Result<Self, SnapshotError> {
-        let path = unpacking.folder.path().join(&unpacking.archive.archive);
+    fn new(stored: &'a StoredArchive<'a>, unpacker: Option<&'a Unpacker<'a>>) -> Result<Self, SnapshotError> {
+        let path = stored.folder.path().join(&stored.archive.archive);
         let zstd =
             zstd::bulk::Decompressor::new().map_err(|error| SnapshotError::io("decompress", &path, error))?;
-        let putting = place.map(Putting::new);
-        Ok(Self { unpacking, putting, zstd, raw: Vec::with_capacity(RAW_LIMIT), head: Vec::new(), path })
+        let writer = unpacker.map(FileWriter::new);
+        Ok(Self { stored, writer, zstd, raw: Vec::with_capacity(RAW_LIMIT), head: Vec::new(), path })
     }
 
     /// How many bytes of content there were.
@@ -342,7 +345,7 @@ impl<'a> Checker<'a> {
             let differs = || damaged(format!("{} in it is not what was kept", entry.path));
             if let Part::Whole(entry) | Part::Head(entry) = part {
                 self.head.clear();
-                write_head(&mut self.head, self.unpacking.prefix, entry);
+                write_head(&mut self.head, self.stored.prefix, entry);
                 rest = rest.strip_prefix(self.head.as_slice()).ok_or_else(differs)?;
             }
             let (length, pad, hash) = match part {
@@ -364,10 +367,10 @@ impl<'a> Checker<'a> {
                 return Err(differs());
             }
             (rest, bytes) = (after, bytes + length as u64);
-            match (&mut self.putting, part) {
-                (Some(putting), Part::Whole(entry)) => putting.put(entry, content)?,
-                (Some(putting), Part::Piece(piece)) => {
-                    putting.put_piece(entry, piece.of.1.as_ref(), piece.offset, content)?;
+            match (&mut self.writer, part) {
+                (Some(writer), Part::Whole(entry)) => writer.put(entry, content)?,
+                (Some(writer), Part::Piece(piece)) => {
+                    writer.put_piece(entry, piece.of.1.as_ref(), piece.offset, content)?;
                 }
                 _ => {}
             }
