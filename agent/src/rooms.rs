@@ -48,7 +48,7 @@ fn modules() -> BTreeMap<String, String> {
                 let path = entry.strip_prefix(&source).unwrap().with_extension("");
                 let path = path.to_string_lossy().replace('/', "::");
                 let text = fs::read_to_string(&entry).unwrap();
-                found.insert(path.trim_end_matches("::mod").to_owned(), text);
+                found.insert(path, text);
             }
         }
     }
