@@ -20,7 +20,7 @@ use crate::effects::Operation;
 use crate::host::Journal;
 use crate::journal::JournalLog;
 use crate::observe::observation;
-use crate::sched::{Owner, Shared, Topic, die, sleep, until};
+use crate::scheduler::{Owner, Shared, Topic, die, sleep, until};
 use crate::world::{Fault, World};
 
 /// The first and the longest pause before an operation whose journal could not be written is taken up again.

@@ -22,7 +22,7 @@ use tenantry_planner::target::Refusal;
 
 use crate::operator::tick;
 use crate::scenario::Spec;
-use crate::sched::{Shared, Topic, sleep};
+use crate::scheduler::{Shared, Topic, sleep};
 use crate::world::{Fault, World};
 
 /// The one Tenant's name. A new one of the same name has another UID.

@@ -22,9 +22,9 @@ use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::{Action, FailureCategory, OperateRequest};
 
 use crate::agent::tick;
-use crate::ghost::Actor;
 use crate::host::Change;
-use crate::sched::Shared;
+use crate::oracle::Actor;
+use crate::scheduler::Shared;
 use crate::world::{Fault, World};
 
 /// One operation at work.

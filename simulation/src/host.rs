@@ -12,7 +12,7 @@ use tenantry_planner::steps::{PlannedImage, Record};
 use tenantry_protocol::{OperateRequest, ServiceHealth};
 
 use crate::releases::{Behaviour, Blob, COMPOSE, ENV, Releases, VOLUME};
-use crate::sched::TaskId;
+use crate::scheduler::TaskId;
 use crate::world::World;
 
 /// The machine.

@@ -6,7 +6,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::Record;
 
 use crate::agent::tick;
-use crate::sched::Shared;
+use crate::scheduler::Shared;
 use crate::world::{Fault, World};
 
 /// An operation's journal, open for appending.

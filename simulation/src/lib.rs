@@ -19,17 +19,17 @@
 mod agent;
 mod api;
 mod effects;
-mod effects_of_people;
-mod ghost;
 mod host;
 mod journal;
 mod net;
 mod observe;
 mod operator;
+mod oracle;
 mod releases;
 mod run;
 mod scenario;
-mod sched;
+mod scheduler;
+mod user_actions;
 mod world;
 
 pub use run::{End, Report, run, run_scenario};

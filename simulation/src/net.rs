@@ -14,7 +14,7 @@ use tenantry_protocol::{
 
 use crate::agent::{Request, Response, answer};
 use crate::operator::tick;
-use crate::sched::{Owner, Shared, Topic, until};
+use crate::scheduler::{Owner, Shared, Topic, until};
 use crate::world::{Fault, World};
 
 /// How long a call may take, in milliseconds, and how much longer than the wait that it asks for.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::net;
-use crate::sched::{Owner, Shared, TaskId, die, sleep};
+use crate::scheduler::{Owner, Shared, TaskId, die, sleep};
 use crate::world::{Fault, World};
 
 /// How long a lease holds.
@@ -274,7 +274,7 @@ fn pause(world: &mut World, number: usize) {
     world.after(takes_over, move |world| {
         if !world.operators[other].leads {
             world.count(Fault::TwoLeaders);
-            world.ghost.two_leaders = true;
+            world.oracle.two_leaders = true;
             world.operators[other].leads = true;
             world.spawn(Owner::Operator(other), lead(shared, other));
         }

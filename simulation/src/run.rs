@@ -9,14 +9,14 @@ use tenantry_planner::steps::Record;
 
 use crate::agent::{self, Process};
 use crate::api::{Object, Server};
-use crate::effects_of_people as people;
-use crate::ghost::{Ghost, Picture};
 use crate::host::Host;
 use crate::net::Net;
 use crate::operator;
+use crate::oracle::{Oracle, Picture};
 use crate::releases::{Behaviour, Blob, Releases, VOLUME};
 use crate::scenario::{Begins, Deed, Kind, Scenario, Spec};
-use crate::sched::{Owner, Queue, Scheduler, Shared, sleep};
+use crate::scheduler::{Owner, Queue, Scheduler, Shared, sleep};
+use crate::user_actions;
 use crate::world::{Fault, Violation, World};
 
 /// How long a person waits until everything has come to rest while faults still happen.
@@ -143,9 +143,9 @@ fn report(world: &mut World, kind: Kind, events: u64) -> Report {
         partitioned: coverage.keys().any(|(fault, _)| cut.contains(fault)),
         coverage,
         states: std::mem::take(&mut world.states),
-        second_crashes: world.ghost.second_crashes,
-        two_leaders: world.ghost.two_leaders,
-        outcomes: world.ghost.outcomes.clone(),
+        second_crashes: world.oracle.second_crashes,
+        two_leaders: world.oracle.two_leaders,
+        outcomes: world.oracle.outcomes.clone(),
         kind,
         end: End {
             host: world.picture(),
@@ -177,7 +177,7 @@ fn world(scenario: Scenario, trace: bool) -> World {
         agent: Process::default(),
         api: Server::default(),
         operators: Default::default(),
-        ghost: Ghost::default(),
+        oracle: Oracle::default(),
         coverage: BTreeMap::new(),
         states: BTreeSet::new(),
         violation: None,
@@ -189,9 +189,9 @@ fn world(scenario: Scenario, trace: bool) -> World {
         shared: None,
         scenario,
     };
-    people::another_project(&mut world);
+    user_actions::another_project(&mut world);
     if world.scenario.begins == Begins::Installed {
-        people::install(&mut world);
+        user_actions::install(&mut world);
     }
     world.begin_truth();
     world
@@ -213,7 +213,7 @@ async fn people(shared: Shared) {
         if line.settled {
             settled(&shared, PATIENCE).await;
         }
-        people::act(&shared, line.deed).await;
+        user_actions::act(&shared, line.deed).await;
     }
     // Faults go on for a while, but not for ever.
     settled(&shared, PATIENCE).await;
@@ -226,9 +226,9 @@ async fn people(shared: Shared) {
     }
     // Where something is refused, a person who asks to go back is heard at the next look: that one was asked for.
     let asked = usize::from(waits_to_go_back(&shared.world()));
-    let begun = shared.world().ghost.accepted.len();
+    let begun = shared.world().oracle.accepted.len();
     sleep(&shared, REST).await;
-    let more = shared.world().ghost.accepted.len() - begun;
+    let more = shared.world().oracle.accepted.len() - begun;
     shared
         .world()
         .require("P4", more <= asked, || format!("{more} operations were begun without anybody's asking"));
@@ -241,9 +241,9 @@ async fn people(shared: Shared) {
 
 /// A person puts right what is wrong: after that the Tenant must become Ready.
 async fn mend(shared: &Shared) {
-    people::act(shared, Deed::Unedit).await;
-    people::unask(&mut shared.world());
-    people::unpause(&mut shared.world());
+    user_actions::act(shared, Deed::Unedit).await;
+    user_actions::unask(&mut shared.world());
+    user_actions::unpause(&mut shared.world());
     let spec = Spec {
         release: 0,
         suspend: false,
@@ -252,14 +252,14 @@ async fn mend(shared: &Shared) {
         rollback_data: false,
         snapshot: None,
     };
-    people::act(shared, Deed::Spec(spec)).await;
-    people::act(shared, Deed::Retry).await;
+    user_actions::act(shared, Deed::Spec(spec)).await;
+    user_actions::act(shared, Deed::Retry).await;
     sleep(shared, 1_000).await;
     let mut ready = settled(shared, BOUND).await;
     let phase = |world: &World| world.api.tenant.as_ref().and_then(|tenant| tenant.status.phase);
     if phase(&shared.world()) == Some(Phase::Degraded) {
         // What was taken over with a service that does not run is started by who reads that in status.
-        people::act(shared, Deed::Compose).await;
+        user_actions::act(shared, Deed::Compose).await;
         sleep(shared, 60_000).await;
         ready = settled(shared, BOUND).await;
     }

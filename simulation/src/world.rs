@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use crate::agent::Process;
 use crate::api::Server;
-use crate::ghost::Ghost;
 use crate::host::Host;
 use crate::net::Net;
 use crate::operator::Process as Operator;
+use crate::oracle::Oracle;
 use crate::releases::Releases;
 use crate::scenario::Scenario;
-use crate::sched::{Queue, Shared, TaskId};
+use crate::scheduler::{Queue, Shared, TaskId};
 use fastrand::Rng;
 use jiff::Timestamp;
 
@@ -82,7 +82,7 @@ pub struct World {
     /// The operators' processes.
     pub operators: [Operator; 2],
     /// What is known to be true.
-    pub ghost: Ghost,
+    pub oracle: Oracle,
     /// How often each fault met each step.
     pub coverage: BTreeMap<(Fault, &'static str), u64>,
     /// Hashes of the abstract states that were seen.

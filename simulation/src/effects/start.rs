@@ -10,10 +10,10 @@ use tenantry_protocol::FailureCategory;
 
 use super::{Operation, no_compose_file};
 use crate::agent::tick;
-use crate::ghost::Actor;
 use crate::host::Child;
+use crate::oracle::Actor;
 use crate::releases::DIRECTORY;
-use crate::sched::{Owner, Shared, Topic, sleep, until};
+use crate::scheduler::{Owner, Shared, Topic, sleep, until};
 use crate::world::Fault;
 
 /// How long `up` may take.

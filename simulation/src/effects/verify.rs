@@ -90,7 +90,7 @@ impl Operation {
             tick(&self.shared, 1).await;
             let now = self.shared.world().now();
             let next = event.map_or(wait, |event| wait.min(event.saturating_sub(now) + PAUSE));
-            crate::sched::sleep(&self.shared, next.max(PAUSE.min(wait)).max(1)).await;
+            crate::scheduler::sleep(&self.shared, next.max(PAUSE.min(wait)).max(1)).await;
         }
     }
 

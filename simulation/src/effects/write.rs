@@ -122,11 +122,11 @@ impl Operation {
         };
         for step in steps {
             self.change("a file", |world| {
-                let World { host, ghost, .. } = world;
+                let World { host, oracle, .. } = world;
                 // What a person had edited before is what is gone back to. An edit since the commit is lost, as any that
                 // comes a moment before: the set is to be whole.
                 let whole = if undo { step.put.as_ref() } else { step.before.as_ref() };
-                ghost.put(&step.path, whole);
+                oracle.put(&step.path, whole);
                 host.disk.put(&step.path, step.put.clone());
             })
             .await;

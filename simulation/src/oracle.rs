@@ -1,4 +1,4 @@
-//! What is known to be true, beside what anybody says: the promises are checked against it.
+//! The oracle: what is known to be true, beside what anybody says. The promises are checked against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -45,7 +45,7 @@ pub enum Actor {
 
 /// What is known to be true.
 #[derive(Default)]
-pub struct Ghost {
+pub struct Oracle {
     /// Whether two operators acted at once.
     pub two_leaders: bool,
     /// How often an agent died again while it recovered.
@@ -113,13 +113,13 @@ impl World {
 
     /// What is there at the beginning is whole.
     pub fn begin_truth(&mut self) {
-        self.ghost.set = self.host.disk.files.clone();
-        self.ghost.protected = self.host.protected;
+        self.oracle.set = self.host.disk.files.clone();
+        self.oracle.protected = self.host.protected;
     }
 
     /// A person has done something to the host: operations under way are not to blame for it.
     pub fn disturb(&mut self) {
-        for known in self.ghost.operations.values_mut() {
+        for known in self.oracle.operations.values_mut() {
             known.disturbed = true;
         }
     }
@@ -127,13 +127,13 @@ impl World {
     /// A person has edited a file.
     pub fn edited(&mut self, path: &str) {
         self.disturb();
-        self.ghost.dirty.insert(path.to_owned());
+        self.oracle.dirty.insert(path.to_owned());
     }
 
     /// A person has asked for something: a failed target may be tried again.
     pub fn asked(&mut self) {
-        self.ghost.failed.clear();
-        for known in self.ghost.operations.values_mut() {
+        self.oracle.failed.clear();
+        for known in self.oracle.operations.values_mut() {
             known.asked = true;
         }
     }
@@ -162,17 +162,17 @@ impl World {
             journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
         });
         self.require("P2", !ended, || format!("{id} changes {what} after its end"));
-        let other = self.ghost.active.clone().filter(|active| active != id);
+        let other = self.oracle.active.clone().filter(|active| active != id);
         self.require("P2", other.is_none(), || {
             format!("{id} changes {what} while {} has not ended", other.as_ref().map_or("", |id| id.as_str()))
         });
         let quiesces = what == "a container that is quiesced";
-        let (kept, mutated) = self.ghost.operations.get_mut(id).map_or((false, false), |known| {
+        let (kept, mutated) = self.oracle.operations.get_mut(id).map_or((false, false), |known| {
             let mutated = std::mem::replace(&mut known.mutated, true);
             (known.kept, mutated)
         });
         if !mutated {
-            self.ghost.active = Some(id.clone());
+            self.oracle.active = Some(id.clone());
         }
         let revives = what == "a container that is revived";
         self.require("P8", kept || quiesces || revives, || {
@@ -184,7 +184,7 @@ impl World {
     /// An operation stops something that runs.
     pub fn stops(&mut self, id: &OperationId) {
         let pulled = self
-            .ghost
+            .oracle
             .operations
             .get(id)
             .is_some_and(|known| known.pulled || !matches!(known.request.action, Action::Upgrade));
@@ -196,14 +196,14 @@ impl World {
         let missing = images.iter().find(|image| !self.host.engine.images.contains(&image.image_id));
         let missing = missing.map(|image| image.reference.clone());
         self.require("P8", missing.is_none(), || format!("{id}: {missing:?} is not local after Pull"));
-        if let Some(known) = self.ghost.operations.get_mut(id) {
+        if let Some(known) = self.oracle.operations.get_mut(id) {
             known.pulled = true;
         }
     }
 
     /// An operation's restore point is durable.
     pub fn kept(&mut self, id: &OperationId) {
-        if let Some(known) = self.ghost.operations.get_mut(id) {
+        if let Some(known) = self.oracle.operations.get_mut(id) {
             known.kept = true;
         }
     }
@@ -229,14 +229,14 @@ impl World {
 
     /// A claim was given back for good.
     pub fn released(&mut self, uid: &TenantUid) {
-        self.ghost.released.insert(uid.clone());
+        self.oracle.released.insert(uid.clone());
     }
 
     /// An operation's first record is durable.
     fn accepted(&mut self, id: &OperationId, request: &std::sync::Arc<OperateRequest>) {
         let uid = &request.tenant.uid;
         let last = self
-            .ghost
+            .oracle
             .accepted
             .iter()
             .rev()
@@ -244,10 +244,10 @@ impl World {
             .map(|(_, id, epoch)| (id.clone(), *epoch));
         let rises = last.as_ref().is_none_or(|(_, epoch)| *epoch < request.epoch);
         self.require("P2", rises, || format!("{id} has epoch {}, but {last:?} came before", request.epoch));
-        let gone = self.ghost.released.contains(uid);
+        let gone = self.oracle.released.contains(uid);
         self.require("P5", !gone, || format!("{id} is accepted after its Tenant {uid} was released"));
         if request.action == Action::Upgrade {
-            let failed = self.ghost.failed.contains(&(uid.clone(), request.target_hash.clone()));
+            let failed = self.oracle.failed.contains(&(uid.clone(), request.target_hash.clone()));
             self.require("P4", !failed, || {
                 format!("{id} tries a target that failed, and nobody asked for it")
             });
@@ -261,7 +261,7 @@ impl World {
             Action::Rollback { to, .. } => self.host.disk.points.get(to).map(|point| point.files.clone()),
         };
         let back = back.unwrap_or_default();
-        self.ghost.accepted.push((uid.clone(), id.clone(), request.epoch));
+        self.oracle.accepted.push((uid.clone(), id.clone(), request.epoch));
         let known = Known {
             request: request.clone(),
             before,
@@ -275,7 +275,7 @@ impl World {
             crashes: 0,
             asked: false,
         };
-        self.ghost.operations.entry(id.clone()).or_insert(known);
+        self.oracle.operations.entry(id.clone()).or_insert(known);
     }
 
     /// A record of the journal is durable.
@@ -292,8 +292,8 @@ impl World {
             Record::Done { did: StepOutput::Verified { .. }, .. } => self.check_verified(id),
             Record::Ended { outcome, .. } => {
                 self.say(|_| format!("{id} ended: {outcome:?}"));
-                self.ghost.outcomes.push(*outcome);
-                self.ghost.active = None;
+                self.oracle.outcomes.push(*outcome);
+                self.oracle.active = None;
                 self.settle_set(id);
                 self.settle_halves(id);
                 self.check_outcome(id, *outcome);
@@ -301,12 +301,12 @@ impl World {
                     let handled = tenant.status.handled.as_ref().and_then(|handled| handled.retry.as_ref());
                     tenant.annotations.get(tenantry_api::annotations::RETRY) != handled
                 });
-                let Some(known) = self.ghost.operations.get(id) else { return };
+                let Some(known) = self.oracle.operations.get(id) else { return };
                 let key = (known.request.tenant.uid.clone(), known.request.target_hash.clone());
                 if *outcome == Outcome::Succeeded {
-                    self.ghost.failed.remove(&key);
+                    self.oracle.failed.remove(&key);
                 } else if known.request.action == Action::Upgrade && !known.asked && !asks {
-                    self.ghost.failed.insert(key);
+                    self.oracle.failed.insert(key);
                 }
             }
             _ => {}
@@ -315,7 +315,7 @@ impl World {
 
     /// P10: every service was well for the whole window.
     fn check_verified(&mut self, id: &OperationId) {
-        let Some(known) = self.ghost.operations.get(id) else { return };
+        let Some(known) = self.oracle.operations.get(id) else { return };
         let window = known.request.verify.stable_for_ms;
         let now = self.now();
         let (from, to) = (now.saturating_sub(window), now.saturating_sub(SLACK));
@@ -356,7 +356,7 @@ impl World {
     /// P16: what an outcome claims is so.
     fn check_outcome(&mut self, id: &OperationId, outcome: Outcome) {
         let now = self.picture();
-        let Some(known) = self.ghost.operations.get(id) else {
+        let Some(known) = self.oracle.operations.get(id) else {
             return self.broken("P16", format!("{id} ended, but nobody knows of its beginning"));
         };
         if known.disturbed {
@@ -436,7 +436,7 @@ impl World {
             .images
             .iter()
             .find(|image| runs(&image.service).is_none_or(|container| container.image_id != image.image_id));
-        let disturbed = self.ghost.operations.get(id).is_some_and(|known| known.disturbed);
+        let disturbed = self.oracle.operations.get(id).is_some_and(|known| known.disturbed);
         let wrong = wrong.map(|image| image.service.clone()).filter(|_| !disturbed);
         self.require("P16", wrong.is_none(), || {
             format!("{id}: the baseline has an image that {wrong:?} does not run")
@@ -445,18 +445,18 @@ impl World {
 
     /// P9: data is replaced wholly, while nothing uses it, and only where that was asked for.
     pub fn data_is_put(&mut self, id: &OperationId, data: String) {
-        let asked = self.ghost.operations.get(id).is_some_and(|known| {
+        let asked = self.oracle.operations.get(id).is_some_and(|known| {
             let always = known.request.rollback_data == RollbackData::Always;
             always || matches!(known.request.action, Action::Rollback { data: true, .. })
         });
         self.require("P9", asked, || format!("{id} replaces data, and nobody asked for it"));
         // Nobody can keep a person from starting it just then; what came of that is looked at in the end.
-        let known = self.ghost.operations.get(id);
+        let known = self.oracle.operations.get(id);
         let uses = self.uses_data(|_| true).filter(|_| known.is_some_and(|known| !known.disturbed));
         self.require("P9", uses.is_none(), || format!("{id} replaces data while {uses:?} uses it"));
         self.host.engine.volumes.insert(VOLUME.to_owned(), data);
         let now = self.now();
-        if let Some(known) = self.ghost.operations.get_mut(id) {
+        if let Some(known) = self.oracle.operations.get_mut(id) {
             known.data_put = Some(now);
         }
     }
@@ -472,7 +472,7 @@ impl World {
 
     /// P9: once data is back, nobody goes on with what it replaced.
     fn check_data(&mut self, id: &OperationId) {
-        let Some(put) = self.ghost.operations.get(id).and_then(|known| known.data_put) else { return };
+        let Some(put) = self.oracle.operations.get(id).and_then(|known| known.data_put) else { return };
         let uses = self.uses_data(|started| started <= put);
         self.require("P9", uses.is_none(), || format!("{uses:?} still has data that {id} replaced"));
     }
@@ -482,13 +482,13 @@ impl World {
         let mut second = false;
         for ((_, id), journal) in &self.host.store.journals {
             let open = !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }));
-            if let Some(known) = self.ghost.operations.get_mut(id).filter(|_| open) {
+            if let Some(known) = self.oracle.operations.get_mut(id).filter(|_| open) {
                 known.crashes += 1;
                 second |= known.crashes > 1;
             }
         }
         if second {
-            self.ghost.second_crashes += 1;
+            self.oracle.second_crashes += 1;
             self.count(Fault::SecondCrash);
         }
         self.note_state();
@@ -501,7 +501,7 @@ impl World {
 
     /// What holds after every event: P1, P6, P11.
     pub fn check(&mut self) {
-        let protected = (self.host.protected, self.ghost.protected);
+        let protected = (self.host.protected, self.oracle.protected);
         self.require("P1", protected.0 == protected.1, || "the tenant's own tree was touched".to_owned());
         let foreign = self.host.engine.containers.get("foreign").is_some_and(|one| one.ended.is_none());
         self.require("P11", foreign, || "another project's container was touched".to_owned());
@@ -518,14 +518,14 @@ impl World {
 
     /// Whether a transaction is between its moment and its end.
     fn mid_commit(&self) -> bool {
-        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.ghost.settled.contains(*id));
+        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.oracle.settled.contains(*id));
         let mut halves = open.flat_map(|(_, one)| [&one.new, &one.undo]).flatten();
         halves.any(|half| half.stage == Stage::Commit)
     }
 
     fn torn(&self) -> Option<String> {
         let mut new = BTreeMap::new();
-        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.ghost.settled.contains(*id));
+        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.oracle.settled.contains(*id));
         for (_, transaction) in open {
             if let (Some(half), None) = (&transaction.new, &transaction.undo)
                 && half.stage == Stage::Done
@@ -539,11 +539,11 @@ impl World {
                 new.extend(half.steps.iter().map(|step| (step.path.as_str(), step.put.as_ref())));
             }
         }
-        let wanted = |path: &str| new.get(path).copied().unwrap_or_else(|| self.ghost.set.get(path));
-        let paths = self.host.disk.files.keys().chain(self.ghost.set.keys()).map(String::as_str);
+        let wanted = |path: &str| new.get(path).copied().unwrap_or_else(|| self.oracle.set.get(path));
+        let paths = self.host.disk.files.keys().chain(self.oracle.set.keys()).map(String::as_str);
         let mut paths = paths.chain(new.keys().copied());
         let differs = |path: &&str| {
-            !self.ghost.dirty.contains(*path) && self.host.disk.files.get(*path) != wanted(path)
+            !self.oracle.dirty.contains(*path) && self.host.disk.files.get(*path) != wanted(path)
         };
         paths.find(differs).map(str::to_owned)
     }
@@ -558,19 +558,19 @@ impl World {
         let Some(half) = transaction.new.clone().filter(|half| half.stage == Stage::Done) else { return };
         for step in half.steps {
             match step.put {
-                Some(blob) => self.ghost.set.insert(step.path, blob),
-                None => self.ghost.set.remove(&step.path),
+                Some(blob) => self.oracle.set.insert(step.path, blob),
+                None => self.oracle.set.remove(&step.path),
             };
         }
     }
 
     /// An operation that ended with its files half in place leaves them to a person.
     fn settle_halves(&mut self, id: &OperationId) {
-        self.ghost.settled.insert(id.clone());
+        self.oracle.settled.insert(id.clone());
         let Some(transaction) = self.host.disk.transactions.get(id) else { return };
         for half in [&transaction.new, &transaction.undo].into_iter().flatten() {
             if half.stage == Stage::Commit {
-                self.ghost.dirty.extend(half.steps.iter().map(|step| step.path.clone()));
+                self.oracle.dirty.extend(half.steps.iter().map(|step| step.path.clone()));
             }
         }
     }
@@ -667,7 +667,7 @@ impl World {
     }
 }
 
-impl Ghost {
+impl Oracle {
     /// A file is put in its place by a transaction: from now on it is ours again.
     pub fn put(&mut self, path: &str, now: Option<&Blob>) {
         if self.dirty.remove(path) {

@@ -3,12 +3,12 @@
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 
 use crate::effects::compose;
-use crate::ghost::Actor;
 use crate::host::start;
+use crate::oracle::Actor;
 use crate::releases::{Behaviour, Blob, COMPOSE, DIRECTORY, ENV};
 use crate::run::env_text;
 use crate::scenario::Deed;
-use crate::sched::{Owner, Shared, sleep};
+use crate::scheduler::{Owner, Shared, sleep};
 use crate::world::{Fault, World};
 
 /// Another project's container, which is none of our business.
