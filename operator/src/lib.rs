@@ -15,7 +15,6 @@ pub mod leader;
 pub mod metrics;
 pub mod operator;
 pub mod queue;
-pub mod runtime;
 pub mod startup;
 pub mod stores;
 pub mod tenants;

@@ -20,7 +20,7 @@ use crate::hosts::status::HostStatus;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::runtime::{Runtime, TokioRuntime};
+use tenantry_process::runtime::{Runtime, TokioRuntime};
 use crate::stores::{Scope, Stores, events, spec_mark, tenant_mark, watch};
 use crate::tenants::Tenants;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::future::select;
 use tokio::sync::Notify;
 
-use crate::runtime::Runtime;
+use tenantry_process::runtime::Runtime;
 
 /// A queue of keys with due times.
 pub struct Queue<K> {
@@ -143,7 +143,7 @@ impl<K: Clone + Ord + Hash + Eq> State<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::TokioRuntime;
+    use tenantry_process::runtime::TokioRuntime;
 
     fn queue() -> Queue<&'static str> {
         Queue::new(Arc::new(TokioRuntime))

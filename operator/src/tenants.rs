@@ -13,7 +13,7 @@ use crate::hosts::Hosts;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::runtime::{Runtime, jittered};
+use tenantry_process::runtime::{Runtime, jittered};
 
 mod cache;
 mod execute;

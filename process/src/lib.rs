@@ -1,6 +1,7 @@
 //! How each of our programs begins to log, says that it is ready, and is told to end.
 
 mod logging;
+pub mod runtime;
 mod shutdown;
 
 use std::io::Write as _;

@@ -16,7 +16,7 @@ use tenantry_operator::hosts::{Hosts, pending_releases};
 use tenantry_operator::key::Key;
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::queue::Queue;
-use tenantry_operator::runtime::{Runtime, Task};
+use tenantry_process::runtime::{Runtime, Task};
 use tenantry_operator::stores::{spec_mark, tenant_mark, watch};
 use tenantry_operator::tenants::Tenants;
 use tokio_util::sync::CancellationToken;

@@ -23,7 +23,7 @@ use super::Bundles;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::runtime::Runtime;
+use tenantry_process::runtime::Runtime;
 
 /// How often a folder is looked at: nothing tells of its changes.
 const LOOK_EVERY: Duration = Duration::from_secs(3);

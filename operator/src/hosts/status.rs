@@ -20,7 +20,7 @@ use crate::cluster::Cluster;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::runtime::{Runtime, jittered};
+use tenantry_process::runtime::{Runtime, jittered};
 
 /// How often a host is asked.
 const ASK_EVERY: Duration = Duration::from_secs(30);

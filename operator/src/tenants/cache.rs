@@ -8,7 +8,7 @@ use tenantry_planner::target::{Desired, Refusal};
 use tenantry_protocol::{FileContent, Observation, OperationStatus};
 
 use crate::agents::AgentError;
-use crate::runtime::Task;
+use tenantry_process::runtime::Task;
 
 /// What is cached of one Tenant.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use super::cache::{Follower, News};
 use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::key::Key;
-use crate::runtime::jittered;
+use tenantry_process::runtime::jittered;
 
 /// How long one call waits for news.
 const WAIT: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
 use crate::key::Key;
-use crate::runtime::{Blocked, Runtime, blocking};
+use tenantry_process::runtime::{Blocked, Runtime, blocking};
 
 /// The desired state, and the agent that can bring it about.
 pub(super) struct DesiredState {
