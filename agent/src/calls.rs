@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::files::DiskIo;
-use crate::host::{Host, TenantCache, blocking, damage, open_operation, refused, store_refused};
+use crate::host::{Host, Machine, TenantCache, damage, open_operation, refused, store_refused};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::observe::{MAX_REFERENCES, observe};
@@ -54,17 +54,14 @@ impl Agent {
     /// Opens the records, takes up what was in flight, and begins to follow the engine's events. An engine that does
     /// not answer yet is no obstacle.
     pub async fn start(config: Arc<Config>) -> Result<Arc<Self>, StartError> {
-        Self::start_with(config, DiskIo::default(), Limits::default()).await
+        let machine = Machine::of(&config, DiskIo::default(), Limits::default());
+        Self::start_on(config, machine).await
     }
 
-    /// The same, with every change to files going through `disk_io`, and with other limits than usual.
-    pub async fn start_with(
-        config: Arc<Config>,
-        disk_io: DiskIo,
-        limits: Limits,
-    ) -> Result<Arc<Self>, StartError> {
+    /// The same on a machine that may be another one than this.
+    pub async fn start_on(config: Arc<Config>, machine: Machine) -> Result<Arc<Self>, StartError> {
         let slots = config.max_operations as usize;
-        let host = Arc::new(Host::open(config, disk_io, limits)?);
+        let host = Arc::new(Host::open(config, machine)?);
         let agent = Arc::new(Self {
             host,
             caches: Mutex::default(),
@@ -72,7 +69,8 @@ impl Agent {
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
         });
-        agent.tasks.spawn(agent.host.engine.clone().follow_events(agent.end.clone()));
+        let events = agent.host.engine.follow_events(agent.end.clone());
+        agent.spawn_until_end(events);
         agent.resume().await;
         Ok(agent)
     }
@@ -129,7 +127,7 @@ impl Agent {
             }
         }
         let (host, remembered, operator) = (self.host.clone(), cache.clone(), operator.to_string());
-        blocking(move || adoption::claim(&host, &remembered, operator, &request)).await?
+        self.host.blocking(move || adoption::claim(&host, &remembered, operator, &request)).await?
     }
 
     /// Takes the host's present state for the truth.
@@ -142,7 +140,7 @@ impl Agent {
         let cache = self.cache(&request.tenant.uid);
         operations::not_busy(&cache, None)?;
         let (host, remembered, operator) = (self.host.clone(), cache.clone(), operator.to_string());
-        blocking(move || adoption::accept(&host, &remembered, operator, &request)).await?
+        self.host.blocking(move || adoption::accept(&host, &remembered, operator, &request)).await?
     }
 
     /// Gives a claim back.
@@ -151,7 +149,7 @@ impl Agent {
         operations::not_busy(&cache, None)?;
         let host = self.host.clone();
         let uid = request.tenant.uid;
-        blocking(move || {
+        let released = self.host.blocking(move || {
             let _lock = host.store.lock(&uid).map_err(|error| store_refused(&error))?;
             // One that waits to be taken up again would go on in a place that is another's by then (P2). From records
             // that are damaged nothing is taken up.
@@ -159,8 +157,8 @@ impl Agent {
                 return Err(operations::busy_with(&open));
             }
             host.store.release(&uid).map_err(|error| store_refused(&error))
-        })
-        .await??;
+        });
+        released.await??;
         cache.records_changed();
         Ok(())
     }

@@ -4,22 +4,28 @@ mod crash_points;
 mod discover;
 mod explain;
 mod find;
+mod launcher;
 mod log;
+mod login_shell;
 mod scan;
 mod yaml;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tenantry_process::runtime::{Runtime, blocking};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 pub use discover::{Discovered, InputFile, inputs};
 pub use explain::{Explained, explain};
-pub use find::{ComposeError, find};
+pub use find::{ComposeError, Found};
+pub use launcher::{Launcher, Programs, Run};
+pub use login_shell::is_another_engine;
 pub use scan::{Scan, scan};
 
 /// The most that is kept of what compose prints.
@@ -29,15 +35,10 @@ const STDERR_LIMIT: u64 = 1024 * 1024;
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// The compose plugin of this host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Compose {
-    program: OsString,
-    version: String,
-    docker_host: String,
-    /// Whether `config` knows `--no-env-resolution`.
-    keeps_env_files: bool,
-    /// What a person types for it.
-    typed: &'static str,
+    found: Found,
+    launcher: Arc<dyn Launcher>,
 }
 
 /// What a run of compose gave.
@@ -63,14 +64,20 @@ pub enum RunError {
 }
 
 impl Compose {
+    /// Looks for the plugin.
+    pub async fn find(launcher: Arc<dyn Launcher>) -> Result<Self, ComposeError> {
+        let found = launcher.find().await?;
+        Ok(Self { found, launcher })
+    }
+
     /// Its version, as it says.
     pub fn version(&self) -> &str {
-        &self.version
+        &self.found.version
     }
 
     /// What a person types for it: `docker compose` or `docker-compose`.
     pub fn typed(&self) -> &'static str {
-        self.typed
+        self.found.typed
     }
 
     /// Runs compose in a directory and waits for its end. When `limit` is over, or when the caller gives up, it and
@@ -83,25 +90,14 @@ impl Compose {
         limit: Duration,
         lock: Option<OwnedFd>,
     ) -> Result<Output, RunError> {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env_clear().envs(self.environment());
-        crash_points::at(arguments, "before");
-        let running = crash_points::running(arguments);
-        let ended = run(command, directory, limit, lock).await;
-        drop(running);
-        crash_points::at(arguments, "after");
-        ended
+        self.launcher.compose(&self.found.program, Run { directory, arguments, limit, lock }).await
     }
 
     /// The arguments that print the resolved model.
     pub fn config_arguments(&self, mut before: Vec<OsString>) -> Vec<OsString> {
         before.extend(["config", "--format", "json"].map(OsString::from));
-        before.extend(self.keeps_env_files.then(|| "--no-env-resolution".into()));
+        before.extend(self.found.keeps_env_files.then(|| "--no-env-resolution".into()));
         before
-    }
-
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        environment(&self.docker_host)
     }
 }
 
@@ -113,7 +109,7 @@ fn environment(docker_host: &str) -> Vec<(OsString, OsString)> {
 }
 
 /// Runs a program in a process group of its own, bounded in time and output.
-pub async fn run(
+async fn run(
     mut command: Command,
     directory: &Path,
     limit: Duration,
@@ -179,8 +175,8 @@ impl Drop for Group {
 }
 
 /// Appends what compose said to the tenant's log on this host.
-pub async fn keep_output(path: std::path::PathBuf, title: String, output: String) {
-    let kept = tokio::task::spawn_blocking(move || log::append(&path, &title, &output)).await;
+pub async fn keep_output(runtime: &dyn Runtime, path: PathBuf, title: String, output: String) {
+    let kept = blocking(runtime, move || log::append(&path, &title, &output)).await;
     if let Ok(Err(error)) = kept {
         tracing::warn!(%error, "compose's output could not be kept");
     }

@@ -1,6 +1,6 @@
 //! The engine's API: everything that is read from Docker, and what is not compose's to do.
 //!
-//! Every call has a time limit. While the engine does not answer, calls fail and [`Engine::problem`] says so; the
+//! Every call has a time limit. While the engine does not answer, calls fail and [`DockerEngine::problem`] says so; the
 //! event stream keeps knocking, and all is well again once it is through.
 
 mod containers;
@@ -14,6 +14,7 @@ mod images;
 mod memory;
 mod names;
 mod own;
+mod port;
 mod program;
 mod reference;
 
@@ -26,12 +27,14 @@ use tenantry_protocol::FailureCategory;
 use crate::limits::Limits;
 
 pub use containers::ProjectContainer;
-pub use data::{DataMount, DataUser, Volume};
+pub use data::{DataMount, DataUser, Rest, Volume};
 pub use events::{Events, Generation};
 pub use exec::Executed;
 pub use helpers::{ARCHIVE_DIR_AT, Heard, Helper, HelperState, VOLUME_AT};
 pub use images::{Image, PullProgress};
+pub use names::Owner;
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
+pub use port::{Answer, Engine};
 pub use program::Program;
 pub use reference::Reference;
 
@@ -119,9 +122,9 @@ impl EngineError {
     }
 }
 
-/// A client of the engine on this host.
+/// A client of the Docker engine on this host.
 #[derive(Clone)]
-pub struct Engine {
+pub struct DockerEngine {
     socket: Arc<str>,
     limits: Limits,
     client: Arc<Mutex<Option<Docker>>>,
@@ -131,7 +134,7 @@ pub struct Engine {
     images: Arc<memory::Memory<Option<Image>>>,
 }
 
-impl Engine {
+impl DockerEngine {
     /// A client for the engine at `docker_host`. Nothing is asked of it yet.
     pub fn new(docker_host: &str, limits: Limits) -> Self {
         Self {

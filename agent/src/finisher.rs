@@ -19,7 +19,7 @@ use crate::compose::{explain, inputs, keep_output};
 use crate::config::Config;
 use crate::engine::{ProjectContainer, own_id};
 use crate::files::{DiskIo, FILE_LIMIT};
-use crate::host::{Host, TenantCache};
+use crate::host::{Host, Machine, TenantCache};
 use crate::limits::Limits;
 use crate::observe::{explained, on_disk, own};
 use crate::operation::{
@@ -59,7 +59,7 @@ enum Waited {
 
 /// Finishes what an operation has to do to the agent that began it; gives up where there is nothing to be done.
 pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreError> {
-    let engine = crate::engine::Engine::new(&config.docker_host, Limits::default());
+    let engine = crate::engine::DockerEngine::new(&config.docker_host, Limits::default());
     let ended = finish_all(&config, &id).await;
     if let Err(error) = &ended {
         tracing::error!(operation = %id, %error, "the operation can't be finished from here");
@@ -73,9 +73,13 @@ pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreErr
     ended
 }
 
+fn machine(config: &Config) -> Machine {
+    Machine::of(config, DiskIo::default(), Limits::default())
+}
+
 async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreError> {
     for _ in 0..TAKE_OVERS {
-        let host = Arc::new(Host::beside(config.clone(), DiskIo::default(), Limits::default())?);
+        let host = Arc::new(Host::beside(config.clone(), machine(config))?);
         let Some(pending) = pending(&host, id)? else { return Ok(()) };
         let step = pending.state.current().filter(|step| matches!(step, Step::HandOver | Step::HandBack));
         let failed = match step {
@@ -156,7 +160,8 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let output = compose.run(directory, &arguments, up_limit(&host.limits, &pending.request), None).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
-    keep_output(log, format!("up of the agent, operation {id}"), output.stderr).await;
+    let title = format!("up of the agent, operation {id}");
+    keep_output(&*host.runtime, log, title, output.stderr).await;
     if success { Ok(()) } else { Err(explained.into()) }
 }
 
@@ -225,7 +230,7 @@ async fn take_over(
     failed: Option<(Step, String)>,
 ) -> Result<bool, StoreError> {
     tracing::warn!(operation = %id, problem = ?failed, "no agent goes on with the operation: taking it over");
-    let beside = Host::beside(config.clone(), DiskIo::default(), Limits::default())?;
+    let beside = Host::beside(config.clone(), machine(config))?;
     let agents = agents(&beside, pending).await.unwrap_or_default();
     for one in &agents {
         if let Err(error) = beside.engine.stop_container(&one.container.id).await {
@@ -254,7 +259,7 @@ async fn take_over(
 async fn open(config: &Arc<Config>) -> Result<Host, StoreError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match Host::open(config.clone(), DiskIo::default(), Limits::default()) {
+        match Host::open(config.clone(), machine(config)) {
             Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
             other => return other,
         }
@@ -276,7 +281,7 @@ async fn drive(
     let operation = OperationContext::new(asked, id.clone(), status, lock);
     let taking = TakingOver { operation: Arc::new(operation), failed, handed: Notify::new() };
     let ended = tokio::select! {
-        ended = go_on(&taking, journal, state) => ended?,
+        ended = go_on(host, &taking, journal, state) => ended?,
         () = taking.handed.notified() => return Ok(false),
     };
     tidy(&taking.operation, &ended).await;

@@ -8,19 +8,21 @@ mod tenant_cache;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tenantry_api::names::Directory;
+use tenantry_process::runtime::{Runtime, TokioRuntime, blocking, timeout};
 use tenantry_protocol::{ApiError, Capability, ErrorCode, HostInfo};
 use tokio::sync::Mutex;
 
-use crate::compose::{Compose, ComposeError};
+use crate::compose::{Compose, ComposeError, Launcher, Programs};
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{DockerEngine, Engine};
 use crate::files::{DiskIo, Tree};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{OwnProcesses, Store, StoreError, StrayProcesses};
 
 pub use journals::{damage, open_operation, recorded, request_of};
 pub use plans::{OpenPlan, Plans};
@@ -36,8 +38,12 @@ pub struct Host {
     pub config: Arc<Config>,
     /// The agent's own records.
     pub store: Store,
-    /// The Docker engine.
-    pub engine: Engine,
+    /// The container engine.
+    pub engine: Arc<dyn Engine>,
+    /// What starts compose.
+    pub launcher: Arc<dyn Launcher>,
+    /// The clock and tasks.
+    pub runtime: Arc<dyn Runtime>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The layer through which every change to files goes.
@@ -49,39 +55,76 @@ pub struct Host {
     compose: Mutex<Option<Compose>>,
 }
 
+/// What is below the agent on its machine. Everything that it does goes through here, so that the simulation can put a
+/// machine of its own in place.
+#[derive(Clone)]
+pub struct Machine {
+    /// The layer through which every change to files goes.
+    pub disk_io: DiskIo,
+    /// The container engine.
+    pub engine: Arc<dyn Engine>,
+    /// What starts compose.
+    pub launcher: Arc<dyn Launcher>,
+    /// The clock and tasks.
+    pub runtime: Arc<dyn Runtime>,
+    /// What frees a tenant's lock of those whom a killed agent has left behind.
+    pub strays: Arc<dyn StrayProcesses>,
+    /// How long others may take.
+    pub limits: Limits,
+}
+
+impl Machine {
+    /// This very machine, by the policy's word for its engine.
+    pub fn of(config: &Config, disk_io: DiskIo, limits: Limits) -> Self {
+        Self {
+            disk_io,
+            engine: Arc::new(DockerEngine::new(&config.docker_host, limits)),
+            launcher: Arc::new(Programs::new(&config.docker_host)),
+            runtime: Arc::new(TokioRuntime),
+            strays: Arc::new(OwnProcesses),
+            limits,
+        }
+    }
+}
+
 impl Host {
     /// Opens the records. Neither engine nor compose are needed for it.
-    pub fn open(config: Arc<Config>, disk_io: DiskIo, limits: Limits) -> Result<Self, StoreError> {
+    pub fn open(config: Arc<Config>, machine: Machine) -> Result<Self, StoreError> {
         let metrics: Arc<Metrics> = Arc::default();
-        let disk_io = disk_io.counted_by(metrics.disk_changes());
-        let store = Store::open(&config.state_dir, disk_io.clone())?;
-        let engine = Engine::new(&config.docker_host, limits);
-        Ok(Self {
-            config,
-            store,
-            engine,
-            metrics,
-            disk_io,
-            limits,
-            plans: Plans::default(),
-            compose: Mutex::default(),
-        })
+        let disk_io = machine.disk_io.clone().counted_by(metrics.disk_changes());
+        let store = Store::open(&config.state_dir, disk_io.clone())?.freed_by(machine.strays.clone());
+        Ok(Self::on(Machine { disk_io, ..machine }, config, store, metrics))
     }
 
     /// The same beside whoever has the records open: see [`Store::beside`].
-    pub fn beside(config: Arc<Config>, disk_io: DiskIo, limits: Limits) -> Result<Self, StoreError> {
-        let store = Store::beside(&config.state_dir, disk_io.clone())?;
-        let engine = Engine::new(&config.docker_host, limits);
-        Ok(Self {
-            config,
-            store,
-            engine,
-            metrics: Arc::default(),
-            disk_io,
-            limits,
-            plans: Plans::default(),
-            compose: Mutex::default(),
-        })
+    pub fn beside(config: Arc<Config>, machine: Machine) -> Result<Self, StoreError> {
+        let store = Store::beside(&config.state_dir, machine.disk_io.clone())?;
+        Ok(Self::on(machine, config, store, Arc::default()))
+    }
+
+    fn on(machine: Machine, config: Arc<Config>, store: Store, metrics: Arc<Metrics>) -> Self {
+        let Machine { disk_io, engine, launcher, runtime, limits, strays: _ } = machine;
+        let (plans, compose) = (Plans::default(), Mutex::default());
+        Self { config, store, engine, launcher, runtime, metrics, disk_io, limits, plans, compose }
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.runtime.now()
+    }
+
+    /// How long ago something was.
+    pub fn since(&self, then: Instant) -> Duration {
+        self.runtime.instant().saturating_duration_since(then)
+    }
+
+    /// Runs work that blocks on the disk.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let broke_off = |_| fault("the agent met a fault of its own; its log says more");
+        blocking(&*self.runtime, work).await.map_err(broke_off)
     }
 
     /// The host's compose plugin. Looked for until it is found, then remembered.
@@ -90,18 +133,18 @@ impl Host {
         if let Some(compose) = known.as_ref() {
             return Ok(compose.clone());
         }
-        let found = crate::compose::find(&self.config.docker_host).await?;
+        let found = Compose::find(self.launcher.clone()).await?;
         *known = Some(found.clone());
         Ok(found)
     }
 
     /// What this agent says of itself and its machine.
     pub async fn info(&self) -> HostInfo {
-        let asked = tokio::time::timeout(ASK_LIMIT, async {
+        let asked = timeout(&*self.runtime, ASK_LIMIT, async {
             tokio::join!(self.engine.version(), self.engine.data_root(), self.compose())
         });
         let mut problems = Vec::new();
-        let (docker, root, compose) = if let Ok((docker, root, compose)) = asked.await {
+        let (docker, root, compose) = if let Some((docker, root, compose)) = asked.await {
             let docker = docker.map_err(|error| problems.push(error.to_string())).ok();
             (docker, root.ok().flatten(), compose.map_err(|error| problems.push(error.to_string())).ok())
         } else {
@@ -160,11 +203,4 @@ impl Host {
 fn disk(path: &str) -> (u64, u64) {
     let seen = rustix::fs::statvfs(path).or_else(|_| rustix::fs::statvfs("/"));
     seen.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)).unwrap_or_default()
-}
-
-/// Runs work that blocks on the disk.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| fault("the agent met a fault of its own; its log says more"))
 }

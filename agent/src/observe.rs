@@ -9,7 +9,7 @@ mod freshness;
 mod model;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::Digest as _;
 use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, ObserveResponse};
@@ -20,7 +20,7 @@ pub use disk::{edited, explained, file_state, no_compose_file};
 pub use freshness::{Contents, freshness};
 pub use model::{Resolved, on_disk, resolve};
 
-use crate::host::{CachedObservation, Host, TenantCache, blocking, refused};
+use crate::host::{CachedObservation, Host, TenantCache, refused};
 
 /// A cached answer is not believed for longer than this, whatever the stream says.
 const CACHE_LIMIT: Duration = Duration::from_mins(5);
@@ -45,13 +45,13 @@ pub async fn observe(
     let (observation, stamps) = build::observation(host, cache, &request).await?;
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
-    *cache.seen.lock() = generation.filter(|_| stamps.are_settled()).map(|generation| {
+    *cache.seen.lock() = generation.filter(|_| stamps.are_settled(host.now())).map(|generation| {
         Arc::new(CachedObservation {
             request: key,
             generation,
             records,
             stamps,
-            made: Instant::now(),
+            made: host.runtime.instant(),
             hash,
             observation,
         })
@@ -79,15 +79,15 @@ async fn still_good(
     let Some(cached) = cache.seen.lock().clone() else { return Ok(None) };
     let generation = host.engine.events().generation(request.place.project.as_str());
     let same = cached.request == key
-        && cached.made.elapsed() < CACHE_LIMIT
+        && host.since(cached.made) < CACHE_LIMIT
         && cached.records == cache.records()
         && generation == Some(cached.generation);
     if !same {
         return Ok(None);
     }
-    let (host, directory, held) = (host.clone(), request.place.directory.clone(), cached.clone());
-    let unchanged =
-        blocking(move || held.stamps.still_hold(host.tree(&directory).ok().flatten().as_ref())).await?;
+    let (shared, directory, held) = (host.clone(), request.place.directory.clone(), cached.clone());
+    let look = move || held.stamps.still_hold(shared.tree(&directory).ok().flatten().as_ref());
+    let unchanged = host.blocking(look).await?;
     Ok(unchanged.then_some(cached))
 }
 

@@ -25,11 +25,8 @@ mod stray_processes;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tenantry_api::names::TenantUid;
@@ -40,13 +37,12 @@ pub use error::{ClaimError, StoreError};
 pub use handover::Handed;
 pub use journal::{Journal, Opened, fuzz};
 pub use records::{Baseline, Start, Starts, Terms, Written};
+pub use stray_processes::{OwnProcesses, StrayProcesses};
+use stray_processes::{try_lock, wait_for_lock};
 
 use crate::files::{DiskIo, FilesError, Folder, NewFile, Stat, Tree, read_record, write_record};
 
 const TENANTS: &str = "tenants";
-/// A child that was just forked holds its parent's locks until it becomes another program, also when the parent is gone.
-const LOCK_WAIT: Duration = Duration::from_millis(500);
-const LOCK_POLL: Duration = Duration::from_millis(10);
 const LOCK: &str = "lock";
 
 /// The agent's own records.
@@ -54,6 +50,7 @@ const LOCK: &str = "lock";
 pub struct Store {
     tenants: Folder,
     claims: Mutex<Claims>,
+    strays: Arc<dyn StrayProcesses>,
     _lock: Option<NewFile>,
 }
 
@@ -75,27 +72,32 @@ impl Store {
     pub fn open(state_dir: &Path, disk_io: DiskIo) -> Result<Self, StoreError> {
         let root = Tree::create(&real(state_dir)?, disk_io)?.root;
         root.set_mode(0o700)?;
-        let lock = lock(&root, LOCK)?.ok_or_else(|| StoreError::InUse { path: state_dir.to_owned() })?;
+        let lock = root.open_own(LOCK)?;
+        let fail = |error| FilesError::io("lock", lock.path(), error);
+        if !wait_for_lock(&lock.file).map_err(fail)? {
+            return Err(StoreError::InUse { path: state_dir.to_owned() });
+        }
         if root.make(TENANTS, 0o700)? {
             root.sync()?;
         }
         let tenants = root.below(TENANTS)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
-        Ok(Self { tenants, claims, _lock: Some(lock) })
+        Ok(Self { tenants, claims, strays: Arc::new(OwnProcesses), _lock: Some(lock) })
+    }
+
+    /// The same; a tenant's lock that is held is freed in another way than on a machine of processes.
+    #[must_use]
+    pub fn freed_by(self, strays: Arc<dyn StrayProcesses>) -> Self {
+        Self { strays, ..self }
     }
 
     /// Takes the tenant's lock; one that is held for longer than a moment is not waited for. Where a child of an agent
     /// that was killed holds it, the child is ended first.
     pub fn lock(&self, uid: &TenantUid) -> Result<TenantLock, StoreError> {
-        let folder = self.tenant(uid)?;
-        if let Some(file) = lock(&folder, LOCK)? {
-            return Ok(TenantLock { file });
-        }
-        let left = folder.open_own(LOCK)?;
-        let fail = |error| FilesError::io("find who holds", folder.path().join(LOCK), error);
-        let taken =
-            if stray_processes::end_strays(&left.file).map_err(fail)? { lock(&folder, LOCK)? } else { None };
-        taken.map(|file| TenantLock { file }).ok_or_else(|| StoreError::Busy { uid: uid.clone() })
+        let file = self.tenant(uid)?.open_own(LOCK)?;
+        let fail = |error| FilesError::io("lock", file.path(), error);
+        let taken = try_lock(&file.file).map_err(fail)? || self.strays.take_lock(&file.file).map_err(fail)?;
+        if taken { Ok(TenantLock { file }) } else { Err(StoreError::Busy { uid: uid.clone() }) }
     }
 
     /// Where compose's output goes: a file in a folder that is there.
@@ -149,20 +151,6 @@ fn real(state_dir: &Path) -> Result<PathBuf, FilesError> {
     }
     let real = there.canonicalize().map_err(fail)?;
     Ok(missing.iter().rev().fold(real, |path, name| path.join(name)))
-}
-
-/// Locks a file of ours; `None` while another has it.
-fn lock(folder: &Folder, name: &str) -> Result<Option<NewFile>, FilesError> {
-    let file = folder.open_own(name)?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match rustix::fs::flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(FilesError::io("lock", folder.path().join(name), error)),
-        }
-    }
 }
 
 /// Replaces a record: whole or as it was, and durable.

@@ -20,9 +20,9 @@ use crate::hosts::status::HostStatus;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use tenantry_process::runtime::{Runtime, TokioRuntime};
 use crate::stores::{Scope, Stores, events, spec_mark, tenant_mark, watch};
 use crate::tenants::Tenants;
+use tenantry_process::runtime::{Runtime, TokioRuntime};
 
 /// What an operator is started with.
 pub struct Setup {

@@ -1,6 +1,7 @@
 //! The clock, randomness and background tasks of a process. Nothing else of this program reads a clock for a decision,
 //! rolls dice or starts a task that outlives its caller, so that the simulation can put its own in place.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -72,29 +73,29 @@ impl Runtime for TokioRuntime {
     }
 }
 
-/// A blocking call that has no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// It panicked.
-    BrokeOff,
-    /// It took longer than it may.
-    TookTooLong,
-}
+/// Work on another thread has no result: it panicked there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task broke off")]
+pub struct BrokeOff;
 
-/// Runs what does not await on another thread, and waits for its result for a bounded time.
+/// Runs what does not await on another thread, and waits for its result.
 pub async fn blocking<T: Send + 'static>(
     runtime: &dyn Runtime,
-    within: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Blocked> {
+) -> Result<T, BrokeOff> {
     let (done, result) = oneshot::channel();
     runtime.spawn_blocking(Box::new(move || {
-        // Nobody waits any more where it took too long.
+        // Nobody waits any more where the caller has given up.
         let _ = done.send(work());
     }));
-    match select(result, runtime.sleep(within)).await {
-        Either::Left((result, _)) => result.map_err(|_| Blocked::BrokeOff),
-        Either::Right(_) => Err(Blocked::TookTooLong),
+    result.await.map_err(|_| BrokeOff)
+}
+
+/// Waits for something for a bounded time; `None` when that is over.
+pub async fn timeout<F: Future>(runtime: &dyn Runtime, within: Duration, work: F) -> Option<F::Output> {
+    match select(pin!(work), runtime.sleep(within)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }
 

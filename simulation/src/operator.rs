@@ -16,9 +16,9 @@ use tenantry_operator::hosts::{Hosts, pending_releases};
 use tenantry_operator::key::Key;
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::queue::Queue;
-use tenantry_process::runtime::{Runtime, Task};
 use tenantry_operator::stores::{spec_mark, tenant_mark, watch};
 use tenantry_operator::tenants::Tenants;
+use tenantry_process::runtime::{Runtime, Task};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;

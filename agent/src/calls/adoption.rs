@@ -1,6 +1,5 @@
 //! Records of a place: taking it, taking it over, and taking what is there for the truth.
 
-use jiff::Timestamp;
 use tenantry_api::names::TenantUid;
 use tenantry_api::tenant_status::Outcome;
 use tenantry_planner::steps::{JournalState, Record, Step};
@@ -143,7 +142,7 @@ fn give_up(host: &Host, uid: &TenantUid) -> Result<(), StoreError> {
             category: FailureCategory::AgentFault,
             message: "It was given up: a person accepted the host as it is.".to_owned(),
         };
-        let (at, outcome) = (Timestamp::now(), Outcome::RollbackFailed);
+        let (at, outcome) = (host.now(), Outcome::RollbackFailed);
         journal.append(&Record::Ended { at, outcome, failure: Some(failure) })?;
         host.store.forget_request(uid, &operation)?;
     }

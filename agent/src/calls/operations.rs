@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tenantry_api::names::{Identity, OperationId, TenantUid};
 use tenantry_planner::steps::{JournalState, Record};
+use tenantry_process::runtime::{blocking, timeout};
 use tenantry_protocol::{ApiError, ErrorCode, OperateRequest, OperationState, OperationStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Agent;
 use super::validate::validate;
 use crate::host::{
-    Host, RunningOperation, TenantCache, blocking, claim_refused, damage, fault, open_operation, recorded,
-    refused, store_refused,
+    Host, RunningOperation, TenantCache, claim_refused, damage, fault, open_operation, recorded, refused,
+    store_refused,
 };
 use crate::operation::{OpenOperation, OperationContext, TakenUp, carry_out, take_up};
 use crate::planning::RequestContext;
@@ -61,7 +61,7 @@ impl Agent {
         let (host, operator, begun) = (self.host.clone(), operator.to_string(), id.clone());
         let request = Arc::new(body);
         let asked = request.clone();
-        let taken = blocking(move || take_on(&host, operator, &begun, &asked, &text)).await?;
+        let taken = self.host.blocking(move || take_on(&host, operator, &begun, &asked, &text)).await?;
         let open = taken.inspect_err(|error| self.left_by(&request.tenant.uid, error))?;
         tracing::info!(tenant = %request.tenant.name, namespace = %request.tenant.namespace, operation = %id, epoch = request.epoch, approach = ?request.approach, "operation accepted");
         Ok(self.spawn(cache, id, request, open, slot))
@@ -76,7 +76,7 @@ impl Agent {
         text: &[u8],
     ) -> Result<Option<OperationStatus>, ApiError> {
         let (host, uid, wanted) = (self.host.clone(), uid.clone(), id.clone());
-        let read = blocking(move || host.store.open_journal::<Record>(&uid, &wanted)).await?;
+        let read = self.host.blocking(move || host.store.open_journal::<Record>(&uid, &wanted)).await?;
         let Some((journal, records)) = read.map_err(|error| store_refused(&error))? else { return Ok(None) };
         if records.is_empty() {
             return Ok(None);
@@ -108,15 +108,18 @@ impl Agent {
         cache.set_running(RunningOperation { id: id.clone(), status: receiver });
         let asked = RequestContext { host: self.host.clone(), cache, request };
         let operation = Arc::new(OperationContext::new(asked, id, sender, lock));
-        let end = self.end.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = carry_out(operation, journal, state, slot) => {}
-                // What is being done is cut off here; the journal says how to go on.
-                () = end.cancelled() => {}
-            }
-        });
+        // What is being done is cut off at the end of the agent; the journal says how to go on.
+        self.spawn_until_end(async move { carry_out(operation, journal, state, slot).await });
         status
+    }
+
+    /// Runs a task beside the callers, for as long as the agent does.
+    pub(super) fn spawn_until_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        let bounded = async move {
+            end.run_until_cancelled(task).await;
+        };
+        drop(self.host.runtime.spawn(Box::pin(self.tasks.track_future(bounded))));
     }
 
     pub(super) async fn wait_for(
@@ -129,15 +132,16 @@ impl Agent {
         let running = tenants.iter().filter_map(|tenant| tenant.running()).find(|running| running.id == *id);
         if let Some(mut running) = running {
             let newer = running.status.wait_for(|status| status.seq > after);
-            let found = tokio::select! {
-                found = tokio::time::timeout(wait, newer) => found.ok().and_then(Result::ok).map(|status| status.clone()),
-                () = self.end.cancelled() => None,
-            };
+            let newer = timeout(&*self.host.runtime, wait, self.end.run_until_cancelled(newer));
+            let found = newer.await.flatten().and_then(Result::ok).map(|status| status.clone());
             return Ok(found.unwrap_or_else(|| running.status.borrow().clone()));
         }
         let (host, wanted) = (self.host.clone(), id.clone());
-        let recorded =
-            blocking(move || recorded(&host, &wanted)).await?.map_err(|error| store_refused(&error))?;
+        let recorded = self
+            .host
+            .blocking(move || recorded(&host, &wanted))
+            .await?
+            .map_err(|error| store_refused(&error))?;
         recorded.ok_or_else(|| {
             refused(
                 ErrorCode::NotFound,
@@ -151,37 +155,27 @@ impl Agent {
     fn left_by(self: &Arc<Self>, uid: &TenantUid, error: &ApiError) {
         if error.code == ErrorCode::HostFault {
             let (agent, uid) = (self.clone(), uid.clone());
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = agent.resume_busy(vec![uid]) => {}
-                    () = agent.end.cancelled() => {}
-                }
-            });
+            self.spawn_until_end(async move { agent.resume_busy(vec![uid]).await });
         }
     }
 
     /// Takes up what was in flight when the agent was ended.
     pub(super) async fn resume(self: &Arc<Self>) {
         let host = self.host.clone();
-        let found = tokio::task::spawn_blocking(move || take_up_all(&host)).await.unwrap_or_default();
+        let found = blocking(&*self.host.runtime, move || take_up_all(&host)).await.unwrap_or_default();
         self.go_on(found.0).await;
         if !found.1.is_empty() {
             let agent = self.clone();
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = agent.resume_busy(found.1) => {}
-                    () = agent.end.cancelled() => {}
-                }
-            });
+            self.spawn_until_end(async move { agent.resume_busy(found.1).await });
         }
     }
 
     /// Tenants whose lock another holds that can't be ended: their operations wait until they are free.
     async fn resume_busy(self: &Arc<Self>, mut busy: Vec<TenantUid>) {
         while !busy.is_empty() {
-            tokio::time::sleep(BUSY_AGAIN).await;
+            self.host.runtime.sleep(BUSY_AGAIN).await;
             let (host, asked) = (self.host.clone(), std::mem::take(&mut busy));
-            let found = tokio::task::spawn_blocking(move || take_up(&host, asked)).await;
+            let found = blocking(&*self.host.runtime, move || take_up(&host, asked)).await;
             let (found, still) = found.unwrap_or_default();
             self.go_on(found).await;
             busy = still;
@@ -233,7 +227,7 @@ fn take_on(
         other => other.map(Some),
     };
     let mut journal = begun.map_err(store)?.ok_or_else(|| fault("the operation's journal is gone"))?;
-    let record = Record::accepted(Timestamp::now(), request);
+    let record = Record::accepted(host.now(), request);
     journal.append(&record).map_err(store)?;
     let state = JournalState::fold([&record]);
     Ok(OpenOperation { journal, state, lock })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{Compose, environment, run};
+use super::{environment, run};
 
 const ASK_LIMIT: Duration = Duration::from_secs(15);
 /// Where the Docker client looks for plugins, besides its configuration's folder.
@@ -41,8 +41,21 @@ pub enum ComposeError {
     },
 }
 
+/// A compose that was found, and what it can do.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What is started.
+    pub program: OsString,
+    /// Its version, as it says.
+    pub version: String,
+    /// Whether `config` knows `--no-env-resolution`.
+    pub keeps_env_files: bool,
+    /// What a person types for it.
+    pub typed: &'static str,
+}
+
 /// Finds the plugin and asks for its version.
-pub async fn find(docker_host: &str) -> Result<Compose, ComposeError> {
+pub(super) async fn find(docker_host: &str) -> Result<Found, ComposeError> {
     let (program, typed) = program().ok_or(ComposeError::Missing)?;
     let ask = |arguments: &'static [&'static str]| {
         let mut command = Command::new(&program);
@@ -57,10 +70,9 @@ pub async fn find(docker_host: &str) -> Result<Compose, ComposeError> {
     let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
     check(&version)?;
     let help = help.map_err(|error| broken(error.to_string()))?;
-    Ok(Compose {
+    Ok(Found {
         program: OsString::from(program),
         version,
-        docker_host: docker_host.to_owned(),
         keeps_env_files: String::from_utf8_lossy(&help.stdout).contains("--no-env-resolution"),
         typed,
     })

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_planner::compare::{Container, ContainerState};
 use tenantry_protocol::ServiceHealth;
 
-use super::{Engine, EngineError, gone_is_fine};
+use super::{DockerEngine, EngineError, gone_is_fine};
 use crate::limits::LONGEST_GRACE;
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -38,7 +38,7 @@ pub struct ProjectContainer {
     pub one_off: bool,
 }
 
-impl Engine {
+impl DockerEngine {
     /// Every container of a project, whatever directory it was made from.
     pub async fn project_containers(&self, project: &str) -> Result<Vec<ProjectContainer>, EngineError> {
         self.listed(project, false).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions, StopContainerOptions};
 
 use super::helpers::MADE;
-use super::{Engine, EngineError, gone_is_fine};
+use super::{DockerEngine, EngineError, gone_is_fine};
 
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
@@ -72,7 +72,7 @@ pub struct Rest {
     pub paused: bool,
 }
 
-impl Engine {
+impl DockerEngine {
     /// A volume; `None` where there is none of that name.
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>, EngineError> {
         let ask = |docker: bollard::Docker| async move { docker.inspect_volume(name).await };

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, locked};
+use super::{DockerEngine, EngineError, locked};
 
 const PROJECT: &str = "com.docker.compose.project";
 /// Container events that change what is observed. Those of healthcheck runs (`exec_…`) come each second and don't.
@@ -97,12 +97,17 @@ impl Events {
         self.changed.subscribe()
     }
 
+    /// Something has happened. Nothing is known of what: only those who wait for it are woken.
+    pub fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn connected(&self) {
         let mut state = locked(&self.state);
         state.connection += 1;
         state.unbroken = true;
         drop(state);
-        self.changed.send_modify(|count| *count += 1);
+        self.wake();
     }
 
     fn broken(&self) {
@@ -112,7 +117,7 @@ impl Events {
         state.projects.clear();
         state.containers.clear();
         drop(state);
-        self.changed.send_modify(|count| *count += 1);
+        self.wake();
     }
 
     fn take(&self, event: &EventMessage) {
@@ -129,11 +134,11 @@ impl Events {
             }
         }
         drop(state);
-        self.changed.send_modify(|count| *count += 1);
+        self.wake();
     }
 }
 
-impl Engine {
+impl DockerEngine {
     /// Follows the event stream until `end`, connecting again whenever it breaks.
     pub async fn follow_events(self, end: CancellationToken) {
         let mut pause = RETRY_FIRST;

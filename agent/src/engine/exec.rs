@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use tenantry_api::names::Argv;
 use tokio::time::Instant;
 
-use super::{Engine, EngineError};
+use super::{DockerEngine, EngineError};
 
 /// The most that is kept of what a command prints.
 const OUTPUT: usize = 16 * 1024;
@@ -28,7 +28,7 @@ pub enum Executed {
     Running(String),
 }
 
-impl Engine {
+impl DockerEngine {
     /// Runs a command in a running container, as that container's own user and with no more rights than it has.
     pub async fn execute(
         &self,

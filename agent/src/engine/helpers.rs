@@ -21,7 +21,7 @@ use futures::StreamExt as _;
 use super::containers::STOP_MARGIN;
 use super::data::{Volume, understood};
 use super::program::PROGRAM;
-use super::{Engine, EngineError, gone_is_fine, limited};
+use super::{DockerEngine, EngineError, gone_is_fine, limited};
 
 /// Says whose helper a container is.
 const HELPER: &str = "tenantry.dev/helper";
@@ -140,7 +140,7 @@ impl Helper {
     }
 }
 
-impl Engine {
+impl DockerEngine {
     /// Ends and removes every helper of a tenant, whichever agent made it; how many there were. When this has returned,
     /// none of them touches anything any more.
     pub async fn clear_helpers(&self, tenant: &str) -> Result<usize, EngineError> {

@@ -6,7 +6,7 @@ use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures::StreamExt as _;
 
-use super::{Engine, EngineError, Reference, crash_points, credentials, gone_is_fine, limited};
+use super::{DockerEngine, EngineError, Reference, crash_points, credentials, gone_is_fine, limited};
 
 /// An image that is local.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct PullProgress {
     pub total: u64,
 }
 
-impl Engine {
+impl DockerEngine {
     /// A local image as it is known, asked for only where something about images has changed since.
     pub async fn known_image(&self, name: &str) -> Result<Option<Image>, EngineError> {
         let moment = self.events.images();
@@ -82,7 +82,7 @@ impl Engine {
         &self,
         repository: &str,
         digest: &str,
-        mut progress: impl FnMut(PullProgress),
+        progress: &mut (dyn FnMut(PullProgress) + Send),
     ) -> Result<(), EngineError> {
         let name = format!("{repository}@{digest}");
         let doing = format!("pull {name}");

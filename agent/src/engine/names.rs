@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Engine, EngineError};
+use super::{DockerEngine, EngineError};
 
 const PROJECT: &str = "com.docker.compose.project";
 
 /// `None` where there is no such thing; else the project that its labels name, if they do.
 pub type Owner = Option<Option<String>>;
 
-impl Engine {
+impl DockerEngine {
     /// Whose the volume of that name is.
     pub async fn volume_project(&self, name: &str) -> Result<Owner, EngineError> {
         let ask = |docker: bollard::Docker| async move { docker.inspect_volume(name).await };

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 
 use super::containers::{DEFAULT_GRACE, STOP_MARGIN};
-use super::{Engine, EngineError, gone_is_fine};
+use super::{DockerEngine, EngineError, gone_is_fine};
 
 /// Says which operation a finisher is for.
 const FINISHER: &str = "tenantry.dev/finisher";
@@ -143,7 +143,7 @@ fn mount(point: MountPoint) -> Option<Mount> {
     })
 }
 
-impl Engine {
+impl DockerEngine {
     /// A container as it is.
     pub async fn likeness(&self, id: &str) -> Result<Likeness, EngineError> {
         let ask = |docker: bollard::Docker| async move { docker.inspect_container(id, None).await };

@@ -12,7 +12,7 @@ use bollard::query_parameters::ImportImageOptions;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256 as Hasher};
 
-use super::{Engine, EngineError, crash_points, limited};
+use super::{DockerEngine, EngineError, crash_points, limited};
 use crate::files::{sha256, to_name};
 use crate::snapshot::{TAR_END, head_of_file, tar_padding};
 
@@ -166,7 +166,7 @@ fn is_loaded_by_another(file: &File) -> std::io::Result<bool> {
     Ok(false)
 }
 
-impl Engine {
+impl DockerEngine {
     /// Gives the engine this program as an image, unless it has it. Those of other versions of it go.
     pub async fn own_image(&self, program: &Arc<Program>) -> Result<String, EngineError> {
         let name = program.image();

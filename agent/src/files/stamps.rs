@@ -1,8 +1,9 @@
 //! Whether files that were looked at are still as they were, without reading them again.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tenantry_api::names::RelativePath;
 
 use super::error::FilesError;
@@ -57,13 +58,12 @@ impl Stamps {
     }
 
     /// Whether every change is old enough for a further one to bear another time.
-    pub fn are_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    pub fn are_settled(&self, now: Timestamp) -> bool {
         let newest = self.stats.values().filter_map(|stat| match stat {
             Stat::File(stamp) | Stat::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
             Stat::Missing | Stat::Other(_) => None,
         });
-        newest.max().is_none_or(|newest| now.cast_signed() - newest > SETTLED.as_nanos().cast_signed())
+        newest.max().is_none_or(|newest| now.as_nanosecond() - newest > SETTLED.as_nanos().cast_signed())
     }
 
     /// Adds those of other paths.

@@ -18,7 +18,7 @@ use super::model::on_disk;
 use crate::engine::{Engine, EngineError, Image, ProjectContainer};
 use crate::files::Stamps;
 use crate::host::restore_points::briefs;
-use crate::host::{Host, TenantCache, blocking, damage, fault, store_refused};
+use crate::host::{Host, TenantCache, damage, fault, store_refused};
 use crate::store::{Starts, StoreError};
 
 /// How many images are looked at side by side.
@@ -41,7 +41,7 @@ pub(super) async fn observation(
     request: &ObserveRequest,
 ) -> Result<(Observation, Stamps), ApiError> {
     let (shared, remembered, asked) = (host.clone(), cache.clone(), request.clone());
-    let local = blocking(move || local(&shared, &remembered, &asked)).await??;
+    let local = host.blocking(move || local(&shared, &remembered, &asked)).await??;
     let project = request.place.project.as_str();
     let (containers, model) =
         tokio::join!(host.engine.known_containers(project), model(host, cache, request, &local));
@@ -78,7 +78,7 @@ pub(super) async fn observation(
         observation.files = request.manifest.files.iter().map(missing).collect();
     }
     if let Some(model) = &model {
-        let images = Images::of(&host.engine, model, &own).await.map_err(fault)?;
+        let images = Images::of(&*host.engine, model, &own).await.map_err(fault)?;
         services(&mut observation, request, model, &own, &images, &seen, &local.starts);
     }
     Ok((observation, stamps))
@@ -216,7 +216,7 @@ pub fn own(containers: Vec<ProjectContainer>, directory: &str) -> Vec<ProjectCon
 struct Images(BTreeMap<String, Option<Image>>);
 
 impl Images {
-    async fn of(engine: &Engine, model: &Model, own: &[ProjectContainer]) -> Result<Self, EngineError> {
+    async fn of(engine: &dyn Engine, model: &Model, own: &[ProjectContainer]) -> Result<Self, EngineError> {
         let mut names: BTreeSet<String> = model.references().into_keys().map(str::to_owned).collect();
         names.extend(own.iter().map(|container| container.container.image_id.clone()));
         let looks = names.into_iter().map(|name| async move {

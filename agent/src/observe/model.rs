@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_planner::model::Model;
+use tenantry_process::runtime::Runtime;
 use tenantry_protocol::{FailureCategory, Place};
 
 use super::disk::explained;
@@ -43,10 +44,10 @@ pub async fn on_disk(
         return Ok(cached.model.clone());
     }
     let stamps = stamps(&tree, discovered)?;
-    let resolved = resolve(compose, place, discovered, directory, log).await?;
+    let resolved = resolve(&*host.runtime, compose, place, discovered, directory, log).await?;
     let model = Arc::new(resolved.model);
     let fresh = CachedModel { place: place.clone(), stamps, model: model.clone() };
-    *cache.model.lock() = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled());
+    *cache.model.lock() = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled(host.now()));
     Ok(model)
 }
 
@@ -56,6 +57,7 @@ fn stamps(tree: &Tree, discovered: &Discovered) -> Result<Stamps, Explained> {
 
 /// Has compose resolve the model of the tree at `directory`, which may be a staged one.
 pub async fn resolve(
+    runtime: &dyn Runtime,
     compose: &Compose,
     place: &Place,
     discovered: &Discovered,
@@ -69,7 +71,7 @@ pub async fn resolve(
         .map_err(|error| Explained { category: FailureCategory::EngineFault, message: error.to_string() })?;
     if !output.status.success() {
         let explained = explain("config", output.status.code(), &output.stderr);
-        keep_output(log, "config".to_owned(), output.stderr).await;
+        keep_output(runtime, log, "config".to_owned(), output.stderr).await;
         return Err(explained);
     }
     let read_in = directory.display().to_string();

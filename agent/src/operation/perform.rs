@@ -1,6 +1,6 @@
 //! The effects of an operation's steps on this host: which step is carried out where.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::OperationPhase;
@@ -52,12 +52,12 @@ impl Effects for OperationContext {
 
 /// On the way back the engine is waited for, within bounds: that it went away is often why there is a way back.
 async fn engine_answers(operation: &OperationContext) {
-    let deadline = Instant::now() + operation.host.limits.away;
+    let began = operation.host.runtime.instant();
     while let Err(error) = operation.host.engine.version().await {
-        if Instant::now() >= deadline {
+        if operation.host.since(began) >= operation.host.limits.away {
             return;
         }
         tracing::warn!(operation = %operation.id, %error, "waiting for the engine, to go back");
-        tokio::time::sleep(ENGINE_AGAIN).await;
+        operation.host.runtime.sleep(ENGINE_AGAIN).await;
     }
 }

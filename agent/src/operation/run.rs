@@ -3,30 +3,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tenantry_planner::steps::{JournalState, Record};
+use tenantry_process::runtime::{Runtime, blocking};
 use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::OperationContext;
 use super::driver::{Effects, Log, drive};
+use crate::host::Host;
 use crate::store::{Journal, StoreError};
 
 /// The first and the longest pause before an operation whose journal could not be written is taken up again.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-struct JournalLog(Option<Journal<Record>>);
+/// A journal, written on a thread where that holds up nobody. Gone while it is being written.
+struct JournalLog {
+    runtime: Arc<dyn Runtime>,
+    journal: Option<Journal<Record>>,
+}
+
+impl JournalLog {
+    fn new(host: &Host, journal: Journal<Record>) -> Self {
+        Self { runtime: host.runtime.clone(), journal: Some(journal) }
+    }
+}
 
 impl Log for JournalLog {
     async fn append(&mut self, record: Record) -> Result<(), StoreError> {
-        let Some(mut journal) = self.0.take() else { return Err(lost()) };
-        let appended = tokio::task::spawn_blocking(move || {
+        let Some(mut journal) = self.journal.take() else { return Err(lost()) };
+        let appended = blocking(&*self.runtime, move || {
             let result = journal.append(&record);
             (journal, result)
         });
         let (journal, result) = appended.await.map_err(|_| lost())?;
-        self.0 = Some(journal);
+        self.journal = Some(journal);
         result
     }
 }
@@ -45,7 +56,8 @@ pub async fn carry_out(
     mut state: JournalState,
     slot: OwnedSemaphorePermit,
 ) {
-    let mut log = JournalLog(Some(journal));
+    let host = operation.host.clone();
+    let mut log = JournalLog::new(&host, journal);
     let mut pause = PAUSE;
     loop {
         // The end is told last: whoever hears of it may ask for the next operation at once.
@@ -55,7 +67,7 @@ pub async fn carry_out(
             }
         };
         let error =
-            match drive(&*operation, &mut log, state.clone(), Timestamp::now, publish_unless_ended).await {
+            match drive(&*operation, &mut log, state.clone(), || host.now(), publish_unless_ended).await {
                 Ok(ended) => {
                     tidy(&operation, &ended).await;
                     drop((operation.unlock(), slot));
@@ -67,11 +79,11 @@ pub async fn carry_out(
         waits(&operation, &error);
         // A disk that is full by night may have room in the morning: this goes on for as long as it takes.
         loop {
-            tokio::time::sleep(pause).await;
+            host.runtime.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             match reopen(&operation).await {
                 Ok((journal, read)) => {
-                    (log, state) = (JournalLog(Some(journal)), read);
+                    (log, state) = (JournalLog::new(&host, journal), read);
                     break;
                 }
                 Err(error @ StoreError::Damaged { .. }) => {
@@ -99,17 +111,18 @@ fn waits(operation: &OperationContext, error: &StoreError) {
 
 /// Goes on with an operation whose end nobody watches.
 pub async fn go_on(
+    host: &Host,
     effects: &impl Effects,
     journal: Journal<Record>,
     state: JournalState,
 ) -> Result<JournalState, StoreError> {
-    drive(effects, &mut JournalLog(Some(journal)), state, Timestamp::now, |_| ()).await
+    drive(effects, &mut JournalLog::new(host, journal), state, || host.now(), |_| ()).await
 }
 
 async fn reopen(operation: &Arc<OperationContext>) -> Result<(Journal<Record>, JournalState), StoreError> {
     let (host, uid, id) =
         (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
-    let read = tokio::task::spawn_blocking(move || host.store.open_journal::<Record>(&uid, &id));
+    let read = blocking(&*operation.host.runtime, move || host.store.open_journal::<Record>(&uid, &id));
     let (journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
     let state = JournalState::fold(&records);
     Ok((journal, state))
@@ -149,7 +162,7 @@ pub async fn tidy(operation: &Arc<OperationContext>, state: &JournalState) {
     }
     let (host, uid, id) =
         (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
-    let cleaned = tokio::task::spawn_blocking(move || {
+    let cleaned = blocking(&*operation.host.runtime, move || {
         host.store.forget_request(&uid, &id)?;
         let kept = host.store.baseline(&uid)?.restore_point;
         host.store.prune_operations(&uid, &kept.into_iter().collect::<Vec<_>>())

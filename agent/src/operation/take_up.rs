@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::{JournalState, Record};
+use tenantry_process::runtime::blocking;
 use tenantry_protocol::OperateRequest;
 
 use crate::host::{Host, request_of};
@@ -59,8 +59,8 @@ pub async fn take_up_one(
     host: &Arc<Host>,
     uid: &TenantUid,
 ) -> Result<Option<(OperateRequest, OpenOperation)>, StoreError> {
-    let (host, uid) = (host.clone(), uid.clone());
-    let taken = tokio::task::spawn_blocking(move || latest(&host, &uid)).await;
+    let (shared, uid) = (host.clone(), uid.clone());
+    let taken = blocking(&*host.runtime, move || latest(&shared, &uid)).await;
     let taken = taken.unwrap_or(Ok(None))?;
     Ok(taken.map(|taken| ((*taken.request).clone(), taken.open)))
 }
@@ -78,7 +78,7 @@ fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
     }
     let request = Arc::new(request_of(host, uid, &id)?);
     let lock = host.store.lock(uid)?;
-    let record = Record::Resumed { at: Timestamp::now() };
+    let record = Record::Resumed { at: host.now() };
     journal.append(&record)?;
     state.take(&record);
     Ok(Some(TakenUp { uid: uid.clone(), id, request, open: OpenOperation { journal, state, lock } }))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tenantry_api::names::RelativePath;
 use tenantry_planner::model::Model;
+use tenantry_process::runtime::blocking;
 use tenantry_protocol::{FailureCategory, OperateRequest};
 
 use super::error::StepError;
@@ -83,6 +84,6 @@ impl RequestContext {
         let fault = || {
             StepError::new(FailureCategory::AgentFault, "the agent met a fault of its own; its log says more")
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| fault())?
+        blocking(&*self.host.runtime, work).await.map_err(|_| fault())?
     }
 }

@@ -86,7 +86,8 @@ pub async fn resolve_stage(
     tree: StagedTree,
 ) -> Result<ResolvedStage, StepError> {
     let place = &context.request.place;
-    let resolved = resolve(compose, place, &tree.discovered, &tree.path, context.log()?).await?;
+    let resolved =
+        resolve(&*context.host.runtime, compose, place, &tree.discovered, &tree.path, context.log()?).await?;
     let in_use = tree.discovered.in_use(compose, place);
     Ok(ResolvedStage { tree, model: Arc::new(resolved.model), json: resolved.json, compose: in_use })
 }

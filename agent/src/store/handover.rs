@@ -2,7 +2,7 @@
 //! other way to each other. It reads beside the agent that holds the state directory, and writes nothing else.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 
 use super::claims::Claims;
 use super::journal::records;
-use super::{Store, StoreError, TENANTS, load, real, save};
+use super::{OwnProcesses, Store, StoreError, TENANTS, load, real, save};
 use crate::files::{DiskIo, Tree};
 
 const HANDED: &str = "handed";
@@ -33,7 +33,7 @@ impl Store {
     pub fn beside(state_dir: &Path, disk_io: DiskIo) -> Result<Self, StoreError> {
         let tenants = Tree::create(&real(state_dir)?, disk_io)?.root.below(TENANTS)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
-        Ok(Self { tenants, claims, _lock: None })
+        Ok(Self { tenants, claims, strays: Arc::new(OwnProcesses), _lock: None })
     }
 
     /// An operation's records as far as they are whole; nothing of the journal is mended.

@@ -5,11 +5,14 @@
 //! else is ever signalled.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 /// How long a child may take to end by itself once it was asked to.
@@ -17,6 +20,9 @@ const ASKED: Duration = Duration::from_secs(5);
 /// How long it may take to be gone once it was killed: longer only where the kernel is stuck.
 const KILLED: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
+/// A child that was just forked holds its parent's locks until it becomes another program, also when the parent is gone.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// A process as `/proc` tells it.
 struct Process {
@@ -24,8 +30,46 @@ struct Process {
     group: i32,
 }
 
+/// What frees a lock of those whom a killed agent has left behind.
+pub trait StrayProcesses: fmt::Debug + Send + Sync {
+    /// Takes a lock that is held, once whoever was left with it is ended; false where somebody else holds it.
+    fn take_lock(&self, lock: &File) -> io::Result<bool>;
+}
+
+/// The processes of this machine.
+#[derive(Debug)]
+pub struct OwnProcesses;
+
+impl StrayProcesses for OwnProcesses {
+    fn take_lock(&self, lock: &File) -> io::Result<bool> {
+        end_strays(lock)?;
+        wait_for_lock(lock)
+    }
+}
+
+/// Takes a lock; false while another has it.
+pub(super) fn try_lock(lock: &File) -> io::Result<bool> {
+    match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a lock that whoever has it may be about to let go.
+pub(super) fn wait_for_lock(lock: &File) -> io::Result<bool> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    while !try_lock(lock)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    Ok(true)
+}
+
 /// Ends the children that an earlier agent has left with this lock. True when there were some and all are gone.
-pub(super) fn end_strays(lock: &File) -> io::Result<bool> {
+fn end_strays(lock: &File) -> io::Result<bool> {
     let lock = lock.metadata()?;
     let groups = strays(&lock)?;
     if groups.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::{Sandbox, assert_outcome, failure};
 use serde_json::json;
-use tenantry_agent::engine::{Engine, Executed};
+use tenantry_agent::engine::{DockerEngine, Executed};
 use tenantry_agent::limits::Limits;
 use tenantry_api::names::Argv;
 use tenantry_api::tenant_status::Outcome;
@@ -118,7 +118,7 @@ async fn p10_p13_ports_and_commands_decide_whether_a_release_runs_where_the_poli
 }
 
 async fn p15_a_command_that_does_not_end_is_not_waited_for(tenant: &Sandbox) {
-    let engine = Engine::new("unix:///var/run/docker.sock", Limits::default());
+    let engine = DockerEngine::new("unix:///var/run/docker.sock", Limits::default());
     let command = Argv::parse(vec!["/standin".to_owned()]).unwrap();
     let began = std::time::Instant::now();
     let limit = Duration::from_millis(300);

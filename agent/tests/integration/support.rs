@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tenantry_agent::calls::Agent;
 use tenantry_agent::config::Config;
 use tenantry_agent::files::{DiskIo, sha256};
+use tenantry_agent::host::Machine;
 use tenantry_agent::limits::Limits;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_api::tenant_status::Outcome;
@@ -144,7 +145,9 @@ impl Sandbox {
         let config = Arc::new(config);
         // A blocking call of an agent that was ended may hold the records for a moment longer.
         for _ in 0..100 {
-            match Agent::start_with(config.clone(), self.disk_io.clone(), self.limits).await {
+            match Agent::start_on(config.clone(), Machine::of(&config, self.disk_io.clone(), self.limits))
+                .await
+            {
                 Err(error) if error.to_string().contains("in use by another agent") => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

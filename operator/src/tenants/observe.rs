@@ -11,6 +11,7 @@ use tenantry_planner::bundle::Bundle;
 use tenantry_planner::decide::{Answer, Unreached};
 use tenantry_planner::render::{TIME_LIMIT, render};
 use tenantry_planner::target::{Desired, Intent, Refusal, RefusalReason};
+use tenantry_process::runtime::{BrokeOff, Runtime, blocking, timeout};
 use tenantry_protocol::{
     ApiError, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse, OperationState,
     OperationStatus,
@@ -22,7 +23,6 @@ use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
 use crate::key::Key;
-use tenantry_process::runtime::{Blocked, Runtime, blocking};
 
 /// The desired state, and the agent that can bring it about.
 pub(super) struct DesiredState {
@@ -338,17 +338,16 @@ async fn build(
     let bundle = bundle?;
     let values = tenant.spec.values.clone();
     let (to_render, seen_by) = (bundle.clone(), intent.clone());
-    let rendering = blocking(runtime, TIME_LIMIT * 2, move || {
-        render(&to_render, &seen_by, &values, Instant::now() + TIME_LIMIT)
-    });
+    let rendering =
+        blocking(runtime, move || render(&to_render, &seen_by, &values, Instant::now() + TIME_LIMIT));
     let failed = |problem: &str| {
         let message = format!("TemplateBundle {}: {problem}.", bundle.identity.name);
         Refusal::new(RefusalReason::RenderFailed, message)
     };
-    let rendered = match rendering.await {
-        Ok(rendered) => rendered?,
-        Err(Blocked::BrokeOff) => return Err(failed("rendering broke off")),
-        Err(Blocked::TookTooLong) => return Err(failed("rendering took longer than it may")),
+    let rendered = match timeout(runtime, TIME_LIMIT * 2, rendering).await {
+        Some(Ok(rendered)) => rendered?,
+        Some(Err(BrokeOff)) => return Err(failed("rendering broke off")),
+        None => return Err(failed("rendering took longer than it may")),
     };
     let desired = Desired::with_bundle(intent, &bundle, rendered.files)?;
     Ok((desired, rendered.contents))

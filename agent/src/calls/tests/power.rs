@@ -18,6 +18,7 @@ use crate::calls::Agent;
 use crate::config::Config;
 use crate::files::tests::model::{Disk, Recorder, chances};
 use crate::files::{DiskIo, TransactionState, Transactions, Tree, sha256};
+use crate::host::Machine;
 use crate::limits::Limits;
 use crate::store::Store;
 
@@ -63,7 +64,8 @@ impl World {
             "allow": {"directories": [self.directory()], "registries": [required("TENANTRY_TEST_REGISTRY")]},
         });
         let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
-        Agent::start_with(Arc::new(config), disk_io, Limits::default()).await.unwrap()
+        let machine = Machine::of(&config, disk_io, Limits::default());
+        Agent::start_on(Arc::new(config), machine).await.unwrap()
     }
 
     fn request(&self, number: u64) -> OperateRequest {

@@ -17,6 +17,7 @@ use tenantry_protocol::{ErrorCode, OperateRequest, OperationState, ReleaseReques
 use crate::calls::Agent;
 use crate::config::Config;
 use crate::files::{DiskIo, Effect, Hook};
+use crate::host::Machine;
 use crate::limits::Limits;
 use crate::store::{ClaimWanted, Store};
 
@@ -54,7 +55,8 @@ async fn start(folder: &Path, disk_io: DiskIo) -> Arc<Agent> {
         "dockerHost": format!("unix://{}", folder.join("no.sock").display()),
     });
     let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
-    Agent::start_with(Arc::new(config), disk_io, Limits::default()).await.unwrap()
+    let machine = Machine::of(&config, disk_io, Limits::default());
+    Agent::start_on(Arc::new(config), machine).await.unwrap()
 }
 
 fn request(folder: &Path, epoch: u64) -> OperateRequest {

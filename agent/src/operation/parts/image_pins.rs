@@ -23,7 +23,7 @@ fn tag(operation: &OperationId, image: &str) -> String {
 
 /// Keeps images for an operation.
 pub async fn keep(
-    engine: &Engine,
+    engine: &dyn Engine,
     uid: &TenantUid,
     operation: &OperationId,
     images: &[String],
@@ -32,7 +32,7 @@ pub async fn keep(
     let distinct: BTreeMap<String, String> =
         images.iter().map(|image| (tag(operation, image), image.clone())).collect();
     let tags = distinct.into_iter().map(|(tag, image)| {
-        let (engine, repository) = (engine.clone(), repository.clone());
+        let repository = repository.clone();
         async move { engine.tag(&image, &repository, &tag).await }
     });
     Ok(futures::stream::iter(tags).buffer_unordered(SIDE_BY_SIDE).try_collect().await?)
@@ -40,7 +40,7 @@ pub async fn keep(
 
 /// Lets go of images of all operations but these.
 pub async fn release_all_but(
-    engine: &Engine,
+    engine: &dyn Engine,
     uid: &TenantUid,
     kept: &[OperationId],
 ) -> Result<(), StepError> {
@@ -48,7 +48,11 @@ pub async fn release_all_but(
 }
 
 /// Lets go of the images of one operation.
-pub async fn release_of(engine: &Engine, uid: &TenantUid, operation: &OperationId) -> Result<(), StepError> {
+pub async fn release_of(
+    engine: &dyn Engine,
+    uid: &TenantUid,
+    operation: &OperationId,
+) -> Result<(), StepError> {
     release(engine, uid, |of| of == operation.as_str()).await
 }
 
@@ -73,7 +77,7 @@ pub async fn release_former(operation: &OperationContext) -> Result<(), StepErro
     Ok(())
 }
 
-async fn release(engine: &Engine, uid: &TenantUid, gone: impl Fn(&str) -> bool) -> Result<(), StepError> {
+async fn release(engine: &dyn Engine, uid: &TenantUid, gone: impl Fn(&str) -> bool) -> Result<(), StepError> {
     let repository = repository(uid);
     for tag in engine.tags_of(&repository).await? {
         // An operation's name may have hyphens of its own.

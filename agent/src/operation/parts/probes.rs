@@ -168,7 +168,7 @@ impl<'a> Probes<'a> {
             return;
         }
         if let Ok(log) = self.operation.log() {
-            crate::compose::keep_output(log, title, output).await;
+            crate::compose::keep_output(&*self.operation.host.runtime, log, title, output).await;
         }
     }
 }

@@ -44,11 +44,11 @@ pub async fn pulled_again(
     let engine = &operation.host.engine;
     let gone = |why: &str| gone(id, reference, why);
     let parsed = Reference::parse(reference).ok_or_else(|| gone("no registry is known to have it"))?;
-    if let Err(error) = engine.pull(&parsed.repository, digest, |_| ()).await {
+    if let Err(error) = engine.pull(&parsed.repository, digest, &mut |_| ()).await {
         return Err(gone(&format!("it could not be pulled again: {error}")));
     }
     let image = engine.image(id).await?.ok_or_else(|| gone("its registry has another one by that digest"))?;
     let kept = std::slice::from_ref(&image.id);
-    image_pins::keep(engine, &operation.request.tenant.uid, &operation.id, kept).await?;
+    image_pins::keep(&**engine, &operation.request.tenant.uid, &operation.id, kept).await?;
     Ok(image)
 }

@@ -53,7 +53,8 @@ async fn up(
         operation.compose().await?.run(directory, &arguments, limit, operation.lock_for_child()?).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let explained = explain("up", code, &output.stderr);
-    keep_output(operation.log()?, format!("up, operation {}", operation.id), output.stderr).await;
+    let title = format!("up, operation {}", operation.id);
+    keep_output(&*operation.host.runtime, operation.log()?, title, output.stderr).await;
     if success { foreign.none_of(&all) } else { Err(explained.into()) }
 }
 

@@ -7,7 +7,7 @@
 //! archive directory, which only the agent's own one has.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenantry_api::names::{OperationId, VolumeName};
 use tenantry_protocol::FailureCategory;
@@ -347,18 +347,20 @@ impl Job<'_> {
         sink: &dyn ProgressSink,
     ) -> Result<Followed, StepError> {
         let engine = &operation.host.engine;
-        let (began, mut answered, mut further) = (Instant::now(), Instant::now(), Instant::now());
+        let host = &operation.host;
+        let now = || host.runtime.instant();
+        let (began, mut answered, mut further) = (now(), now(), now());
         let mut done = 0;
         loop {
             match engine.helper_state(id).await {
                 Ok(HelperState::Runs) => {
-                    answered = Instant::now();
+                    answered = now();
                     let heard = engine.heard(id, 1).await.unwrap_or_default();
                     if let Some(Said::Progress { bytes }) = last(&heard.said)
                         && bytes > done
                     {
                         sink.progress(bytes - done);
-                        (done, further) = (bytes, Instant::now());
+                        (done, further) = (bytes, now());
                     }
                 }
                 Ok(HelperState::Ended { code, problem }) => {
@@ -374,16 +376,17 @@ impl Job<'_> {
                     });
                 }
                 Ok(HelperState::Gone) => return Ok(Followed::Lost("was removed".to_owned())),
-                Err(error) if answered.elapsed() > operation.host.limits.away => return Err(error.into()),
+                Err(error) if host.since(answered) > host.limits.away => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "waiting for the engine, and a helper"),
             }
-            if further.elapsed() > self.patience {
+            if host.since(further) > self.patience {
                 let seconds = self.patience.as_secs();
                 let message =
                     format!("volume {}: its helper container was no further after {seconds} s", self.key);
                 return Err(StepError::new(FailureCategory::SnapshotFailed, message));
             }
-            tokio::time::sleep(if began.elapsed() < AT_FIRST { POLL } else { SLOWLY }).await;
+            let wait = if host.since(began) < AT_FIRST { POLL } else { SLOWLY };
+            host.runtime.sleep(wait).await;
         }
     }
 

@@ -40,7 +40,7 @@ pub async fn finish(operation: &OperationContext, state: &JournalState) -> Resul
         })
         .await?;
     let released =
-        image_pins::release_all_but(&operation.host.engine, &operation.request.tenant.uid, &kept).await;
+        image_pins::release_all_but(&*operation.host.engine, &operation.request.tenant.uid, &kept).await;
     let released = match released {
         Ok(()) => image_pins::release_former(operation).await,
         error => error,
@@ -103,7 +103,7 @@ pub async fn discard(operation: &OperationContext) -> Result<StepResult, StepErr
             Ok(())
         })
         .await?;
-    image_pins::release_of(&operation.host.engine, &operation.request.tenant.uid, &operation.id).await?;
+    image_pins::release_of(&*operation.host.engine, &operation.request.tenant.uid, &operation.id).await?;
     Ok(StepResult::quietly())
 }
 

@@ -5,7 +5,7 @@
 //! the agent, old or new: it makes the finisher unless there is one, and waits until the finisher tells that compose has
 //! been run. Whichever agent hears of it goes on with the operation; the finisher's own side is in `core::finisher`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenantry_api::names::OperationId;
 use tenantry_planner::steps::{JournalState, Step};
@@ -37,7 +37,7 @@ pub async fn hand_over(
         return Ok(StepResult::quietly());
     };
     let limit = up_limit(&operation.host.limits, &operation.request) + MARGIN;
-    let deadline = Instant::now() + limit;
+    let began = operation.host.runtime.instant();
     loop {
         if let Some(handed) = told(operation, step).await? {
             return match handed.problem {
@@ -49,7 +49,7 @@ pub async fn hand_over(
             Err(EngineError::Down { .. } | EngineError::Slow { .. }) | Ok(()) => {}
             Err(error) => return Err(error.into()),
         }
-        if Instant::now() > deadline {
+        if operation.host.since(began) > limit {
             for (id, _) in operation.host.engine.finishers(operation.id.as_str()).await? {
                 operation.host.engine.remove_container(&id).await?;
             }
@@ -59,7 +59,7 @@ pub async fn hand_over(
             );
             return Err(StepError::new(FailureCategory::StartFailed, message));
         }
-        tokio::time::sleep(POLL).await;
+        operation.host.runtime.sleep(POLL).await;
     }
 }
 

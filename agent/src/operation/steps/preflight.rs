@@ -42,7 +42,7 @@ async fn pin_previous(operation: &OperationContext, plan: &Plan) -> Result<(), S
     let pointed = plan.references.iter().filter_map(|reference| reference.image_id.clone());
     let images: Vec<String> = running.chain(pointed).collect();
     let uid = &operation.request.tenant.uid;
-    image_pins::keep(&operation.host.engine, uid, &operation.id, &images).await.map_err(|error| {
+    image_pins::keep(&*operation.host.engine, uid, &operation.id, &images).await.map_err(|error| {
         let message = format!("an image that a rollback would need can't be kept: {}", error.message);
         StepError { message, ..error }
     })

@@ -53,7 +53,7 @@ async fn images(
             let image = local(operation, &choice, meter).await?;
             if !pinned.contains(&image.id) {
                 let new = std::slice::from_ref(&image.id);
-                image_pins::keep(&operation.host.engine, &operation.request.tenant.uid, &operation.id, new)
+                image_pins::keep(&*operation.host.engine, &operation.request.tenant.uid, &operation.id, new)
                     .await?;
             }
             meter.done();
@@ -92,7 +92,8 @@ async fn local(
     if let Some(image) = engine.image(&name).await? {
         return Ok(image);
     }
-    let pulled = engine.pull(&parsed.repository, digest, |progress| meter.bytes(reference, progress)).await;
+    let mut progress = |progress| meter.bytes(reference, progress);
+    let pulled = engine.pull(&parsed.repository, digest, &mut progress).await;
     pulled.map_err(|error| StepError { category: error.registry_category(), ..StepError::from(error) })?;
     engine.image(&name).await?.ok_or_else(|| {
         let message = format!("{name} was pulled, but the engine does not have it");
@@ -125,7 +126,7 @@ impl<'a> Meter<'a> {
     fn bytes(&self, reference: &str, progress: PullProgress) {
         let mut state = self.state.lock();
         state.images.insert(reference.to_owned(), progress);
-        if state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        if self.is_due(&state) {
             self.tell(&mut state);
         }
     }
@@ -133,13 +134,18 @@ impl<'a> Meter<'a> {
     fn done(&self) {
         let mut state = self.state.lock();
         state.done += 1;
-        if state.done == state.total || state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        if state.done == state.total || self.is_due(&state) {
             self.tell(&mut state);
         }
     }
 
+    /// Whether watchers were told long enough ago.
+    fn is_due(&self, state: &MeterState) -> bool {
+        state.told.is_none_or(|told| self.operation.host.since(told) >= TOLD_EVERY)
+    }
+
     fn tell(&self, state: &mut MeterState) {
-        state.told = Some(Instant::now());
+        state.told = Some(self.operation.host.runtime.instant());
         self.operation.progress(Progress {
             images_done: state.done,
             images_total: state.total,

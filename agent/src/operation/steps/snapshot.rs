@@ -1,6 +1,5 @@
 //! Snapshot: makes the restore point, by which everything leads back.
 
-use jiff::Timestamp;
 use tenantry_planner::steps::{JournalState, Plan};
 use tenantry_protocol::{FailureCategory, OperationPhase, TenantRef};
 
@@ -71,7 +70,7 @@ async fn record(
                 operation: id.clone(),
                 tenant: uid.clone(),
                 number: newest + 1,
-                at: Timestamp::now(),
+                at: host.now(),
                 first: plan.first,
                 compose: plan.previous_compose,
                 references: plan.references,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{Container, Expected, expectations};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{JournalState, StepOutput};
 use tenantry_planner::verify::{Judge, Sample, Verdict};
+use tenantry_process::runtime::timeout;
 use tenantry_protocol::{RunImage, VerifyPolicy};
 
 use crate::operation::context::OperationContext;
@@ -52,8 +53,9 @@ pub async fn watch(
     let probes = Probes::new(operation, &policy.probes)?;
     let mut judge = Judge::new(expected, policy.timeout_ms, policy.stable_for_ms);
     let mut events = operation.host.engine.events().subscribe();
-    let began = Instant::now();
-    let mut answered = Instant::now();
+    let host = &operation.host;
+    let began = host.runtime.instant();
+    let mut answered = began;
     // The first and the last look are fresh ones: an event may come a moment after what it tells of.
     let mut fresh = true;
     loop {
@@ -62,17 +64,17 @@ pub async fn watch(
             match if fresh { operation.containers().await } else { operation.known_containers().await } {
                 Ok(containers) => containers.into_iter().map(|one| one.container).collect(),
                 Err(error) => {
-                    if answered.elapsed() > operation.host.limits.away {
+                    if host.since(answered) > host.limits.away {
                         return Err(error);
                     }
                     judge.missed();
-                    tokio::time::sleep(EVERY).await;
+                    host.runtime.sleep(EVERY).await;
                     continue;
                 }
             };
-        answered = Instant::now();
+        answered = host.runtime.instant();
         let problems = probes.ask(&containers).await;
-        let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = u64::try_from(host.since(began).as_millis()).unwrap_or(u64::MAX);
         let sample = Sample { at_ms, containers: &containers, probe_problems: &problems };
         let wait = match judge.judge(&sample) {
             Verdict::Good if !fresh => {
@@ -86,8 +88,8 @@ pub async fn watch(
             Verdict::Stabilising(left) => EVERY.min(Duration::from_millis(left)),
         };
         fresh = false;
-        tokio::time::sleep(PAUSE.min(wait)).await;
-        let _ = tokio::time::timeout(wait.saturating_sub(PAUSE), events.changed()).await;
+        host.runtime.sleep(PAUSE.min(wait)).await;
+        let _ = timeout(&*host.runtime, wait.saturating_sub(PAUSE), events.changed()).await;
     }
 }
 

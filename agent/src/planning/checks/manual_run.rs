@@ -6,31 +6,21 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::time::Duration;
 
 use serde_json::Value;
 use tenantry_protocol::FailureCategory;
-use tokio::process::Command;
 
-use crate::compose::{Compose, Output, RunError, run};
+use crate::compose::{Compose, Output, RunError, is_another_engine};
 use crate::planning::context::RequestContext;
 use crate::planning::error::StepError;
 use crate::planning::stage::ResolvedStage;
 
-const CHECK_LIMIT: Duration = Duration::from_mins(1);
-const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 /// What a shell says for a command that it does not find.
 const NOT_FOUND: i32 = 127;
-/// The engine that a person's client talks to unless told otherwise.
-const USUAL_ENGINE: &str = "unix:///var/run/docker.sock";
 
 /// Compares the plain invocation in the staged tree with ours.
 pub async fn check(context: &RequestContext, staged: &ResolvedStage) -> Result<(), StepError> {
-    // Beside an agent in a container of its own there is no shell that a person could log in to.
-    if !SHELLS.iter().any(|shell| std::path::Path::new(shell).exists()) {
-        return Ok(());
-    }
-    let variables = guilty_variables(context, staged).await?;
+    let Some(variables) = guilty_variables(context, staged).await? else { return Ok(()) };
     if variables.is_empty() && context.cache.compared.lock().as_ref() == Some(&staged.tree.discovered) {
         return Ok(());
     }
@@ -38,7 +28,7 @@ pub async fn check(context: &RequestContext, staged: &ResolvedStage) -> Result<(
     let mut words: Vec<String> = compose.typed().split(' ').map(str::to_owned).collect();
     words.extend(staged.tree.discovered.typed_arguments(&context.request.place));
     let arguments = compose.config_arguments(words.into_iter().map(OsString::from).collect());
-    let output = in_login_shell(context, staged, &arguments).await?;
+    let Some(output) = typed(context, staged, &arguments).await? else { return Ok(()) };
     if output.status.code() == Some(NOT_FOUND) {
         // Where nobody can run it by hand, there is nothing to compare.
         return Ok(());
@@ -82,12 +72,12 @@ fn differing_service(theirs: &Value, ours: &Value) -> Option<String> {
 }
 
 /// Variables of the login shell that could make a difference: those that steer compose, and those whose name stands
-/// anywhere in what compose reads. Names only: values may be secrets.
+/// anywhere in what compose reads. Names only: values may be secrets. `None` where there is no shell to log in to.
 async fn guilty_variables(
     context: &RequestContext,
     staged: &ResolvedStage,
-) -> Result<Vec<String>, StepError> {
-    let output = in_login_shell(context, staged, &["env".into(), "-0".into()]).await?;
+) -> Result<Option<Vec<String>>, StepError> {
+    let Some(output) = typed(context, staged, &["env".into(), "-0".into()]).await? else { return Ok(None) };
     let set: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
         .split('\0')
         .filter_map(|entry| entry.split_once('='))
@@ -111,46 +101,18 @@ async fn guilty_variables(
     // Ours are the same: compose is given them.
     let same = |name: &str| name == "HOME" || (name == "DOCKER_HOST" && uses_another_engine(context));
     let guilty = |name: &String| (steers(name) || words.contains(name.as_bytes())) && !same(name);
-    Ok(set.into_iter().filter(guilty).take(8).collect())
+    Ok(Some(set.into_iter().filter(guilty).take(8).collect()))
 }
 
-/// The name of the user that we run as, which a login sets.
-fn user_name() -> Option<String> {
-    let own = rustix::process::geteuid().as_raw().to_string();
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    users
-        .lines()
-        .map(fields)
-        .find(|fields| fields.get(2) == Some(&own))
-        .map(|mut fields| fields.swap_remove(0))
-}
-
-async fn in_login_shell(
+/// Words in a login shell of this host, in the staged tree; `None` where there is no shell to log in to.
+async fn typed(
     context: &RequestContext,
     staged: &ResolvedStage,
     words: &[OsString],
-) -> Result<Output, RunError> {
-    let shell = SHELLS.into_iter().find(|shell| std::path::Path::new(shell).exists()).unwrap_or(SHELLS[1]);
-    let mut command = Command::new(shell);
-    command.args(["-l", "-c", "exec \"$@\"", "login"]).args(words).env_clear();
-    for name in ["HOME", "LANG", "PATH"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    if let Some(user) = user_name() {
-        command.env("USER", &user).env("LOGNAME", &user);
-    }
-    // A profile may print, and may ask for a terminal's kind.
-    command.env("TERM", "dumb").env("SHELL", shell);
-    if uses_another_engine(context) {
-        command.env("DOCKER_HOST", &context.host.config.docker_host);
-    }
-    tenantry_faults::point("compose.by-hand.before");
-    let ended = run(command, &staged.tree.path, CHECK_LIMIT, None).await;
-    tenantry_faults::point("compose.by-hand.after");
-    ended
+) -> Result<Option<Output>, RunError> {
+    context.host.launcher.by_hand(&staged.tree.path, words).await
 }
 
 fn uses_another_engine(context: &RequestContext) -> bool {
-    context.host.config.docker_host != USUAL_ENGINE
+    is_another_engine(&context.host.config.docker_host)
 }

@@ -96,8 +96,15 @@ async fn climbers(
             Ok(stage.path().to_owned())
         })
         .await?;
-    let again =
-        resolve(compose, &context.request.place, &staged.tree.discovered, &deeper, context.log()?).await?;
+    let again = resolve(
+        &*context.host.runtime,
+        compose,
+        &context.request.place,
+        &staged.tree.discovered,
+        &deeper,
+        context.log()?,
+    )
+    .await?;
     let moved = |demand: &&Demand| path_of(demand).is_some() && !again.model.demands.contains(demand);
     let told = |demand: &Demand| Violation {
         at: demand.at.clone(),
