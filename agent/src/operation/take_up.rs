@@ -70,7 +70,9 @@ fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
     let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
     let mut state = JournalState::fold(&records);
     if state.outcome().is_some() {
-        // The agent was killed between the end and forgetting what was asked, which may hold secrets.
+        // The agent was killed between the end and forgetting what was asked, which may hold secrets. Should the power be
+        // cut, an end that is not durable would be lost, and nobody could go on without what was asked.
+        journal.make_durable()?;
         host.store.forget_request(uid, &id)?;
     }
     if records.is_empty() || state.outcome().is_some() {

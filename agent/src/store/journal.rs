@@ -191,6 +191,11 @@ impl<T> Journal<T> {
         &self.head.request_sha256
     }
 
+    /// Makes durable what was read: an agent that was killed may have written its last record and not yet seen to that.
+    pub fn make_durable(&self) -> Result<(), StoreError> {
+        Ok(self.file.sync_data()?)
+    }
+
     fn write(&mut self, record: &impl Serialize) -> Result<(), StoreError> {
         let path = || self.file.path().to_owned();
         if self.broken {

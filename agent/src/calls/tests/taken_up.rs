@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::files::{DiskIo, Effect, Hook};
 use crate::host::Machine;
 use crate::limits::Limits;
-use crate::store::{ClaimWanted, Store};
+use crate::store::{ClaimWanted, Journal, Store};
 
 const UID: &str = "0b0b0b0b-0000-4000-8000-0000000000bb";
 
@@ -112,7 +112,7 @@ async fn p4_a_first_record_that_is_whole_although_its_sync_failed_is_carried_out
 }
 
 /// What an agent leaves that is killed right after it has accepted an operation.
-fn accepted(folder: &Path) {
+fn accepted(folder: &Path) -> Journal<Record> {
     let store = Store::open(&folder.join("state"), DiskIo::default()).unwrap();
     let request = request(folder, 1);
     let claim = ClaimWanted {
@@ -127,12 +127,42 @@ fn accepted(folder: &Path) {
     let text = serde_json::to_vec(&request).unwrap();
     let mut journal = store.begin::<Record>(&request.tenant.uid, &id("op-1"), &text).unwrap();
     journal.append(&Record::accepted(Timestamp::now(), &request)).unwrap();
+    journal
+}
+
+/// Notes when journals are made durable and when what was asked is forgotten.
+#[derive(Default)]
+struct Order(Mutex<Vec<&'static str>>);
+
+impl Hook for Order {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+        let of = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        match (of, effect) {
+            (Some("journal"), Effect::SyncFile) => self.0.lock().unwrap().push("durable"),
+            (Some("requests"), Effect::Remove) => self.0.lock().unwrap().push("forgotten"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn p3_an_end_is_durable_before_what_was_asked_is_forgotten_also_where_another_agent_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = accepted(folder.path());
+    let ended = Record::Ended { at: Timestamp::now(), outcome: Outcome::Aborted, failure: None };
+    journal.append(&ended).unwrap();
+    drop(journal);
+    let order = Arc::new(Order::default());
+    let core = start(folder.path(), DiskIo::with(order.clone())).await;
+    core.shutdown().await;
+    assert_eq!(*order.0.lock().unwrap(), ["durable", "forgotten"]);
 }
 
 #[tokio::test]
 async fn p2_p4_what_a_disk_keeps_from_being_taken_up_is_taken_up_later_and_nothing_else_is_begun_before() {
     let folder = tempfile::tempdir().unwrap();
-    accepted(folder.path());
+    drop(accepted(folder.path()));
     let core = start(folder.path(), fails(0..2)).await;
     let status = core.operation(&id("op-1"), 0, Duration::ZERO).await.unwrap();
     assert_eq!(status.state, OperationState::Running);
