@@ -33,6 +33,8 @@ bugs! {
     TwoOwners = "two-owners",
     /// A compose child that outlived its agent goes on (P2).
     LeaveTheChild = "leave-the-child",
+    /// A compose child does not hold its tenant's lock, so that nobody knows of it after its agent (P2).
+    ChildWithoutLock = "child-without-lock",
     /// The next epoch is not above the host's (P2).
     EpochOfStatusAlone = "epoch-of-status-alone",
     /// A record counts before it is on disk (P3).

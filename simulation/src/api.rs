@@ -165,8 +165,10 @@ impl World {
         let object = object.map(|object| Object { version, ..object });
         let stays = object.filter(|object| object.deleted_at.is_none() || object.finalizer);
         self.api.tenant = stays.map(Arc::new);
+        let directory = self.host.disk.directory();
         let (api, releases) = (&mut self.api, &mut self.releases);
-        let resource = api.tenant.as_ref().map(|object| object.resource(releases.spec(&object.spec)));
+        let resource =
+            api.tenant.as_ref().map(|object| object.resource(releases.spec(&object.spec, &directory)));
         api.resource = resource.map(Arc::new);
         self.notify(Topic::Script);
         for operator in 0..2 {
@@ -295,7 +297,8 @@ impl World {
             return Ok(resource);
         }
         self.written(&now, &next);
-        let spec = self.releases.spec(&next.spec);
+        let directory = self.host.disk.directory();
+        let spec = self.releases.spec(&next.spec, &directory);
         self.store_tenant(Some(next.clone()));
         // The last write of one that is deleted is answered with what it was.
         let answer = Object { version: self.api.versions, ..next };

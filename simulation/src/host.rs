@@ -1,239 +1,41 @@
-//! The machine: its disk, its engine, and the agent's own records. Holds what survives the agent's process.
+//! The machine: its disk and its engine. Holds what survives the agent's process.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 
-use fastrand::Rng;
-use tenantry_agent::store::{Baseline, Held};
-use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::compare::{Container as Seen, ContainerState};
-use tenantry_planner::model::Model;
-use tenantry_planner::steps::{PlannedImage, Record};
-use tenantry_protocol::{OperateRequest, ServiceHealth};
+use tenantry_protocol::ServiceHealth;
 
-use crate::releases::{Behaviour, Blob, COMPOSE, ENV, Releases, VOLUME};
-use crate::scheduler::TaskId;
+use crate::disk::Disk;
+use crate::records::Records;
+use crate::releases::{Behaviour, Blob, PROJECT};
+use crate::scheduler::{TaskId, Topic};
 use crate::world::World;
 
+/// Another project's container.
+pub const FOREIGN: &str = "foreign";
+
 /// The machine.
-#[derive(Default)]
 pub struct Host {
-    /// The agent's own records.
-    pub store: Store,
-    /// The tenant's directory.
+    /// Its disk.
     pub disk: Disk,
-    /// The engine.
+    /// What the agent's own records say, for whoever looks from outside.
+    pub records: Records,
+    /// Its engine.
     pub engine: Engine,
     /// An agent's compose process that runs.
     pub child: Option<Child>,
     /// A person's.
     pub by_hand: Option<TaskId>,
-    /// The tenant's own tree, which nobody of ours touches.
-    pub protected: u64,
 }
 
 /// An agent's compose process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Child {
     /// Its task.
     pub task: TaskId,
-    /// The operation that it was started for.
-    pub operation: (TenantUid, OperationId),
-}
-
-/// The agent's own records.
-#[derive(Default)]
-pub struct Store {
-    /// Claims, and who is gone.
-    pub held: Held,
-    /// Baselines.
-    pub baselines: BTreeMap<TenantUid, Baseline>,
-    /// Journals with their requests.
-    pub journals: BTreeMap<(TenantUid, OperationId), Journal>,
-}
-
-/// An operation's journal and its request.
-#[derive(Clone, Default)]
-pub struct Journal {
-    /// Rises with every operation of the tenant.
-    pub number: u64,
-    /// What was asked, while it is kept.
-    pub request: Option<Arc<OperateRequest>>,
-    /// What was asked, by a hash.
-    pub asked: String,
-    /// What is durable.
-    pub records: Vec<Record>,
-    /// What was written and not yet synced.
-    pub unsynced: Option<Record>,
-}
-
-impl Store {
-    /// A tenant's operations in the order in which they were begun.
-    pub fn operations(&self, uid: &TenantUid) -> Vec<OperationId> {
-        let own = self.journals.iter().filter(|((of, _), _)| of == uid);
-        let mut all: Vec<(u64, OperationId)> =
-            own.map(|((_, id), journal)| (journal.number, id.clone())).collect();
-        all.sort();
-        all.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// A journal by its operation alone.
-    pub fn journal_of(&self, id: &OperationId) -> Option<(&TenantUid, &Journal)> {
-        self.journals.iter().find(|((_, of), _)| of == id).map(|((uid, _), journal)| (uid, journal))
-    }
-
-    /// Whether an operation of this name has a record: without one it was never begun.
-    pub fn journal_of_named(&self, name: &str) -> bool {
-        self.journals.iter().any(|((_, id), journal)| id.as_str() == name && !journal.records.is_empty())
-    }
-
-    /// What becomes of records that were not synced when a process ended: those that are whole, and whether one is torn.
-    pub fn crash(&mut self, rng: &mut Rng) -> (Vec<(OperationId, Record)>, bool) {
-        let (mut whole, mut torn) = (Vec::new(), false);
-        for ((_, id), journal) in &mut self.journals {
-            if let Some(record) = journal.unsynced.take() {
-                if rng.bool() {
-                    journal.records.push(record.clone());
-                    whole.push((id.clone(), record));
-                } else {
-                    torn = true;
-                }
-            }
-        }
-        (whole, torn)
-    }
-}
-
-/// The tenant's directory.
-#[derive(Default)]
-pub struct Disk {
-    /// Whether it is there.
-    pub exists: bool,
-    /// Every file.
-    pub files: BTreeMap<String, Blob>,
-    /// Transactions under way.
-    pub transactions: BTreeMap<OperationId, Transaction>,
-    /// Restore points.
-    pub points: BTreeMap<OperationId, Point>,
-    /// What a power cut may undo.
-    pub volatile: Vec<Volatile>,
-}
-
-/// A restore point.
-#[derive(Clone, Debug, Default)]
-pub struct Point {
-    /// Whether its record is durable and was read back.
-    pub whole: bool,
-    /// Files that the operation was to change, as they were.
-    pub files: Vec<(String, Option<Blob>)>,
-    /// Whether nothing ran before.
-    pub first: bool,
-    /// Where references pointed.
-    pub images: Vec<PlannedImage>,
-    /// The volume, where it was declared.
-    pub data: Option<String>,
-    /// The baseline as it was.
-    pub baseline: Option<Baseline>,
-}
-
-/// A change that was made and not yet synced.
-pub enum Volatile {
-    /// A file that was put in its place or removed.
-    Put(String, Option<Blob>),
-    /// A record that was renamed.
-    Stage(OperationId, bool, Stage),
-}
-
-/// The files of one operation.
-#[derive(Clone, Debug, Default)]
-pub struct Transaction {
-    /// To the new release.
-    pub new: Option<Half>,
-    /// Back to the restore point.
-    pub undo: Option<Half>,
-}
-
-/// Changes that happen together.
-#[derive(Clone, Debug)]
-pub struct Half {
-    /// Path, what must be there, what is to be there.
-    pub steps: Vec<Change>,
-    /// How far it is.
-    pub stage: Stage,
-}
-
-/// A change to one file.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Which file.
-    pub path: String,
-    /// What must be there.
-    pub before: Option<Blob>,
-    /// What is to be there.
-    pub put: Option<Blob>,
-}
-
-/// How far a set of changes is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Prepared.
-    Plan,
-    /// Committed.
-    Commit,
-    /// In place.
-    Done,
-}
-
-impl Disk {
-    /// Puts a file in its place; undone by a power cut until the folder is synced.
-    pub fn put(&mut self, path: &str, blob: Option<Blob>) {
-        let old = match blob {
-            Some(blob) => self.files.insert(path.to_owned(), blob),
-            None => self.files.remove(path),
-        };
-        self.volatile.push(Volatile::Put(path.to_owned(), old));
-    }
-
-    /// Everything is durable.
-    pub fn sync(&mut self) {
-        self.volatile.clear();
-    }
-
-    /// What a power cut leaves: of what was not synced, anything.
-    pub fn power_cut(&mut self, rng: &mut Rng) {
-        while let Some(change) = self.volatile.pop() {
-            if rng.bool() {
-                continue;
-            }
-            match change {
-                Volatile::Put(path, Some(old)) => {
-                    self.files.insert(path, old);
-                }
-                Volatile::Put(path, None) => {
-                    self.files.remove(&path);
-                }
-                Volatile::Stage(operation, undo, stage) => {
-                    let transaction = self.transactions.entry(operation).or_default();
-                    let half = if undo { &mut transaction.undo } else { &mut transaction.new };
-                    if let Some(half) = half {
-                        half.stage = stage;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The tag that compose would read from `.env`.
-    pub fn tag(&self) -> Option<String> {
-        let env = tenantry_planner::env::EnvFile::parse(self.files.get(ENV)?.text.as_bytes()).ok()?;
-        env.get("IMAGE_TAG")?.literal().map(str::to_owned)
-    }
-
-    /// The resolved model of what is on disk; `None` where there is no compose file.
-    pub fn model(&self, releases: &mut Releases) -> Option<Result<Arc<Model>, String>> {
-        let compose = self.files.get(COMPOSE)?;
-        Some(releases.model(compose, self.tag().as_deref()))
-    }
+    /// The tenant's lock as its standard input: held for as long as it lives.
+    pub _lock: Option<OwnedFd>,
 }
 
 /// The engine.
@@ -243,16 +45,12 @@ pub struct Engine {
     pub images: BTreeSet<String>,
     /// References.
     pub tags: BTreeMap<String, String>,
-    /// Tags of ours that hold images: operation and image.
-    pub kept: BTreeSet<(TenantUid, OperationId, String)>,
     /// Containers by id; those of other projects as well.
     pub containers: BTreeMap<String, Container>,
     /// What each reference points to at the registry.
     pub registry: BTreeMap<String, String>,
     /// How well each image does.
     pub behaviours: BTreeMap<String, Behaviour>,
-    /// Volumes and what is in them.
-    pub volumes: BTreeMap<String, String>,
     made: u64,
 }
 
@@ -261,6 +59,8 @@ pub struct Engine {
 pub struct Container {
     /// Its id.
     pub id: String,
+    /// Its name.
+    pub name: String,
     /// Its service.
     pub service: String,
     /// The directory that it was made from.
@@ -282,14 +82,25 @@ pub struct Container {
 }
 
 impl Engine {
-    /// Makes a container, not started yet.
-    pub fn create(&mut self, service: &str, image_ref: &str, image_id: &str, definition: &str) -> String {
+    /// Makes a container of a directory's project, not started yet. Beside one that it replaces it has a name that
+    /// says so.
+    pub fn create(
+        &mut self,
+        directory: &str,
+        service: &str,
+        image_ref: &str,
+        image_id: &str,
+        definition: &str,
+    ) -> String {
         self.made += 1;
-        let id = format!("c{}", self.made);
+        let id = format!("{:064x}", self.made);
+        let name = proper_name(service);
+        let taken = self.containers.values().any(|one| one.name == name);
         let container = Container {
+            name: if taken { format!("{:012x}_{name}", self.made) } else { name },
             id: id.clone(),
             service: service.to_owned(),
-            directory: crate::releases::DIRECTORY.to_owned(),
+            directory: directory.to_owned(),
             image_ref: image_ref.to_owned(),
             image_id: image_id.to_owned(),
             definition: definition.to_owned(),
@@ -307,7 +118,7 @@ impl Engine {
         let (state, exit_code, restart_count, health, started) = self.condition(container, now);
         Seen {
             id: container.id.clone(),
-            name: format!("{}-{}", crate::releases::PROJECT, container.service),
+            name: container.name.clone(),
             service: container.service.clone(),
             image_ref: container.image_ref.clone(),
             image_id: container.image_id.clone(),
@@ -316,10 +127,7 @@ impl Engine {
             oom_killed: false,
             restart_count,
             health,
-            started_at: started.map(|at| {
-                let millis = 1_800_000_000_000 + i64::try_from(at).unwrap_or(0);
-                jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-            }),
+            started_at: started.map(crate::world::timestamp),
         }
     }
 
@@ -410,13 +218,12 @@ impl Engine {
         }
     }
 
-    /// Removes images that neither a reference, nor a tag of ours, nor a container holds.
+    /// Removes images that neither a tag nor a container holds.
     pub fn prune(&mut self) {
         let held: BTreeSet<String> = self
             .tags
             .values()
             .cloned()
-            .chain(self.kept.iter().map(|(_, _, image)| image.clone()))
             .chain(self.containers.values().map(|container| container.image_id.clone()))
             .collect();
         self.images.retain(|image| held.contains(image));
@@ -434,10 +241,16 @@ impl Engine {
     }
 }
 
+/// What compose calls the one container of a service.
+pub fn proper_name(service: &str) -> String {
+    format!("{PROJECT}-{service}-1")
+}
+
 /// Starts a container: it reads its files as they are.
 pub fn start(world: &mut World, id: &str) {
     let now = world.now();
-    let files = &world.host.disk.files;
+    world.host.disk.look();
+    let files = world.host.disk.files();
     let Some(container) = world.host.engine.containers.get_mut(id) else { return };
     let mut read = |path: &str| container.read.insert(path.to_owned(), files.get(path).cloned());
     match container.service.as_str() {
@@ -454,7 +267,19 @@ pub fn start(world: &mut World, id: &str) {
     if container.service != "db" {
         // The application leaves a mark in its data.
         let mark = container.image_id.clone();
-        let volume = world.host.engine.volumes.entry(VOLUME.to_owned()).or_default();
-        *volume = mark;
+        world.host.disk.mark(&mark);
     }
+    world.notify(Topic::Engine);
+}
+
+/// Ends a container, unless it has ended already.
+pub fn stop(world: &mut World, id: &str) {
+    let now = world.now();
+    if let Some(container) = world.host.engine.containers.get_mut(id)
+        && container.started.is_some()
+    {
+        container.paused = false;
+        container.ended.get_or_insert((now, 0));
+    }
+    world.notify(Topic::Engine);
 }

@@ -1,8 +1,9 @@
-//! The shipped decisions, steps and driver against a host that is made up, under a seeded scheduler of faults.
+//! The shipped operator and the shipped agent on a machine that is made up, under a seeded scheduler of faults.
 //!
-//! What is shipped runs here as it is: the operator's reconciliation with its queue, its watch and its follower, the step
-//! machine, the judge of verifications, the driver of operations and the rule of claims. What is made up: the disk, the engine, the network, the API server, the
-//! clock, and people. Everything random comes from one seed, so that a run that breaks a promise can be run again.
+//! What is shipped runs here as it is, over its own ports: of the operator the reconciliation with its queue, its watch and
+//! its follower; of the agent its calls, planning, operations and records, on a real folder as its disk. What is made up:
+//! the engine, compose, the registry, the network, the API server, the clock, and people. Everything random comes from
+//! one seed, so that a run that breaks a promise can be run again.
 
 // It runs for a moment and is made up: shapes follow what they stand for, not what they cost.
 #![allow(
@@ -18,15 +19,17 @@
 
 mod agent;
 mod api;
-mod effects;
+mod compose;
+mod disk;
+mod engine;
 mod host;
-mod journal;
 mod net;
-mod observe;
 mod operator;
 mod oracle;
+mod records;
 mod releases;
 mod run;
+mod runtime;
 mod scenario;
 mod scheduler;
 mod user_actions;

@@ -12,7 +12,7 @@ use clap::Parser;
 use tenantry_simulation::{Fault, Kind, Report, run};
 
 #[derive(Parser)]
-#[command(about = "Runs the shipped decisions and steps on made-up hosts, a seed at a time")]
+#[command(about = "Runs the shipped operator and agent on made-up machines, a seed at a time")]
 struct Arguments {
     /// How many seeds
     #[arg(long, default_value_t = 2_000)]
@@ -29,6 +29,19 @@ struct Arguments {
     /// Goes on after a broken promise, and counts them
     #[arg(long)]
     go_on: bool,
+    /// Goes on until this very promise is broken
+    #[arg(long, value_name = "PROMISE")]
+    until: Option<String>,
+}
+
+impl Arguments {
+    /// Whether it is over once these promises are broken.
+    fn is_over(&self, totals: &Totals) -> bool {
+        match &self.until {
+            Some(promise) => totals.broken.contains_key(promise.as_str()),
+            None => !self.go_on && !totals.broken.is_empty(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -90,7 +103,7 @@ fn all(arguments: &Arguments) -> Totals {
                         break;
                     }
                     own.take(seed, run(seed, false));
-                    if !own.broken.is_empty() && !arguments.go_on {
+                    if arguments.is_over(&own) {
                         next.store(end, Ordering::Relaxed);
                     }
                     if tell && seed % 1_000 == 999 {

@@ -1,6 +1,6 @@
 //! The way between operators and the agent: calls that are lost, late, doubled, or answered to nobody.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -8,8 +8,8 @@ use tenantry_api::names::{Identity, OperationId};
 use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, Observation, ObserveRequest, ObserveResponse,
-    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
+    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 use crate::agent::{Request, Response, answer};
@@ -90,14 +90,12 @@ fn no_answer(text: &str) -> AgentError {
 pub struct Connection {
     shared: Shared,
     operator: usize,
-    /// What was last seen, under its hash.
-    seen: Arc<Mutex<Option<(String, Arc<Observation>)>>>,
 }
 
 impl Connection {
     /// The way from an operator to the agent.
     pub fn new(shared: &Shared, operator: usize) -> Self {
-        Self { shared: shared.clone(), operator, seen: Arc::default() }
+        Self { shared: shared.clone(), operator }
     }
 
     /// Asks the agent. Whoever gives up waiting can't know whether the request arrives after all.
@@ -112,23 +110,18 @@ impl Connection {
         })
     }
 
+    async fn claimed(&self, request: Request) -> Result<ClaimResponse, AgentError> {
+        match self.call(request, CALL_WITHIN).await? {
+            Response::Claimed(answer) => Ok(answer),
+            _ => Err(strange()),
+        }
+    }
+
     async fn status(&self, request: Request, within: u64) -> Result<OperationStatus, AgentError> {
         match self.call(request, within).await? {
             Response::Status(status) => Ok(status),
             _ => Err(strange()),
         }
-    }
-
-    fn see(&self, observation: &Arc<Observation>) -> ObserveResponse {
-        let hash = format!("seen-{}", self.shared.world().queue.number());
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = Some((hash.clone(), observation.clone()));
-        ObserveResponse::Seen { hash, observation: Box::new((**observation).clone()) }
-    }
-
-    fn known(&self, hash: Option<&String>) -> Option<Arc<Observation>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.clone().filter(|(known, _)| Some(known) == hash).map(|(_, observation)| observation)
     }
 }
 
@@ -151,11 +144,8 @@ impl Agent for Connection {
 
     fn observe<'a>(&'a self, request: &'a ObserveRequest) -> Call<'a, ObserveResponse> {
         async move {
-            let known = self.known(request.known.as_ref());
-            let request = Box::new(ObserveRequest { known: None, ..request.clone() });
-            match self.call(Request::Observe(request, known), CALL_WITHIN).await? {
-                Response::Same => Ok(ObserveResponse::Same),
-                Response::Seen(observation) => Ok(self.see(&observation)),
+            match self.call(Request::Observe(Box::new(request.clone())), CALL_WITHIN).await? {
+                Response::Observed(answer) => Ok(answer),
                 _ => Err(strange()),
             }
         }
@@ -164,7 +154,7 @@ impl Agent for Connection {
 
     fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ResolveResponse> {
         async move {
-            match self.call(Request::Resolve(request.references.clone()), 2 * CALL_WITHIN).await? {
+            match self.call(Request::Resolve(request.clone()), 2 * CALL_WITHIN).await? {
                 Response::Resolved(answer) => Ok(answer),
                 _ => Err(strange()),
             }
@@ -173,19 +163,11 @@ impl Agent for Connection {
     }
 
     fn claim<'a>(&'a self, request: &'a ClaimRequest) -> Call<'a, ClaimResponse> {
-        async move {
-            self.call(Request::Claim(Box::new(request.clone())), CALL_WITHIN).await?;
-            Ok(ClaimResponse { epoch: request.epoch })
-        }
-        .boxed()
+        self.claimed(Request::Claim(Box::new(request.clone()))).boxed()
     }
 
     fn accept<'a>(&'a self, request: &'a AcceptRequest) -> Call<'a, ClaimResponse> {
-        async move {
-            self.call(Request::Accept(Box::new(request.clone())), CALL_WITHIN).await?;
-            Ok(ClaimResponse { epoch: request.epoch })
-        }
-        .boxed()
+        self.claimed(Request::Accept(Box::new(request.clone()))).boxed()
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, ()> {
@@ -193,12 +175,12 @@ impl Agent for Connection {
     }
 
     fn operate<'a>(&'a self, id: &'a OperationId, request: &'a OperateRequest) -> Call<'a, OperationStatus> {
-        self.status(Request::Operate(id.clone(), Arc::new(request.clone())), CALL_WITHIN).boxed()
+        self.status(Request::Operate(id.clone(), Box::new(request.clone())), CALL_WITHIN).boxed()
     }
 
     fn operation<'a>(&'a self, id: &'a OperationId, after: u64, wait: Duration) -> Call<'a, OperationStatus> {
-        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.status(Request::Operation(id.clone(), after, wait), wait.saturating_add(WAIT_SLACK)).boxed()
+        let within = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(WAIT_SLACK);
+        self.status(Request::Operation(id.clone(), after, wait), within).boxed()
     }
 }
 

@@ -3,11 +3,8 @@
 //! What it does in between is the shipped `Tenants::work`, over the API server of `api.rs` and the network of `net.rs`.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::future::BoxFuture;
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
 use tenantry_api::{ComposeHost, Tenant};
@@ -18,12 +15,13 @@ use tenantry_operator::metrics::Metrics;
 use tenantry_operator::queue::Queue;
 use tenantry_operator::stores::{spec_mark, tenant_mark, watch};
 use tenantry_operator::tenants::Tenants;
-use tenantry_process::runtime::{Runtime, Task};
+use tenantry_process::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::net;
-use crate::scheduler::{Owner, Shared, TaskId, die, sleep};
+use crate::runtime::VirtualRuntime;
+use crate::scheduler::{Owner, Shared, die, sleep};
 use crate::world::{Fault, World};
 
 /// How long a lease holds.
@@ -108,57 +106,6 @@ impl<K: ResourceExt + Clone> Watch<K> {
     }
 }
 
-/// Virtual time, the seed's chance, and tasks that die with an operator.
-struct VirtualRuntime {
-    shared: Shared,
-    owner: Owner,
-    began: Instant,
-}
-
-impl Runtime for VirtualRuntime {
-    fn now(&self) -> Timestamp {
-        self.shared.world().timestamp()
-    }
-
-    fn instant(&self) -> Instant {
-        self.began + Duration::from_millis(self.shared.world().now())
-    }
-
-    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
-        let shared = self.shared.clone();
-        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Box::pin(async move { sleep(&shared, ms).await })
-    }
-
-    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn Task> {
-        let id = self.shared.world().spawn(self.owner, task);
-        Box::new(VirtualTask { shared: self.shared.clone(), id })
-    }
-
-    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        work();
-    }
-
-    fn random(&self) -> f64 {
-        self.shared.world().rng.f64()
-    }
-}
-
-struct VirtualTask {
-    shared: Shared,
-    id: TaskId,
-}
-
-impl Task for VirtualTask {
-    fn abort(&self) {
-        self.shared.world().queue.abort(self.id);
-    }
-
-    fn is_finished(&self) -> bool {
-        self.shared.world().queue.ended(self.id)
-    }
-}
-
 /// An operator leads from now on: it lists, watches, and works.
 pub async fn lead(shared: Shared, number: usize) {
     let cluster: Arc<dyn Cluster> = Arc::new(api::Connection { shared: shared.clone(), operator: number });
@@ -171,8 +118,7 @@ pub async fn lead(shared: Shared, number: usize) {
 /// Puts the shipped parts together, as `tenantry_operator::operator` does, and waits until everything was listed once.
 async fn begin(shared: &Shared, number: usize, cluster: Arc<dyn Cluster>) -> Arc<Tenants> {
     let owner = Owner::Operator(number);
-    let runtime: Arc<dyn Runtime> =
-        Arc::new(VirtualRuntime { shared: shared.clone(), owner, began: Instant::now() });
+    let runtime: Arc<dyn Runtime> = Arc::new(VirtualRuntime::new(shared, owner));
     let (tenant_news, host_news) = list(shared, number);
     let queue: Arc<Queue<Key>> = Arc::new(Queue::new(runtime.clone()));
     let to = queue.clone();

@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 
-use tenantry_agent::store::{Baseline, Claim};
+use tenantry_agent::files::{DiskIo, Effect, TransactionState, Transactions, Tree};
+use tenantry_agent::store::Claim;
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, find};
-use tenantry_api::names::{OperationId, TenantUid};
+use tenantry_api::names::{OperationId, Sha256, TenantUid};
 use tenantry_api::tenant::RollbackData;
 use tenantry_api::tenant_status::{Outcome, TenantStatus};
 use tenantry_planner::decide::truths;
-use tenantry_planner::steps::{PlannedImage, Record, Step, StepOutput};
+use tenantry_planner::steps::{FileChange, PlannedImage, Record, Step, StepOutput};
 use tenantry_protocol::{Action, OperateRequest};
 
 use crate::api::Object;
-use crate::host::Stage;
-use crate::releases::{Blob, DIRECTORY, ENV, VOLUME};
+use crate::compose;
+use crate::disk::{DATA, PROTECTED, is_file_of_release};
+use crate::engine::KEPT;
+use crate::host::{Container, FOREIGN, Host};
+use crate::releases::{Blob, ENV};
 use crate::world::{Fault, World};
 
 /// Between the judge's last sample and the record of its verdict.
@@ -23,13 +28,9 @@ const SLACK: u64 = 150;
 /// Who changes the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// An operation, in one process of the agent.
-    Operation {
-        /// Whose.
-        uid: TenantUid,
-        /// Which.
-        id: OperationId,
-        /// In which process.
+    /// A process of the agent, for the operation that is in flight.
+    Agent {
+        /// Which process.
         incarnation: u64,
     },
     /// A compose process of an operation.
@@ -54,25 +55,26 @@ pub struct Oracle {
     pub accepted: Vec<(TenantUid, OperationId, u64)>,
     /// Every outcome, in order.
     pub outcomes: Vec<Outcome>,
-    /// The set of files as it was last whole.
-    set: BTreeMap<String, Blob>,
+    /// The set of files as it was last whole, by hash.
+    set: Files,
+    /// Files that a person has edited since.
     dirty: BTreeSet<String>,
-    /// Operations that have ended: what they left is the set as it is.
-    settled: BTreeSet<OperationId>,
     operations: BTreeMap<OperationId, Known>,
     active: Option<OperationId>,
     released: BTreeSet<TenantUid>,
     failed: BTreeSet<(TenantUid, String)>,
-    protected: u64,
 }
+
+/// Files and their hashes.
+type Files = BTreeMap<String, Sha256>;
 
 struct Known {
     request: std::sync::Arc<OperateRequest>,
     before: Picture,
     /// The services that the compose file had.
     services: BTreeSet<String>,
-    /// The files as they are to be, where it goes back to a restore point.
-    back: Vec<(String, Option<Blob>)>,
+    /// What it is to do to files, once it has planned.
+    changes: Vec<FileChange>,
     disturbed: bool,
     pulled: bool,
     kept: bool,
@@ -87,7 +89,7 @@ struct Known {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Picture {
     /// Files and hashes.
-    pub files: BTreeMap<String, String>,
+    pub files: Files,
     /// References of the project.
     pub tags: BTreeMap<String, String>,
     /// Service, image, definition, and whether somebody stopped or paused it.
@@ -97,24 +99,26 @@ pub struct Picture {
 impl World {
     /// The host as people would call it the same.
     pub fn picture(&self) -> Picture {
-        let own = self.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
-        let rests = |one: &crate::host::Container| one.started.is_none() || one.ended.is_some() || one.paused;
-        let containers =
-            own.map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), rests(one)));
+        let rests = |one: &Container| one.started.is_none() || one.ended.is_some() || one.paused;
+        let containers = self.own_containers();
+        let containers = containers
+            .map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), rests(one)));
         let mut containers: Vec<_> = containers.collect();
         containers.sort();
-        let files = self.host.disk.files.iter();
-        Picture {
-            files: files.map(|(path, blob)| (path.clone(), blob.sha256.to_string())).collect(),
-            tags: self.host.engine.tags.clone(),
-            containers,
-        }
+        let tags = self.host.engine.tags.iter().filter(|(name, _)| !name.starts_with(KEPT));
+        let tags = tags.map(|(name, image)| (name.clone(), image.clone())).collect();
+        Picture { files: hashes(self.host.disk.files()), tags, containers }
+    }
+
+    /// The containers that were made from the tenant's directory.
+    pub fn own_containers(&self) -> impl Iterator<Item = &Container> {
+        self.host.engine.containers.values().filter(|one| one.id != FOREIGN)
     }
 
     /// What is there at the beginning is whole.
     pub fn begin_truth(&mut self) {
-        self.oracle.set = self.host.disk.files.clone();
-        self.oracle.protected = self.host.protected;
+        self.host.disk.look();
+        self.oracle.set = hashes(self.host.disk.files());
     }
 
     /// A person has done something to the host: operations under way are not to blame for it.
@@ -140,96 +144,150 @@ impl World {
 
     /// Somebody is about to change the host.
     pub fn mutates(&mut self, actor: &Actor, what: &'static str) {
-        let (uid, id) = match actor {
-            Actor::Person => return self.disturb(),
-            Actor::Child { uid, id } => (uid, id),
-            Actor::Operation { uid, id, incarnation } => {
-                let current = self.agent.incarnation;
-                self.require("P2", *incarnation == current, || {
-                    format!("{id} changes {what} from agent {incarnation}, which is gone: {current} runs")
+        self.refresh();
+        let open =
+            self.host.records.open().map(|(uid, id, journal)| (uid.clone(), id.clone(), journal.state()));
+        let (uid, id, step) = match (actor, open) {
+            (Actor::Person, _) => return self.disturb(),
+            (Actor::Child { uid, id }, Some((_, open, state))) if *id == open => {
+                (uid.clone(), id.clone(), state.current())
+            }
+            (Actor::Child { id, .. }, _) => {
+                return self.broken("P2", format!("compose of {id} changes {what} after its end"));
+            }
+            (Actor::Agent { incarnation }, open) => {
+                let (current, runs) = (self.agent.incarnation, self.agent.is_alive(*incarnation));
+                self.require("P2", runs, || {
+                    format!("agent {incarnation} changes {what}, and is gone: {current} runs")
                 });
                 let child = self.host.child.is_some();
-                self.require("P2", !child, || {
-                    format!("{id} changes {what} while a compose process of an agent runs")
-                });
-                (uid, id)
+                self.require("P2", !child, || format!("{what} is changed while a compose of an agent runs"));
+                let Some((uid, id, state)) = open else {
+                    return self.broken("P2", format!("{what} is changed, and no operation is in flight"));
+                };
+                (uid, id, state.current())
             }
         };
-        let claim = self.host.store.held.claims.get(uid);
-        let ours = claim.is_some_and(|claim| claim.operation.as_ref() == Some(id));
+        let claim = self.host.records.claims.get(&uid);
+        let ours = claim.is_some_and(|claim| claim.operation.as_ref() == Some(&id));
         self.require("P2", ours, || format!("{id} changes {what}, but the host's claim is not its own"));
-        let ended = self.host.store.journals.get(&(uid.clone(), id.clone())).is_none_or(|journal| {
-            journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
-        });
-        self.require("P2", !ended, || format!("{id} changes {what} after its end"));
-        let other = self.oracle.active.clone().filter(|active| active != id);
+        let other = self.oracle.active.clone().filter(|active| *active != id);
         self.require("P2", other.is_none(), || {
             format!("{id} changes {what} while {} has not ended", other.as_ref().map_or("", |id| id.as_str()))
         });
-        let quiesces = what == "a container that is quiesced";
-        let (kept, mutated) = self.oracle.operations.get_mut(id).map_or((false, false), |known| {
+        let (kept, mutated) = self.oracle.operations.get_mut(&id).map_or((false, false), |known| {
             let mutated = std::mem::replace(&mut known.mutated, true);
             (known.kept, mutated)
         });
         if !mutated {
             self.oracle.active = Some(id.clone());
         }
-        let revives = what == "a container that is revived";
-        self.require("P8", kept || quiesces || revives, || {
+        // What writes to data is stopped for the restore point, and started again where none came of it.
+        let for_the_point =
+            matches!(step, Some(Step::Quiesce | Step::Snapshot | Step::Unquiesce | Step::Revive));
+        self.require("P8", kept || for_the_point, || {
             format!("{id} changes {what} before its restore point is durable")
         });
         self.say(|_| format!("{id} changes {what}"));
     }
 
     /// An operation stops something that runs.
-    pub fn stops(&mut self, id: &OperationId) {
-        let pulled = self
-            .oracle
-            .operations
-            .get(id)
-            .is_some_and(|known| known.pulled || !matches!(known.request.action, Action::Upgrade));
+    pub fn stops(&mut self) {
+        let Some(id) = self.host.records.open().map(|(_, id, _)| id.clone()) else { return };
+        let known = self.oracle.operations.get(&id);
+        let pulled =
+            known.is_some_and(|known| known.pulled || !matches!(known.request.action, Action::Upgrade));
         self.require("P8", pulled, || format!("{id} stops a container before every image is local"));
     }
 
+    /// The agent is about to touch something in the tenant's directory.
+    pub fn touches(&mut self, inside: &Path, source: &Path, effect: Effect<'_>) {
+        let protected = inside.starts_with(PROTECTED);
+        self.require("P1", !protected, || format!("{} is touched", inside.display()));
+        let moves = matches!(effect, Effect::Rename(_) | Effect::Exchange(_));
+        if moves && (inside == Path::new(DATA) || source == self.host.disk.directory.join(DATA)) {
+            return self.data_is_put();
+        }
+        if !is_file_of_release(inside) || !(moves || effect == Effect::Remove) {
+            return;
+        }
+        let incarnation = self.agent.incarnation;
+        self.mutates(&Actor::Agent { incarnation }, "a file");
+        let path = inside.display().to_string();
+        if self.oracle.dirty.remove(&path) {
+            // What a person had edited before is what is gone back to.
+            let open = self.host.records.open().map(|(_, id, _)| id.clone());
+            let back = open.is_some_and(|id| self.transaction(&id) == TransactionState::Restoring);
+            let there = self.host.disk.directory.join(inside);
+            let whole = match effect {
+                Effect::Rename(_) if back => Some(source),
+                _ if back => None,
+                _ => Some(there.as_path()),
+            };
+            match whole.and_then(|whole| std::fs::read(whole).ok()) {
+                Some(content) => {
+                    let blob = Blob::new(&String::from_utf8_lossy(&content));
+                    self.oracle.set.insert(path, blob.sha256);
+                }
+                None => drop(self.oracle.set.remove(&path)),
+            }
+        }
+    }
+
+    /// Whoever looks from outside reads the agent's records again, where they may have changed.
+    pub fn refresh(&mut self) {
+        let changed = std::mem::take(&mut self.host.disk.changed_records);
+        if changed.is_empty() {
+            return;
+        }
+        let before = self.host.records.claims.clone();
+        let Host { records, disk, .. } = &mut self.host;
+        let news = match records.read(&disk.state, &changed) {
+            Ok(news) => news,
+            Err(error) => return self.broken("P3", format!("the agent's records are damaged: {error}")),
+        };
+        if before != self.host.records.claims {
+            self.claimed(&before);
+        }
+        let gone = self.host.records.tombstones.clone();
+        self.oracle.released.extend(gone);
+        for (id, record) in news {
+            self.recorded(&id, &record);
+        }
+        let open: Vec<String> = self.host.records.all_open().map(|(_, id, _)| id.to_string()).collect();
+        self.require("P2", open.len() <= 1, || format!("more than one is in flight: {}", open.join(", ")));
+        let step = self.host.records.open().and_then(|(_, _, journal)| journal.state().current());
+        if step != self.agent.step {
+            self.agent.step = step;
+            self.say(|_| format!("step {step:?}"));
+        }
+    }
+
+    /// Claims were recorded.
+    fn claimed(&mut self, old: &BTreeMap<TenantUid, Claim>) {
+        let claims: Vec<Claim> = self.host.records.claims.values().cloned().collect();
+        for claim in &claims {
+            let seen = old.get(&claim.uid).map_or(0, |seen| seen.epoch);
+            self.require("P2", claim.epoch >= seen, || {
+                format!("epoch {} of {} is admitted after {seen}", claim.epoch, claim.uid)
+            });
+        }
+        let held: Vec<String> =
+            claims.iter().filter(|claim| !claim.released).map(|claim| claim.uid.to_string()).collect();
+        self.require("P2", held.len() <= 1, || format!("one place is held by {}", held.join(" and ")));
+    }
+
     /// Every image of an operation is local.
-    pub fn pulled(&mut self, id: &OperationId, images: &[PlannedImage]) {
+    fn pulled(&mut self, id: &OperationId, images: &[PlannedImage]) {
         let missing = images.iter().find(|image| !self.host.engine.images.contains(&image.image_id));
         let missing = missing.map(|image| image.reference.clone());
-        self.require("P8", missing.is_none(), || format!("{id}: {missing:?} is not local after Pull"));
+        let disturbed = self.oracle.operations.get(id).is_some_and(|known| known.disturbed);
+        self.require("P8", missing.is_none() || disturbed, || {
+            format!("{id}: {missing:?} is not local after Pull")
+        });
         if let Some(known) = self.oracle.operations.get_mut(id) {
             known.pulled = true;
         }
-    }
-
-    /// An operation's restore point is durable.
-    pub fn kept(&mut self, id: &OperationId) {
-        if let Some(known) = self.oracle.operations.get_mut(id) {
-            known.kept = true;
-        }
-    }
-
-    /// A claim is about to be recorded.
-    pub fn admitted(&mut self, claim: &Claim) {
-        let seen = self.host.store.held.claims.get(&claim.uid).map_or(0, |seen| seen.epoch);
-        self.require("P2", claim.epoch >= seen, || {
-            format!("epoch {} of {} is admitted after {seen}", claim.epoch, claim.uid)
-        });
-        let other = self
-            .host
-            .store
-            .held
-            .claims
-            .values()
-            .find(|other| other.uid != claim.uid && !other.released && !claim.released);
-        let other = other.map(|other| other.uid.to_string());
-        self.require("P2", other.is_none(), || {
-            format!("{} is admitted where {other:?} holds the place", claim.uid)
-        });
-    }
-
-    /// A claim was given back for good.
-    pub fn released(&mut self, uid: &TenantUid) {
-        self.oracle.released.insert(uid.clone());
     }
 
     /// An operation's first record is durable.
@@ -253,20 +311,13 @@ impl World {
             });
         }
         let before = self.picture();
-        let model = self.host.disk.model(&mut self.releases).and_then(Result::ok);
-        let services =
-            model.iter().flat_map(|model| model.services.keys().map(ToString::to_string)).collect();
-        let back = match &request.action {
-            Action::Upgrade => None,
-            Action::Rollback { to, .. } => self.host.disk.points.get(to).map(|point| point.files.clone()),
-        };
-        let back = back.unwrap_or_default();
+        let services = self.services().unwrap_or_default();
         self.oracle.accepted.push((uid.clone(), id.clone(), request.epoch));
         let known = Known {
             request: request.clone(),
             before,
             services,
-            back,
+            changes: Vec::new(),
             disturbed: false,
             pulled: false,
             kept: false,
@@ -283,9 +334,22 @@ impl World {
         self.note_state();
         match record {
             Record::Accepted { .. } => {
-                let journal = self.host.store.journal_of(id);
-                if let Some(request) = journal.and_then(|(_, journal)| journal.request.clone()) {
-                    self.accepted(id, &request);
+                let all = &self.host.records.journals;
+                let journal = all.iter().find(|((_, of), _)| of == id).map(|(_, journal)| journal);
+                match journal.and_then(|journal| journal.request.clone()) {
+                    Some(request) => self.accepted(id, &request),
+                    None => self.broken("P3", format!("the request of {id} is gone while it is in flight")),
+                }
+            }
+            Record::Done { did: StepOutput::Planned(plan), .. } => {
+                if let Some(known) = self.oracle.operations.get_mut(id) {
+                    known.changes.clone_from(&plan.files);
+                }
+            }
+            Record::Done { did: StepOutput::Pulled { images }, .. } => self.pulled(id, images),
+            Record::Done { step: Step::Snapshot, .. } => {
+                if let Some(known) = self.oracle.operations.get_mut(id) {
+                    known.kept = true;
                 }
             }
             Record::Done { step: Step::RestoreData | Step::RestoreChosen, .. } => self.check_data(id),
@@ -294,8 +358,7 @@ impl World {
                 self.say(|_| format!("{id} ended: {outcome:?}"));
                 self.oracle.outcomes.push(*outcome);
                 self.oracle.active = None;
-                self.settle_set(id);
-                self.settle_halves(id);
+                self.settle(id, *outcome);
                 self.check_outcome(id, *outcome);
                 let asks = self.api.tenant.as_ref().is_some_and(|tenant| {
                     let handled = tenant.status.handled.as_ref().and_then(|handled| handled.retry.as_ref());
@@ -319,14 +382,11 @@ impl World {
         let window = known.request.verify.stable_for_ms;
         let now = self.now();
         let (from, to) = (now.saturating_sub(window), now.saturating_sub(SLACK));
-        let World { host, releases, .. } = self;
-        let model = host.disk.model(releases).and_then(Result::ok);
-        let wanted = |service: &str| {
-            model.as_ref().is_none_or(|model| model.services.keys().any(|name| name.as_str() == service))
-        };
+        let services = self.services();
+        let wanted = |service: &str| services.as_ref().is_none_or(|all| all.contains(service));
         let engine = &self.host.engine;
         let mut wrong = None;
-        let own = engine.containers.values().filter(|one| one.directory == DIRECTORY && wanted(&one.service));
+        let own = self.own_containers().filter(|one| wanted(&one.service));
         for container in own {
             let restarts = |at| engine.seen(container, at).restart_count;
             let started = container.started.is_some_and(|started| started <= from);
@@ -363,38 +423,39 @@ impl World {
             return;
         }
         let (request, before) = (known.request.clone(), known.before.clone());
-        let (services, back) = (known.services.clone(), known.back.clone());
+        let (services, changes) = (known.services.clone(), known.changes.clone());
         let images = |picture: &Picture| {
             let all = picture.containers.iter();
             all.map(|(service, image, ..)| (service.clone(), image.clone())).collect::<BTreeMap<_, _>>()
         };
         match outcome {
             Outcome::Succeeded => {
-                let is = |path: &str| now.files.get(path).map(String::as_str);
-                let wrong = if request.action == Action::Upgrade {
-                    let mut files = request.manifest.files.iter();
-                    let wrong = files.find(|file| is(file.path.as_str()) != Some(file.sha256.as_str()));
-                    wrong.map(|file| file.path.to_string())
+                let is = |path: &str| now.files.get(path);
+                let wrong = if let Action::Rollback { to, .. } = &request.action {
+                    let then = self.oracle.operations.get(to).filter(|then| !then.disturbed);
+                    let wrong = changes.iter().find(|change| {
+                        let path = change.path.as_str();
+                        let wanted = then.map_or(change.after.as_ref(), |then| then.before.files.get(path));
+                        is(path) != wanted
+                    });
+                    wrong.map(|change| change.path.to_string())
                 } else {
-                    let wanted = |put: &Option<Blob>| put.as_ref().map(|blob| blob.sha256.to_string());
-                    let wrong = back.iter().find(|(path, put)| is(path) != wanted(put).as_deref());
-                    wrong.map(|(path, _)| path.clone())
+                    let mut files = request.manifest.files.iter();
+                    let wrong = files.find(|file| is(file.path.as_str()) != Some(&file.sha256));
+                    wrong.map(|file| file.path.to_string())
                 };
                 self.require("P16", wrong.is_none(), || {
                     format!("{id} succeeded, but {wrong:?} is not as wanted")
                 });
                 // What an earlier release had left is in no compose file any more.
-                let model = self.host.disk.model(&mut self.releases).and_then(Result::ok);
-                let ours = |service: &str| {
-                    model
-                        .as_ref()
-                        .is_none_or(|model| model.services.keys().any(|name| name.as_str() == service))
-                };
+                let services = self.services();
+                let ours = |service: &str| services.as_ref().is_none_or(|all| all.contains(service));
                 let rests = now.containers.iter().find(|one| one.3 && ours(&one.0));
                 let rests = rests.map(|one| one.0.clone());
                 self.require("P16", rests.is_none(), || {
                     format!("{id} succeeded, but {rests:?} does not run")
                 });
+                self.check_mounts(id);
             }
             Outcome::Aborted => {
                 self.require("P16", now == before, || {
@@ -418,33 +479,40 @@ impl World {
                 self.require("P16", rests.is_none() || ran.is_empty(), || {
                     format!("{id} was rolled back, but {rests:?} does not run")
                 });
+                self.check_mounts(id);
             }
             Outcome::Held | Outcome::RollbackFailed => {}
         }
     }
 
-    /// P16: the baseline says only what is so.
-    pub fn baseline_advances(&mut self, id: &OperationId, baseline: &Baseline) {
-        let runs = |service: &str| {
-            self.host
-                .engine
-                .containers
-                .values()
-                .find(|one| one.service == service && one.directory == DIRECTORY)
-        };
-        let wrong = baseline
-            .images
-            .iter()
-            .find(|image| runs(&image.service).is_none_or(|container| container.image_id != image.image_id));
-        let disturbed = self.oracle.operations.get(id).is_some_and(|known| known.disturbed);
-        let wrong = wrong.map(|image| image.service.clone()).filter(|_| !disturbed);
-        self.require("P16", wrong.is_none(), || {
-            format!("{id}: the baseline has an image that {wrong:?} does not run")
+    /// P16: what runs has read the files as they are.
+    fn check_mounts(&mut self, id: &OperationId) {
+        let services = self.services();
+        let files = self.host.disk.files();
+        let ours = |service: &str| services.as_ref().is_none_or(|all| all.contains(service));
+        let stale = self.own_containers().filter(|one| ours(&one.service)).find_map(|one| {
+            let stale = one.read.iter().find(|(path, read)| files.get(*path) != read.as_ref());
+            stale.map(|(path, _)| format!("{} has not read {path} as it is", one.service))
+        });
+        self.require("P16", stale.is_none(), || {
+            format!("{id} ended well, but {}", stale.unwrap_or_default())
         });
     }
 
+    /// The services of the compose file that is on disk; `None` where it can't be read.
+    fn services(&self) -> Option<BTreeSet<String>> {
+        let directory = &self.host.disk.directory;
+        let value = compose::config(directory, &[]).ok()?;
+        Some(value["services"].as_object()?.keys().cloned().collect())
+    }
+
     /// P9: data is replaced wholly, while nothing uses it, and only where that was asked for.
-    pub fn data_is_put(&mut self, id: &OperationId, data: String) {
+    fn data_is_put(&mut self) {
+        self.refresh();
+        let Some(id) = self.host.records.open().map(|(_, id, _)| id.clone()) else {
+            return self.broken("P9", "data is replaced, and no operation is in flight");
+        };
+        let id = &id;
         let asked = self.oracle.operations.get(id).is_some_and(|known| {
             let always = known.request.rollback_data == RollbackData::Always;
             always || matches!(known.request.action, Action::Rollback { data: true, .. })
@@ -454,7 +522,6 @@ impl World {
         let known = self.oracle.operations.get(id);
         let uses = self.uses_data(|_| true).filter(|_| known.is_some_and(|known| !known.disturbed));
         self.require("P9", uses.is_none(), || format!("{id} replaces data while {uses:?} uses it"));
-        self.host.engine.volumes.insert(VOLUME.to_owned(), data);
         let now = self.now();
         if let Some(known) = self.oracle.operations.get_mut(id) {
             known.data_put = Some(now);
@@ -463,11 +530,11 @@ impl World {
 
     /// A container that runs and has the data before it, as it was when it was started.
     fn uses_data(&self, started: impl Fn(u64) -> bool) -> Option<String> {
-        let uses = |one: &&crate::host::Container| {
+        let uses = |one: &&Container| {
             let runs = one.started.is_some_and(&started) && one.ended.is_none();
-            one.directory == DIRECTORY && one.service == "db" && runs
+            one.service == "db" && runs
         };
-        self.host.engine.containers.values().find(uses).map(|one| one.id.clone())
+        self.own_containers().find(uses).map(|one| one.id.clone())
     }
 
     /// P9: once data is back, nobody goes on with what it replaced.
@@ -480,9 +547,8 @@ impl World {
     /// The agent's process has died.
     pub fn crashed(&mut self) {
         let mut second = false;
-        for ((_, id), journal) in &self.host.store.journals {
-            let open = !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }));
-            if let Some(known) = self.oracle.operations.get_mut(id).filter(|_| open) {
+        for (_, id, _) in self.host.records.all_open() {
+            if let Some(known) = self.oracle.operations.get_mut(id) {
                 known.crashes += 1;
                 second |= known.crashes > 1;
             }
@@ -501,78 +567,70 @@ impl World {
 
     /// What holds after every event: P1, P6, P11.
     pub fn check(&mut self) {
-        let protected = (self.host.protected, self.oracle.protected);
-        self.require("P1", protected.0 == protected.1, || "the tenant's own tree was touched".to_owned());
-        let foreign = self.host.engine.containers.get("foreign").is_some_and(|one| one.ended.is_none());
+        let foreign = self.host.engine.containers.get(FOREIGN).is_some_and(|one| one.ended.is_none());
         self.require("P11", foreign, || "another project's container was touched".to_owned());
-        if self.mid_commit() {
+        self.check_files();
+        self.refresh();
+    }
+
+    /// P6: files are of one set, unless a commit is under way.
+    fn check_files(&mut self) {
+        if !std::mem::take(&mut self.host.disk.unchecked) {
             return;
         }
-        if let Some(path) = self.torn() {
-            self.broken(
-                "P6",
-                format!("{path} is neither of the old set nor of the new, and no commit is under way"),
-            );
-        }
-    }
-
-    /// Whether a transaction is between its moment and its end.
-    fn mid_commit(&self) -> bool {
-        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.oracle.settled.contains(*id));
-        let mut halves = open.flat_map(|(_, one)| [&one.new, &one.undo]).flatten();
-        halves.any(|half| half.stage == Stage::Commit)
-    }
-
-    fn torn(&self) -> Option<String> {
-        let mut new = BTreeMap::new();
-        let open = self.host.disk.transactions.iter().filter(|(id, _)| !self.oracle.settled.contains(*id));
-        for (_, transaction) in open {
-            if let (Some(half), None) = (&transaction.new, &transaction.undo)
-                && half.stage == Stage::Done
-            {
-                new.extend(half.steps.iter().map(|step| (step.path.as_str(), step.put.as_ref())));
-            }
-            if let (Some(half), Some(undo)) = (&transaction.new, &transaction.undo)
-                && half.stage == Stage::Done
-                && undo.stage == Stage::Plan
-            {
-                new.extend(half.steps.iter().map(|step| (step.path.as_str(), step.put.as_ref())));
-            }
-        }
-        let wanted = |path: &str| new.get(path).copied().unwrap_or_else(|| self.oracle.set.get(path));
-        let paths = self.host.disk.files.keys().chain(self.oracle.set.keys()).map(String::as_str);
-        let mut paths = paths.chain(new.keys().copied());
-        let differs = |path: &&str| {
-            !self.oracle.dirty.contains(*path) && self.host.disk.files.get(*path) != wanted(path)
+        self.host.disk.look();
+        let whole = self.host.disk.protected_is_whole();
+        self.require("P1", whole, || "the tenant's own tree was touched".to_owned());
+        let open = self.host.records.open().map(|(_, id, _)| id.clone());
+        let changes =
+            open.as_ref().and_then(|id| self.oracle.operations.get(id)).map(|one| one.changes.clone());
+        let new = self.oracle.after(&changes.unwrap_or_default());
+        let state = open.map_or(TransactionState::None, |id| self.transaction(&id));
+        let (is_old, is_new) = (self.is(&self.oracle.set), self.is(&new));
+        let broken = match state {
+            TransactionState::Committed | TransactionState::Restoring => None,
+            TransactionState::Done => is_new.err(),
+            TransactionState::Prepared | TransactionState::Restored => is_old.err(),
+            // What is over and done with leaves the one or the other.
+            TransactionState::None => match (is_old, is_new) {
+                (Ok(()), _) => None,
+                (Err(_), Ok(())) => {
+                    self.oracle.set = new;
+                    None
+                }
+                (Err(path), Err(_)) => Some(path),
+            },
         };
-        paths.find(differs).map(str::to_owned)
+        if let Some(path) = broken {
+            let what = format!(
+                "{path} is not of the set that it should be of, and no commit is under way ({state:?})"
+            );
+            self.broken("P6", what);
+        }
     }
 
-    /// An operation's files are over and done with.
-    pub fn settle_set(&mut self, id: &OperationId) {
-        let Some(transaction) = self.host.disk.transactions.get(id) else { return };
-        // A way back that was only prepared has put nothing back.
-        if transaction.undo.as_ref().is_some_and(|undo| undo.stage != Stage::Plan) {
+    /// Whether the disk has these files, but for those that a person has edited; else the first that differs.
+    fn is(&self, set: &Files) -> Result<(), String> {
+        let files = self.host.disk.files();
+        let paths = files.keys().chain(set.keys()).filter(|path| !self.oracle.dirty.contains(*path));
+        let mut differing = paths.filter(|path| files.get(*path).map(|blob| &blob.sha256) != set.get(*path));
+        differing.next().map_or(Ok(()), |path| Err(path.clone()))
+    }
+
+    fn transaction(&self, id: &OperationId) -> TransactionState {
+        let tree = Tree::open(&self.host.disk.directory, DiskIo::default());
+        let state = tree.ok().and_then(|tree| Transactions::new(&tree).state(id).ok());
+        state.unwrap_or(TransactionState::None)
+    }
+
+    /// An operation that could not go back leaves its files to a person.
+    fn settle(&mut self, id: &OperationId, outcome: Outcome) {
+        let Some(known) = self.oracle.operations.get(id).filter(|_| outcome == Outcome::RollbackFailed)
+        else {
             return;
-        }
-        let Some(half) = transaction.new.clone().filter(|half| half.stage == Stage::Done) else { return };
-        for step in half.steps {
-            match step.put {
-                Some(blob) => self.oracle.set.insert(step.path, blob),
-                None => self.oracle.set.remove(&step.path),
-            };
-        }
-    }
-
-    /// An operation that ended with its files half in place leaves them to a person.
-    fn settle_halves(&mut self, id: &OperationId) {
-        self.oracle.settled.insert(id.clone());
-        let Some(transaction) = self.host.disk.transactions.get(id) else { return };
-        for half in [&transaction.new, &transaction.undo].into_iter().flatten() {
-            if half.stage == Stage::Commit {
-                self.oracle.dirty.extend(half.steps.iter().map(|step| step.path.clone()));
-            }
-        }
+        };
+        let paths: Vec<String> = known.changes.iter().map(|change| change.path.to_string()).collect();
+        self.oracle.dirty.extend(paths);
     }
 
     /// P14 and P16, at every write of status.
@@ -595,9 +653,7 @@ impl World {
                 .is_some_and(|entry| entry.outcome == Outcome::Succeeded && entry.to == deployed.image_tag);
             // What is there already is taken over where it is the target.
             let runs = |service: &str| {
-                let own =
-                    |one: &&crate::host::Container| one.service == service && one.directory == DIRECTORY;
-                self.host.engine.containers.values().find(own).map(|one| one.image_id.as_str())
+                self.own_containers().find(|one| one.service == service).map(|one| one.image_id.as_str())
             };
             let seen =
                 deployed.images.iter().all(|image| runs(&image.service) == Some(image.image_id.as_str()));
@@ -646,12 +702,7 @@ impl World {
         let mut hasher = DefaultHasher::new();
         self.agent.step_name().hash(&mut hasher);
         (self.agent.up, self.host.child.is_some()).hash(&mut hasher);
-        for transaction in self.host.disk.transactions.values() {
-            for half in [&transaction.new, &transaction.undo].into_iter().flatten() {
-                (half.stage as u8, half.steps.len()).hash(&mut hasher);
-            }
-        }
-        let tag = self.host.disk.files.get(ENV).map(|blob| &blob.text);
+        let tag = self.host.disk.files().get(ENV).map(|blob| &blob.text);
         tag.hash(&mut hasher);
         for container in self.host.engine.containers.values() {
             let seen = self.host.engine.seen(container, self.now());
@@ -661,22 +712,29 @@ impl World {
         let status = tenant.map(|tenant| (&tenant.status.phase, tenant.deleted_at.is_some()));
         status.hash(&mut hasher);
         (self.operators[0].leads, self.operators[1].leads).hash(&mut hasher);
-        let held: Vec<bool> = self.host.store.held.claims.values().map(|claim| claim.released).collect();
+        let held: Vec<bool> = self.host.records.claims.values().map(|claim| claim.released).collect();
         held.hash(&mut hasher);
         self.states.insert(hasher.finish());
     }
 }
 
 impl Oracle {
-    /// A file is put in its place by a transaction: from now on it is ours again.
-    pub fn put(&mut self, path: &str, now: Option<&Blob>) {
-        if self.dirty.remove(path) {
-            match now {
-                Some(blob) => self.set.insert(path.to_owned(), blob.clone()),
-                None => self.set.remove(path),
+    /// The set of files once these changes are made.
+    fn after(&self, changes: &[FileChange]) -> Files {
+        let mut set = self.set.clone();
+        for change in changes {
+            let path = change.path.to_string();
+            match &change.after {
+                Some(sha256) => set.insert(path, sha256.clone()),
+                None => set.remove(&path),
             };
         }
+        set
     }
+}
+
+fn hashes(files: &BTreeMap<String, Blob>) -> Files {
+    files.iter().map(|(path, blob)| (path.clone(), blob.sha256.clone())).collect()
 }
 
 fn difference(before: &Picture, now: &Picture) -> String {

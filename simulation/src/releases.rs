@@ -4,25 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
+use serde_json::json;
 use sha2::{Digest as _, Sha256 as Hasher};
-use tenantry_api::names::{RelativePath, Sha256};
+use tenantry_api::names::Sha256;
 use tenantry_api::tenant::TenantSpec;
 use tenantry_planner::bundle::{BUNDLE_FILE, Bundle, Sources};
-use tenantry_planner::model::Model;
 use tenantry_planner::target::{Refusal, RefusalReason};
 
+use crate::disk::DATA;
 use crate::scenario::Spec;
 
-/// The tenant's directory.
-pub const DIRECTORY: &str = "/srv/acme";
 /// The compose project.
 pub const PROJECT: &str = "acme";
 /// The compose file.
 pub const COMPOSE: &str = "docker-compose.yml";
 /// The variables.
 pub const ENV: &str = ".env";
-/// The one volume.
-pub const VOLUME: &str = "data";
 /// How many releases there are.
 pub const COUNT: usize = 8;
 
@@ -83,22 +80,21 @@ pub struct Releases {
     pub all: Vec<Release>,
     specs: BTreeMap<String, TenantSpec>,
     bundles: BTreeMap<String, Arc<Bundle>>,
-    models: BTreeMap<(Arc<str>, String), Result<Arc<Model>, String>>,
 }
 
 impl Releases {
     /// Makes up releases. `steady`: how well each does does not depend on when it is looked at.
     pub fn make_up(rng: &mut Rng, steady: bool) -> Self {
         let all = (0..COUNT).map(|number| release(rng, number, steady)).collect();
-        Self { all, specs: BTreeMap::new(), bundles: BTreeMap::new(), models: BTreeMap::new() }
+        Self { all, specs: BTreeMap::new(), bundles: BTreeMap::new() }
     }
 
     /// A spec as the API server has it.
-    pub fn spec(&mut self, spec: &Spec) -> TenantSpec {
+    pub fn spec(&mut self, spec: &Spec, directory: &str) -> TenantSpec {
         let Self { all, specs, .. } = self;
         let made = specs.entry(format!("{spec:?}")).or_insert_with(|| {
             #[allow(clippy::expect_used, reason = "the scenario writes specs that decode")]
-            serde_json::from_value(spec.json(all)).expect("a spec")
+            serde_json::from_value(spec.json(all, directory)).expect("a spec")
         });
         made.clone()
     }
@@ -117,24 +113,16 @@ impl Releases {
         self.bundles.insert(name.to_owned(), bundle.clone());
         Ok(bundle)
     }
-
-    /// What compose makes of a compose file and a tag.
-    pub fn model(&mut self, compose: &Blob, tag: Option<&str>) -> Result<Arc<Model>, String> {
-        let Some(tag) = tag else { return Err("IMAGE_TAG is not set".to_owned()) };
-        let key = (compose.text.clone(), tag.to_owned());
-        if let Some(known) = self.models.get(&key) {
-            return known.clone();
-        }
-        let made = parse_model(&compose.text, tag).map(Arc::new);
-        self.models.insert(key, made.clone());
-        made
-    }
 }
 
-/// A path that is one.
-#[allow(clippy::expect_used, reason = "only paths of this crate come here")]
-pub fn relative(path: &str) -> RelativePath {
-    RelativePath::parse(path).expect("a path")
+/// The image of that name.
+pub fn image_id(name: &str) -> String {
+    format!("sha256:{}", Blob::new(name).sha256)
+}
+
+/// The registry's digest of an image.
+pub fn digest_of(image: &str) -> String {
+    format!("sha256:{}", Blob::new(image).sha256)
 }
 
 /// What a release's bundle is called.
@@ -155,7 +143,7 @@ fn release(rng: &mut Rng, number: usize, steady: bool) -> Release {
     // Some releases share their files with the one before: only the image changes.
     let shape = if rng.bool() { number / 2 * 2 } else { number };
     let variant = shape % 4;
-    files.insert(COMPOSE.to_owned(), Blob::new(&format!("variant {variant}\n")));
+    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant)));
     files.insert("conf/app.conf".to_owned(), Blob::new(&format!("conf {}\n", shape / 2)));
     if shape % 3 != 0 {
         files.insert("conf/extra.conf".to_owned(), Blob::new(&format!("extra {shape}\n")));
@@ -181,31 +169,22 @@ fn behaviour(rng: &mut Rng, number: usize, steady: bool) -> Behaviour {
     }
 }
 
-/// What `docker compose config` would print of our made-up compose files.
-fn parse_model(text: &str, tag: &str) -> Result<Model, String> {
-    let variant: usize = text
-        .trim()
-        .strip_prefix("variant ")
-        .and_then(|number| number.parse().ok())
-        .ok_or_else(|| "docker-compose.yml: line 1: not a mapping".to_owned())?;
-    let app = format!("reg.example/app:{tag}");
-    let bind = |path: &str| {
-        let source = format!("{DIRECTORY}/{path}");
-        serde_json::json!([{"type": "bind", "source": source, "target": "/conf"}])
-    };
-    let mut services = serde_json::json!({
-        "web": {"image": app, "volumes": bind("conf/app.conf"), "healthcheck": {"test": ["CMD", "x"]},
-                "restart": "unless-stopped", "environment": {"TAG": tag}},
-        "db": {"image": "reg.example/db:1", "restart": "unless-stopped",
-               "volumes": [{"type": "volume", "source": VOLUME, "target": "/data"}]},
+/// A compose file. JSON is YAML, too.
+pub fn compose_file(variant: usize) -> String {
+    let app = "reg.example/app:${IMAGE_TAG:?}";
+    let bind =
+        |path: &str, target: &str| json!([{"type": "bind", "source": format!("./{path}"), "target": target}]);
+    let mut services = json!({
+        "web": {"image": app, "volumes": bind("conf/app.conf", "/app.conf"), "healthcheck": {"test": ["CMD", "x"]},
+                "restart": "unless-stopped", "environment": {"TAG": "${IMAGE_TAG:?}"}},
+        "db": {"image": "reg.example/db:1", "restart": "unless-stopped", "volumes": bind(DATA, "/data")},
     });
     if variant & 1 != 0 {
         services["worker"] =
-            serde_json::json!({"image": app, "volumes": bind("conf"), "restart": "unless-stopped"});
+            json!({"image": app, "volumes": bind("conf", "/conf"), "restart": "unless-stopped"});
     }
     if variant & 2 != 0 {
-        services["migrate"] = serde_json::json!({"image": app, "environment": {"TAG": tag}});
+        services["migrate"] = json!({"image": app, "environment": {"TAG": "${IMAGE_TAG:?}"}});
     }
-    let model = serde_json::json!({"name": PROJECT, "services": services});
-    Model::parse(model.to_string().as_bytes(), DIRECTORY, DIRECTORY).map_err(|error| error.to_string())
+    format!("{:#}\n", json!({"services": services}))
 }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
+use tenantry_agent::store::Baseline;
 use tenantry_api::annotations::{ACCEPT_HOST, RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::tenant_status::{Outcome, Phase};
-use tenantry_planner::steps::Record;
 
 use crate::agent::{self, Process};
 use crate::api::{Object, Server};
-use crate::host::Host;
+use crate::disk::Disk;
+use crate::host::{Engine, Host};
 use crate::net::Net;
 use crate::operator;
 use crate::oracle::{Oracle, Picture};
-use crate::releases::{Behaviour, Blob, Releases, VOLUME};
+use crate::records::Records;
+use crate::releases::{Behaviour, Blob, Releases, image_id};
 use crate::scenario::{Begins, Deed, Kind, Scenario, Spec};
 use crate::scheduler::{Owner, Queue, Scheduler, Shared, sleep};
 use crate::user_actions;
@@ -120,11 +122,12 @@ pub fn run_scenario(scenario: Scenario, trace: bool) -> Report {
         world.broken("P4", "nothing happens any more, and it is not over");
     }
     world.shared = None;
+    let agent = world.agent.take();
     // Dropped without the world: what is in it looks at the world when it ends.
     let queue = std::mem::take(&mut world.queue);
     let report = report(&mut world, kind, events);
     drop(world);
-    drop(queue);
+    drop((queue, agent));
     report
 }
 
@@ -132,7 +135,9 @@ fn report(world: &mut World, kind: Kind, events: u64) -> Report {
     let coverage = std::mem::take(&mut world.coverage);
     let cut = [Fault::ApiPartition, Fault::AgentPartition, Fault::ApiDown];
     let status = world.api.tenant.as_ref().map(|tenant| tenant.status.clone()).unwrap_or_default();
-    let images = |baseline: &tenantry_agent::store::Baseline| {
+    world.host.disk.look();
+    world.refresh();
+    let images = |baseline: &Baseline| {
         let all = baseline.images.iter().map(|image| (image.service.clone(), image.image_id.clone()));
         (baseline.target_hash.clone(), all.collect())
     };
@@ -149,26 +154,46 @@ fn report(world: &mut World, kind: Kind, events: u64) -> Report {
         kind,
         end: End {
             host: world.picture(),
-            data: world.host.engine.volumes.get(VOLUME).cloned(),
+            data: world.host.disk.data(),
             phase: status.phase,
             deployed: status.deployed.as_ref().map(|deployed| deployed.image_tag.clone()),
-            baselines: world.host.store.baselines.values().map(images).collect(),
+            baselines: world
+                .host
+                .records
+                .baselines
+                .values()
+                .filter(|one| is_written(one))
+                .map(images)
+                .collect(),
         },
     }
+}
+
+/// Whether a baseline is one, and not what stands for none.
+fn is_written(baseline: &Baseline) -> bool {
+    *baseline != Baseline::default()
 }
 
 fn world(scenario: Scenario, trace: bool) -> World {
     let steady = scenario.kind == Kind::Twin;
     let mut made_up = Rng::with_seed(scenario.seed ^ 0x7e1e_a5e5);
     let releases = Releases::make_up(&mut made_up, steady);
-    let mut host = Host { protected: 7, ..Host::default() };
+    let rates = &scenario.rates;
+    let mut host = Host {
+        disk: Disk::new(rates.power_cut > 0 || rates.journal > 0),
+        records: Records::default(),
+        engine: Engine::default(),
+        child: None,
+        by_hand: None,
+    };
     for release in &releases.all {
-        let image = format!("sha256:app-{}", release.tag);
+        let image = image_id(&format!("app {}", release.tag));
         host.engine.registry.insert(format!("reg.example/app:{}", release.tag), image.clone());
         host.engine.behaviours.insert(image, release.behaviour);
     }
-    host.engine.registry.insert("reg.example/db:1".to_owned(), "sha256:db-1".to_owned());
-    host.engine.behaviours.insert("sha256:db-1".to_owned(), Behaviour::Good(300));
+    let db = image_id("db 1");
+    host.engine.registry.insert("reg.example/db:1".to_owned(), db.clone());
+    host.engine.behaviours.insert(db, Behaviour::Good(300));
     let mut world = World {
         queue: Queue::default(),
         rng: Rng::with_seed(scenario.seed),
@@ -278,6 +303,7 @@ async fn calm(shared: &Shared) {
     let late = {
         let mut world = shared.world();
         world.faulty = false;
+        world.host.disk.edit_in = None;
         world.api.down = 0;
         world.api.cut = [0; 2];
         world.net.cut = [0; 2];
@@ -341,13 +367,10 @@ fn at_rest(world: &World) -> bool {
             && heard(RECONCILE, handled.reconcile.as_ref())
             && heard(ROLLBACK_TO, handled.rollback_to.as_ref())
             && heard(ACCEPT_HOST, handled.accept_host.as_ref()));
-    let flies = world.host.store.journals.values().any(|journal| {
-        !journal.records.is_empty()
-            && !journal.records.iter().any(|record| matches!(record, Record::Ended { .. }))
-    });
+    let flies = world.host.records.open().is_some();
     // One that is named and was never begun is only kept in mind.
     let names_one = tenant.status.upgrade.as_ref().is_some_and(|upgrade| {
-        let begun = world.host.store.journal_of_named(&upgrade.id);
+        let begun = world.host.records.knows(&upgrade.id);
         upgrade.outcome.is_none() && begun
     });
     let seen = tenant.status.observed_generation == Some(tenant.generation);
@@ -364,14 +387,13 @@ fn at_rest(world: &World) -> bool {
 /// Whether status names an operation that was never begun.
 fn keeps_one_in_mind(world: &World) -> bool {
     let upgrade = world.api.tenant.as_ref().and_then(|tenant| tenant.status.upgrade.as_ref());
-    upgrade
-        .is_some_and(|upgrade| upgrade.outcome.is_none() && !world.host.store.journal_of_named(&upgrade.id))
+    upgrade.is_some_and(|upgrade| upgrade.outcome.is_none() && !world.host.records.knows(&upgrade.id))
 }
 
 /// Whether a place is given back that the Tenant was refused for: it is going to get it.
 fn waits_for_place(world: &World, tenant: &Object) -> bool {
     let ready = tenantry_api::conditions::find(&tenant.status.conditions, "Ready");
-    let claims = &world.host.store.held.claims;
+    let claims = &world.host.records.claims;
     let held = claims.values().any(|claim| !claim.released && claim.uid != tenant.uid);
     world.api.owes() || (ready.is_some_and(|ready| ready.reason == "ClaimedByOther") && !held)
 }

@@ -2,7 +2,8 @@
 
 use fastrand::Rng;
 
-use crate::releases::{COUNT, DIRECTORY, PROJECT, Release, bundle_name};
+use crate::disk::DATA;
+use crate::releases::{COUNT, PROJECT, Release, bundle_name};
 
 /// What a run is about.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ pub enum Begins {
 pub struct Rates {
     /// Milliseconds until faults are over.
     pub until: u64,
-    /// The agent is killed at these of its pauses, counted from its last start.
+    /// The agent is killed at these of its effects and calls, counted from its last start.
     pub agent_kills: Vec<u64>,
     /// Of the agent's deaths, power cuts.
     pub power_cut: u32,
@@ -131,16 +132,16 @@ pub struct Spec {
     pub hold: bool,
     /// `spec.upgrade.rollbackData: Always`.
     pub rollback_data: bool,
-    /// Whether the volume is part of restore points, and by which consistency.
+    /// Whether data is part of restore points, and by which consistency.
     pub snapshot: Option<&'static str>,
 }
 
 impl Spec {
     /// As a person would write it.
-    pub fn json(&self, releases: &[Release]) -> serde_json::Value {
-        let volumes = if self.snapshot.is_some() { vec![crate::releases::VOLUME] } else { vec![] };
+    pub fn json(&self, releases: &[Release], directory: &str) -> serde_json::Value {
+        let paths = if self.snapshot.is_some() { vec![DATA] } else { vec![] };
         serde_json::json!({
-            "host": "n5", "project": PROJECT, "directory": DIRECTORY, "bundle": bundle_name(&releases[self.release].tag),
+            "host": "n5", "project": PROJECT, "directory": directory, "bundle": bundle_name(&releases[self.release].tag),
             "imageTag": releases[self.release].tag,
             "adopt": if self.overwrite { "Overwrite" } else { "IfIdentical" },
             "env": {"patch": [{"name": "IMAGE_TAG", "value": "$(imageTag)"}]},
@@ -149,7 +150,7 @@ impl Spec {
             "upgrade": {
                 "onFailure": if self.hold { "Hold" } else { "Rollback" },
                 "rollbackData": if self.rollback_data { "Always" } else { "Never" },
-                "snapshot": {"volumes": volumes, "consistency": self.snapshot.unwrap_or("Stop"), "retain": 2},
+                "snapshot": {"paths": paths, "consistency": self.snapshot.unwrap_or("Stop"), "retain": 2},
                 "verify": {"timeout": "30s", "stableFor": "10s"},
             },
         })
@@ -265,13 +266,13 @@ fn rates(rng: &mut Rng, kind: Kind) -> Rates {
         }
     }
     let kills = match kind {
-        Kind::Twin => rng.usize(1..5),
+        Kind::Twin => rng.usize(8..32),
         Kind::TwoLeaders | Kind::Partitions => rng.usize(0..2),
         Kind::Everything => rng.usize(0..4),
     };
     for number in 0..kills {
-        // The one after a crash comes soon, so that it hits the recovery.
-        let most = if number > 0 && rng.bool() { 14 } else { 160 };
+        // The one after a crash mostly comes soon, so that it hits the recovery.
+        let most = if number > 0 && rng.u32(0..4) > 0 { 60 } else { 600 };
         rates.agent_kills.push(rng.u64(1..most));
     }
     rates

@@ -1,15 +1,24 @@
 //! Tasks, a virtual clock, and one queue of what happens next. One seed, one order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::agent::Killed;
 use crate::world::World;
 
 /// The world, as every task sees it. Only one task runs at a time.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<World>>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
 
 impl Shared {
     /// A world to share.
@@ -48,17 +57,34 @@ pub type Happening = Box<dyn FnOnce(&mut World) + Send>;
 pub enum Topic {
     /// An answer.
     Slot(u64),
-    /// News of an operation.
-    News,
     /// A compose process has ended.
     Child,
+    /// Something happened to a container.
+    Engine,
     /// The script's next line may be due.
     Script,
 }
 
 enum Event {
-    Poll(TaskId),
+    Wake(Sleeper),
     Happen(Happening),
+}
+
+/// Who waits: a task as a whole, or a part of one, which alone is looked at then.
+#[derive(Clone)]
+enum Sleeper {
+    Task(TaskId),
+    Part(Waker),
+}
+
+impl Sleeper {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Task(one), Self::Task(other)) => one == other,
+            (Self::Part(one), Self::Part(other)) => one.will_wake(other),
+            _ => false,
+        }
+    }
 }
 
 /// What is to happen, in order of time; what is due at once, in an order that the seed decides.
@@ -69,10 +95,12 @@ pub struct Queue {
     events: BTreeMap<(u64, u32, u64), Event>,
     numbers: u64,
     current: TaskId,
+    /// What wakes the task that runs.
+    waker: Option<Waker>,
     spawned: Vec<(TaskId, Owner, Work)>,
     killed: BTreeSet<Owner>,
     aborted: BTreeSet<TaskId>,
-    waiting: BTreeMap<Topic, BTreeSet<TaskId>>,
+    waiting: BTreeMap<Topic, Vec<Sleeper>>,
     paused: BTreeMap<Owner, u64>,
     done: BTreeSet<TaskId>,
 }
@@ -87,6 +115,12 @@ impl Queue {
     pub fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
+    }
+
+    /// Who waits where this waker comes from.
+    fn sleeper(&self, waker: &Waker) -> Sleeper {
+        let whole = self.waker.as_ref().is_some_and(|own| own.will_wake(waker));
+        if whole { Sleeper::Task(self.current) } else { Sleeper::Part(waker.clone()) }
     }
 
     /// The task that runs.
@@ -141,14 +175,14 @@ impl World {
 
     /// Wakes whoever waits for this.
     pub fn notify(&mut self, topic: Topic) {
-        for task in self.queue.waiting.remove(&topic).unwrap_or_default() {
-            self.wake(self.queue.now, task);
+        for sleeper in self.queue.waiting.remove(&topic).unwrap_or_default() {
+            self.wake(self.queue.now, sleeper);
         }
     }
 
-    fn wake(&mut self, at: u64, task: TaskId) {
+    fn wake(&mut self, at: u64, sleeper: Sleeper) {
         let tie = self.rng.u32(..);
-        self.queue.push(at, tie, Event::Poll(task));
+        self.queue.push(at, tie, Event::Wake(sleeper));
     }
 }
 
@@ -201,7 +235,8 @@ impl Scheduler {
         match event {
             None => return false,
             Some(Event::Happen(happening)) => happening(&mut self.shared.world()),
-            Some(Event::Poll(task)) => self.poll(task),
+            Some(Event::Wake(Sleeper::Task(task))) => self.poll(task),
+            Some(Event::Wake(Sleeper::Part(waker))) => waker.wake(),
         }
         self.settle();
         true
@@ -214,13 +249,21 @@ impl Scheduler {
             if let Some(until) =
                 world.queue.paused.get(owner).copied().filter(|until| *until > world.queue.now)
             {
-                world.wake(until, task);
+                world.wake(until, Sleeper::Task(task));
                 return;
             }
             world.queue.current = task;
+            world.queue.waker = Some(waker.clone());
         }
         let mut context = Context::from_waker(waker);
-        if work.as_mut().poll(&mut context).is_ready() {
+        let polled = AssertUnwindSafe(|| work.as_mut().poll(&mut context).is_ready());
+        let over =
+            std::panic::catch_unwind(polled).unwrap_or_else(|fault| match fault.downcast::<Killed>() {
+                // The agent was killed in the middle of this: nobody goes on with it.
+                Ok(_) => true,
+                Err(fault) => std::panic::resume_unwind(fault),
+            });
+        if over {
             self.tasks.remove(&task);
             self.shared.world().queue.done.insert(task);
         }
@@ -232,10 +275,13 @@ impl Scheduler {
             let killed = std::mem::take(&mut world.queue.killed);
             let aborted = std::mem::take(&mut world.queue.aborted);
             let spawned = std::mem::take(&mut world.queue.spawned);
-            let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            // In which order a channel wakes those who wait for it is not the seed's to decide.
+            woken.sort_unstable();
+            woken.dedup();
             for task in &woken {
                 let now = world.queue.now;
-                world.wake(now, *task);
+                world.wake(now, Sleeper::Task(*task));
             }
             drop(world);
             if killed.is_empty() && aborted.is_empty() && spawned.is_empty() && woken.is_empty() {
@@ -249,7 +295,7 @@ impl Scheduler {
                     self.tasks.insert(id, Task { owner, work, waker });
                     let mut world = self.shared.world();
                     let now = world.queue.now;
-                    world.wake(now, id);
+                    world.wake(now, Sleeper::Task(id));
                 }
             }
         }
@@ -264,21 +310,24 @@ pub async fn until<T>(
     mut ready: impl FnMut(&mut World) -> Option<T>,
 ) -> Option<T> {
     let mut deadline = None;
-    std::future::poll_fn(move |_| {
+    std::future::poll_fn(move |context| {
         let mut world = shared.world();
-        let task = world.queue.current;
         if let Some(found) = ready(&mut world) {
             return Poll::Ready(Some(found));
         }
+        let sleeper = world.queue.sleeper(context.waker());
         let at = *deadline.get_or_insert_with(|| {
             let at = world.queue.now.saturating_add(within);
-            world.wake(at, task);
+            world.wake(at, sleeper.clone());
             at
         });
         if world.queue.now >= at {
             return Poll::Ready(None);
         }
-        world.queue.waiting.entry(topic).or_default().insert(task);
+        let waiting = world.queue.waiting.entry(topic).or_default();
+        if !waiting.iter().any(|other| other.is(&sleeper)) {
+            waiting.push(sleeper);
+        }
         Poll::Pending
     })
     .await
@@ -287,12 +336,11 @@ pub async fn until<T>(
 /// Lets time pass.
 pub async fn sleep(shared: &Shared, ms: u64) {
     let mut deadline = None;
-    std::future::poll_fn(move |_| {
+    std::future::poll_fn(move |context| {
         let mut world = shared.world();
-        let task = world.queue.current;
         let at = *deadline.get_or_insert_with(|| {
-            let at = world.queue.now + ms;
-            world.wake(at, task);
+            let (at, sleeper) = (world.queue.now.saturating_add(ms), world.queue.sleeper(context.waker()));
+            world.wake(at, sleeper);
             at
         });
         if world.queue.now >= at { Poll::Ready(()) } else { Poll::Pending }

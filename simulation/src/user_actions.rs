@@ -1,45 +1,72 @@
 //! What people do to the Tenant and to the host.
 
+use std::sync::Arc;
+
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 
-use crate::effects::compose;
-use crate::host::start;
+use tenantry_planner::model::Model;
+
+use crate::compose;
+use crate::host::{FOREIGN, start};
 use crate::oracle::Actor;
-use crate::releases::{Behaviour, Blob, COMPOSE, DIRECTORY, ENV};
+use crate::releases::{Behaviour, Blob, COMPOSE, ENV, PROJECT, compose_file, image_id};
 use crate::run::env_text;
 use crate::scenario::Deed;
 use crate::scheduler::{Owner, Shared, sleep};
 use crate::world::{Fault, World};
 
+/// An edit comes within so many effects of the agent's.
+const EDIT_WITHIN: u32 = 400;
+
 /// Another project's container, which is none of our business.
 pub fn another_project(world: &mut World) {
-    let id = world.host.engine.create("web", "other:1", "sha256:other", "");
+    let id = world.host.engine.create("/srv/other", "web", "other:1", "sha256:other", "");
     if let Some(mut container) = world.host.engine.containers.remove(&id) {
-        container.id = "foreign".to_owned();
-        container.directory = "/srv/other".to_owned();
+        container.id = FOREIGN.to_owned();
+        container.name = "other-web-1".to_owned();
         container.started = Some(0);
-        world.host.engine.containers.insert("foreign".to_owned(), container);
+        world.host.engine.containers.insert(FOREIGN.to_owned(), container);
     }
 }
 
 /// The first release, installed by hand.
 pub fn install(world: &mut World) {
     let release = world.releases.all[0].clone();
-    world.host.disk.exists = true;
-    world.host.disk.files = release.files.clone();
-    world.host.disk.files.insert(ENV.to_owned(), env_text(&release.tag));
-    let World { host, releases, .. } = world;
-    let Some(Ok(model)) = host.disk.model(releases) else { return };
-    for (name, service) in &model.services {
-        let Some(image) = host.engine.registry.get(&service.image).cloned() else { continue };
-        host.engine.images.insert(image.clone());
-        host.engine.tags.insert(service.image.clone(), image.clone());
-        host.engine.create(name.as_str(), &service.image, &image, &service.definition);
+    for (path, blob) in &release.files {
+        world.host.disk.write(path, &blob.text);
     }
-    let own = world.host.engine.containers.values().filter(|one| one.directory == DIRECTORY);
-    for id in own.map(|one| one.id.clone()).collect::<Vec<_>>() {
+    world.host.disk.write(ENV, &env_text(&release.tag).text);
+    world.host.disk.protect();
+    let Some(model) = model(world) else { return };
+    let directory = world.host.disk.directory();
+    let engine = &mut world.host.engine;
+    let mut made = Vec::new();
+    for (name, service) in &model.services {
+        let Some(image) = engine.registry.get(&service.image).cloned() else { continue };
+        engine.images.insert(image.clone());
+        engine.tags.insert(service.image.clone(), image.clone());
+        made.push(engine.create(&directory, name.as_str(), &service.image, &image, &service.definition));
+    }
+    for id in made {
         start(world, &id);
     }
+}
+
+/// What compose makes of the files that are on the disk; `None` where it can't.
+fn model(world: &World) -> Option<Model> {
+    let disk = &world.host.disk;
+    let value = compose::config(&disk.directory, &["-p".to_owned(), PROJECT.to_owned()]).ok()?;
+    compose::model(&value, &disk.directory()).ok()
+}
+
+/// A person edits a managed file, if there is one.
+pub fn edit(world: &mut World) {
+    let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
+    let Ok(old) = std::fs::read_to_string(world.host.disk.directory.join(path)) else { return };
+    world.count(Fault::EditedByHand);
+    let text = if path == COMPOSE { compose_file(0) } else { format!("{old}# mine\n") };
+    world.host.disk.write(path, &text);
+    world.edited(path);
 }
 
 /// One line of the script.
@@ -86,16 +113,9 @@ fn at_once(world: &mut World, deed: Deed) {
         Deed::Reconcile => world.change_tenant(|tenant| {
             tenant.annotations.insert(RECONCILE, token);
         }),
-        Deed::Edit => {
-            world.count(Fault::EditedByHand);
-            let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
-            if let Some(old) = world.host.disk.files.get(path).cloned() {
-                let text =
-                    if path == COMPOSE { "variant 0\n".to_owned() } else { format!("{}# mine\n", old.text) };
-                world.host.disk.files.insert(path.to_owned(), Blob::new(&text));
-                world.edited(path);
-            }
-        }
+        Deed::Edit if world.rng.bool() => edit(world),
+        // In the middle of whatever the agent does next.
+        Deed::Edit => world.host.disk.edit_in = Some(world.rng.u32(0..EDIT_WITHIN)),
         Deed::Unedit => unedit(world),
         Deed::Prune => {
             world.count(Fault::ImagesPruned);
@@ -132,8 +152,7 @@ async fn take_over(shared: &Shared) {
 
 /// Lets go on what an operation had paused that could not be taken back: status says so, and compose does not do it.
 pub fn unpause(world: &mut World) {
-    let own =
-        world.host.engine.containers.values_mut().filter(|one| one.directory == DIRECTORY && one.paused);
+    let own = world.host.engine.containers.values_mut().filter(|one| one.paused);
     let paused = own.map(|one| one.paused = false).count();
     if paused > 0 {
         world.disturb();
@@ -171,13 +190,14 @@ async fn recreate(shared: &Shared, after: u64) {
 /// Puts every managed file back to what the agent last wrote, as far as that is known.
 fn unedit(world: &mut World) {
     let Some(uid) = world.api.tenant.as_ref().map(|tenant| tenant.uid.clone()) else { return };
-    let baselines: Vec<_> = world.host.store.baselines.get(&uid).cloned().into_iter().collect();
+    world.host.disk.look();
+    let baselines: Vec<_> = world.host.records.baselines.get(&uid).cloned().into_iter().collect();
     let known: Vec<Blob> =
         world.releases.all.iter().flat_map(|release| release.files.values().cloned()).collect();
     let mut changed = Vec::new();
     for baseline in baselines {
         for (path, written) in baseline.files {
-            let now = world.host.disk.files.get(path.as_str());
+            let now = world.host.disk.files().get(path.as_str());
             let wanted = known.iter().find(|blob| blob.sha256 == written.sha256);
             if let (Some(now), Some(wanted)) = (now, wanted)
                 && now != wanted
@@ -187,7 +207,7 @@ fn unedit(world: &mut World) {
         }
     }
     for (path, blob) in changed {
-        world.host.disk.files.insert(path.clone(), blob);
+        world.host.disk.write(&path, &blob.text);
         world.edited(&path);
     }
 }
@@ -197,8 +217,8 @@ fn by_hand(shared: &Shared) {
     if world.host.child.is_some() || world.host.by_hand.is_some() {
         return;
     }
-    let World { host, releases, .. } = &mut *world;
-    let Some(Ok(model)) = host.disk.model(releases) else { return };
+    let Some(model) = model(&world) else { return };
+    let host = &mut world.host;
     // Without `--pull never` compose pulls what is missing.
     for reference in model.references().into_keys() {
         if let Some(image) = host.engine.registry.get(reference).cloned()
@@ -210,7 +230,7 @@ fn by_hand(shared: &Shared) {
     }
     world.count(Fault::ComposeByHand);
     world.disturb();
-    let task = world.spawn(Owner::Person, compose(shared.clone(), Actor::Person, model));
+    let task = world.spawn(Owner::Person, compose::up(shared.clone(), Actor::Person, Arc::new(model)));
     world.host.by_hand = Some(task);
 }
 
@@ -218,7 +238,7 @@ fn move_tag(world: &mut World) {
     let Some(tenant) = world.api.tenant.clone() else { return };
     world.count(Fault::TagMoved);
     let tag = world.releases.all[tenant.spec.release].tag.clone();
-    let image = format!("sha256:app-{tag}-{}", world.now());
+    let image = image_id(&format!("app {tag} {}", world.now()));
     world.host.engine.behaviours.insert(image.clone(), Behaviour::Good(1_000));
     world.host.engine.registry.insert(format!("reg.example/app:{tag}"), image);
 }

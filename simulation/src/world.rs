@@ -15,8 +15,9 @@ use crate::scheduler::{Queue, Shared, TaskId};
 use fastrand::Rng;
 use jiff::Timestamp;
 
-/// Seconds since 1970 at which every run begins.
-const START: i64 = 1_800_000_000;
+/// Seconds since 1970 at which every run begins: long ago, so that no file is ever old enough to be known by its times,
+/// which are not the seed's to decide.
+const START: i64 = 1_500_000_000;
 
 /// A kind of fault. Counted, with the step that it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +104,12 @@ pub struct World {
     pub shared: Option<Shared>,
 }
 
+/// The time so many milliseconds after the beginning.
+pub fn timestamp(ms: u64) -> Timestamp {
+    let millis = START * 1_000 + i64::try_from(ms).unwrap_or(0);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 impl World {
     /// Milliseconds since the beginning.
     pub fn now(&self) -> u64 {
@@ -111,13 +118,17 @@ impl World {
 
     /// The time.
     pub fn timestamp(&self) -> Timestamp {
-        let millis = START * 1_000 + i64::try_from(self.queue.now).unwrap_or(i64::MAX);
-        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+        timestamp(self.queue.now)
     }
 
     /// Whether something of this chance, in thousandths, happens while faults do.
     pub fn chance(&mut self, thousandths: u32) -> bool {
-        self.faulty && thousandths > 0 && self.rng.u32(0..1_000) < thousandths
+        self.chance_of(thousandths, 1_000)
+    }
+
+    /// Whether something happens that is this frequent while faults do.
+    pub fn chance_of(&mut self, times: u32, of: u32) -> bool {
+        self.faulty && times > 0 && self.rng.u32(0..of) < times
     }
 
     /// Counts a fault.

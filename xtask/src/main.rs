@@ -42,7 +42,7 @@ enum Command {
     },
     /// Kills an agent at every point it has, on real parts; writes target/faults.json
     Faults(faults::Options),
-    /// Runs the shipped decisions and steps on made-up hosts, over many seeds of faults
+    /// Runs the shipped operator and agent on made-up machines, over many seeds of faults
     Simulate(simulate::Options),
     /// Writes the custom resource definitions to crds/
     Codegen {

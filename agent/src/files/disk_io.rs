@@ -60,6 +60,11 @@ pub enum Effect<'a> {
 pub trait Hook: Send + Sync {
     /// Called before each effect on `path`; an error is given out instead of carrying the effect out.
     fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()>;
+
+    /// Whether the system is to make durable what is synced. A disk that keeps account of that itself has no need of it.
+    fn syncs(&self) -> bool {
+        true
+    }
 }
 
 /// Seconds, added up.
@@ -82,6 +87,17 @@ impl DiskIo {
     #[must_use]
     pub fn counted_by(self, spent: Seconds) -> Self {
         Self { spent, ..self }
+    }
+
+    /// Makes something durable.
+    pub(crate) fn sync(
+        &self,
+        path: &Path,
+        effect: Effect<'_>,
+        call: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
+        let syncs = self.hook.as_ref().is_none_or(|hook| hook.syncs());
+        self.perform(path, effect, || if syncs { call() } else { Ok(()) })
     }
 
     /// Carries an effect out.

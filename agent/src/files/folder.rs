@@ -269,7 +269,7 @@ impl Folder {
             return Ok(());
         }
         self.disk_io
-            .perform(&self.path, Effect::SyncFolder, || rustix::fs::fsync(&self.fd))
+            .sync(&self.path, Effect::SyncFolder, || rustix::fs::fsync(&self.fd))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }
 

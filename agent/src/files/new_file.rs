@@ -67,7 +67,7 @@ impl NewFile {
     /// Makes content durable, and of the attributes only what reading it needs.
     pub fn sync_data(&self) -> Result<(), FilesError> {
         self.disk_io
-            .perform(&self.path, Effect::SyncFile, || rustix::fs::fdatasync(&self.file))
+            .sync(&self.path, Effect::SyncFile, || rustix::fs::fdatasync(&self.file))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }
 
@@ -77,7 +77,7 @@ impl NewFile {
             return Ok(());
         }
         self.disk_io
-            .perform(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
+            .sync(&self.path, Effect::SyncFile, || rustix::fs::fsync(&self.file))
             .map_err(|error| FilesError::io("make durable", &self.path, error))
     }
 }

@@ -143,7 +143,7 @@ impl<'a> Unpacker<'a> {
             _ => Ok(()),
         })?;
         self.disk_io
-            .perform(self.folder.path(), Effect::SyncAll, || rustix::fs::syncfs(self.folder))
+            .sync(self.folder.path(), Effect::SyncAll, || rustix::fs::syncfs(self.folder))
             .map_err(|error| SnapshotError::io("make durable", self.folder.path(), error))
     }
 

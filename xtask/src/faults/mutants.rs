@@ -36,6 +36,7 @@ macro_rules! mutants {
 }
 
 const LIB: [&str; 1] = ["--lib"];
+const PROMISES: [&str; 2] = ["--test", "promises"];
 const INTEGRATION: [&str; 2] = ["--test", "integration"];
 
 const MUTANTS: &[Mutant] = mutants! {
@@ -44,6 +45,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::IgnoreEpoch, "P2", "a deposed operator's epoch is accepted": "tenantry-agent" LIB, "store::tests::p2_an_epoch_only_rises_and_is_taken_again_only_for_the_same_operation";
     Bug::TwoOwners, "P2", "two Tenants get the same directory": "tenantry-agent" LIB, "store::tests::p2_a_claim_is_taken_over_only_where_that_is_asked_for_and_its_owner_is_fenced_off";
     Bug::LeaveTheChild, "P2", "a compose child that outlived its agent goes on": "tenantry-agent" LIB, "store::stray_processes::tests::p2_a_child_that_outlived_its_agent_is_ended_even_where_it_ignores_being_asked";
+    Bug::ChildWithoutLock, "P2", "a compose child does not hold its tenant's lock": "tenantry-simulation" PROMISES, "p3_a_thousand_crashes_during_recovery_end_like_runs_without_any";
     Bug::EpochOfStatusAlone, "P2", "the next epoch is not above the host's": "tenantry-planner" LIB, "decide::tests::upgrade::p2_the_epoch_is_above_all_that_status_and_host_have_seen";
     Bug::JournalUnsynced, "P3", "a record counts before it is on disk": "tenantry-agent" LIB, "store::tests::p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect";
     Bug::ClaimUnsynced, "P2", "a claim counts before it is on disk": "tenantry-agent" LIB, "store::tests::p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect";
