@@ -623,14 +623,17 @@ impl World {
         state.unwrap_or(TransactionState::None)
     }
 
-    /// An operation that could not go back leaves its files to a person.
+    /// What an operation leaves of its files: the new set where it is held, and to a person where it could not go back.
     fn settle(&mut self, id: &OperationId, outcome: Outcome) {
-        let Some(known) = self.oracle.operations.get(id).filter(|_| outcome == Outcome::RollbackFailed)
-        else {
-            return;
-        };
-        let paths: Vec<String> = known.changes.iter().map(|change| change.path.to_string()).collect();
-        self.oracle.dirty.extend(paths);
+        let Some(changes) = self.oracle.operations.get(id).map(|known| known.changes.clone()) else { return };
+        match outcome {
+            // What was staged may be there still, where a full disk kept it from being removed.
+            Outcome::Held => self.oracle.set = self.oracle.after(&changes),
+            Outcome::RollbackFailed => {
+                self.oracle.dirty.extend(changes.iter().map(|change| change.path.to_string()));
+            }
+            Outcome::Succeeded | Outcome::Aborted | Outcome::RolledBack => {}
+        }
     }
 
     /// P14 and P16, at every write of status.
