@@ -25,8 +25,8 @@ const COMPOSE: &str = "services:
 const PLACES: u64 = 40;
 /// Where the agent's own records are on the full disk, too.
 const OWN_PLACES: [u64; 6] = [0, 2, 5, 9, 14, 25];
-/// How long an agent whose disk is full may take until it has nothing more to do.
-const STUCK: Duration = Duration::from_secs(8);
+/// How long an agent whose disk is full may take until it has ended or says that it waits.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A disk that is full from the n-th effect that needs space on, until it is freed.
 #[derive(Default)]
@@ -106,19 +106,22 @@ fn at(tenant: &Sandbox) -> String {
     tag
 }
 
-/// The end of an operation, or nothing where the agent can't go on.
+/// The end of an operation, or nothing where the agent says that it can't go on.
 async fn ended(tenant: &Sandbox, id: &OperationId) -> Option<OperationStatus> {
     let wait = async {
         let mut after = 0;
         loop {
-            let status = tenant.core().operation(id, after, Duration::from_secs(1)).await.ok()?;
+            let status = tenant.core().operation(id, after, Duration::from_secs(5)).await.ok()?;
             if status.state != OperationState::Running {
                 return Some(status);
+            }
+            if status.waits_for.is_some() {
+                return None;
             }
             after = status.seq;
         }
     };
-    tokio::time::timeout(STUCK, wait).await.ok().flatten()
+    tokio::time::timeout(PATIENCE, wait).await.ok().flatten()
 }
 
 fn other(release: &str) -> &'static str {

@@ -22,6 +22,11 @@ const ENGINE: [(&str, usize); 4] = [
 /// All other programs need the processor alone: one at a time, with as many threads as the machine has cores.
 const PROCESSOR: usize = 2;
 
+/// The place of a program among those whose tests have containers.
+fn on_engine(binary: &Binary) -> Option<usize> {
+    ENGINE.iter().position(|(name, _)| *name == binary.name)
+}
+
 /// How a test program ended.
 #[derive(Clone)]
 pub struct Ran {
@@ -66,16 +71,15 @@ impl<'a> Runner<'a> {
 
     /// Runs every program: those on the engine beside each other, and beside them one after the other all others.
     pub fn run(&self, binaries: &[Binary]) -> Vec<Ran> {
-        let share = |binary: &Binary| ENGINE.iter().position(|(name, _)| *name == binary.name);
         let (mut engine, others): (Vec<_>, Vec<_>) =
-            binaries.iter().partition(|binary| share(binary).is_some());
-        engine.sort_by_key(|binary| share(binary));
+            binaries.iter().partition(|binary| on_engine(binary).is_some());
+        engine.sort_by_key(|binary| on_engine(binary));
         std::thread::scope(|scope| {
             let others = scope
                 .spawn(|| others.into_iter().map(|binary| self.one(binary, PROCESSOR)).collect::<Vec<_>>());
             let mut running = Vec::new();
             for binary in engine {
-                let share = share(binary).map_or(PROCESSOR, |place| ENGINE[place].1);
+                let share = on_engine(binary).map_or(PROCESSOR, |place| ENGINE[place].1);
                 self.take(share);
                 running.push(scope.spawn(move || {
                     let ran = self.one(binary, share);
@@ -114,7 +118,14 @@ impl<'a> Runner<'a> {
     /// Both streams in the order in which they were written.
     fn output(&self, binary: &Binary, share: usize) -> Result<(bool, String)> {
         let (mut reader, writer) = std::io::pipe()?;
-        let mut command = Command::new(&binary.path);
+        // What needs the processor alone does not hold up what waits for services to become healthy.
+        let mut command = if on_engine(binary).is_some() {
+            Command::new(&binary.path)
+        } else {
+            let mut nice = Command::new("nice");
+            nice.arg(&binary.path);
+            nice
+        };
         command
             .args(self.filter)
             .args(["-Zunstable-options", "--report-time"])
