@@ -265,8 +265,7 @@ async fn bring_up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), S
         let fits = |one: &&Container| {
             one.image_ref == service.image && one.image_id == image && one.definition == service.definition
         };
-        let keeps = own.iter().find(fits).map(|one| one.id.clone());
-        let id = match keeps.clone() {
+        let id = match own.iter().find(fits).map(|one| one.id.clone()) {
             Some(id) => id,
             None => {
                 step(shared, actor, |world| {

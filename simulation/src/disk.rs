@@ -11,6 +11,7 @@ use std::thread::ThreadId;
 
 use fastrand::Rng;
 use tenantry_agent::files::{Effect, Hook};
+use tenantry_api::names::AGENT_FOLDER;
 
 use crate::agent::{Killed, dies};
 use crate::releases::Blob;
@@ -24,7 +25,7 @@ const BROKEN: i32 = 5;
 /// The agent has a few hundred effects for each occasion on which a disk is said to fail.
 const EFFECTS_PER_OCCASION: u32 = 60;
 /// In the tenant's directory, what is not a file of the release: ours, data, and the tenant's own tree.
-const NOT_FILES: [&str; 3] = [".tenantry", DATA, PROTECTED];
+const NOT_FILES: [&str; 3] = [AGENT_FOLDER, DATA, PROTECTED];
 /// The data that containers share.
 pub const DATA: &str = "data";
 /// The tenant's own tree, which nobody of ours touches.
@@ -46,8 +47,8 @@ pub struct Disk {
     pub state: PathBuf,
     /// What a power cut may undo.
     volatile: Vec<Volatile>,
-    /// Whether a power may be cut at all.
-    pub forgets: bool,
+    /// Whether anything that is not synced may be lost.
+    forgets: bool,
     /// Whether a file of the tenant's may have changed since it was last looked at.
     changed: bool,
     /// Whether one, or how far a transaction is, may have since the promises were last checked.
@@ -108,7 +109,7 @@ impl Disk {
         let (directory, state) = (top.join("srv/acme"), top.join("state"));
         for folder in [&top.join("srv"), &state] {
             #[allow(clippy::expect_used, reason = "without a disk there is no run")]
-            std::fs::create_dir_all(folder).expect("a folder in memory");
+            std::fs::create_dir_all(folder).expect("a folder");
         }
         Self {
             top,

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
 use tenantry_agent::files::{DiskIo, Effect, TransactionState, Transactions, Tree};
-use tenantry_agent::store::Claim;
+use tenantry_agent::store::{Baseline, Claim};
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, find};
 use tenantry_api::names::{OperationId, Sha256, TenantUid};
 use tenantry_api::tenant::RollbackData;
@@ -241,6 +241,7 @@ impl World {
             return;
         }
         let before = self.host.records.claims.clone();
+        let baselines = self.host.records.baselines.clone();
         let Host { records, disk, .. } = &mut self.host;
         let news = match records.read(&disk.state, &changed) {
             Ok(news) => news,
@@ -249,6 +250,7 @@ impl World {
         if before != self.host.records.claims {
             self.claimed(&before);
         }
+        self.baselines_advance(&baselines);
         let gone = self.host.records.tombstones.clone();
         self.oracle.released.extend(gone);
         for (id, record) in news {
@@ -261,6 +263,24 @@ impl World {
             self.agent.step = step;
             self.say(|_| format!("step {step:?}"));
         }
+    }
+
+    /// P16: a baseline that an operation records says only what is so.
+    fn baselines_advance(&mut self, old: &BTreeMap<TenantUid, Baseline>) {
+        let Some((uid, id, _)) = self.host.records.open() else { return };
+        let (new, id) = (self.host.records.baselines.get(uid), id.clone());
+        let advanced = new.filter(|new| old.get(uid) != Some(new) && new.restore_point.as_ref() == Some(&id));
+        let Some(baseline) = advanced else { return };
+        let runs = |service: &str| self.own_containers().find(|one| one.service == service);
+        let wrong = baseline
+            .images
+            .iter()
+            .find(|image| runs(&image.service).is_none_or(|container| container.image_id != image.image_id));
+        let disturbed = self.oracle.operations.get(&id).is_some_and(|known| known.disturbed);
+        let wrong = wrong.map(|image| image.service.clone()).filter(|_| !disturbed);
+        self.require("P16", wrong.is_none(), || {
+            format!("{id}: the baseline has an image that {wrong:?} does not run")
+        });
     }
 
     /// Claims were recorded.

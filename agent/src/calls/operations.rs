@@ -109,7 +109,7 @@ impl Agent {
         let asked = RequestContext { host: self.host.clone(), cache, request };
         let operation = Arc::new(OperationContext::new(asked, id, sender, lock));
         // What is being done is cut off at the end of the agent; the journal says how to go on.
-        self.spawn_until_end(async move { carry_out(operation, journal, state, slot).await });
+        self.spawn_until_end(carry_out(operation, journal, state, slot));
         status
     }
 
