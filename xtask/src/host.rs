@@ -49,6 +49,11 @@ impl Host {
         &self.kubeconfig
     }
 
+    /// One of our own programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.parts.bin_dir.join(name)
+    }
+
     /// The stand-in application's binary.
     pub fn standin(&self) -> &Path {
         &self.parts.standin
@@ -60,7 +65,7 @@ impl Host {
         let _ = std::fs::remove_file(&ready);
         let log = self.folder.join("up.log");
         let output = std::fs::File::create(&log)?;
-        let mut command = Command::new(self.parts.bin_dir.join("tenantry"));
+        let mut command = Command::new(self.program("tenantry"));
         command.arg("up").args(["--listen", LISTEN, "--exit-on-stdin-close"]);
         command.args(["--allow-registry", self.registry.address()]);
         command.arg("--allow-directory").arg(self.srv());

@@ -12,6 +12,8 @@ mod shell;
 mod simulate;
 mod test;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -58,8 +60,19 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+/// An error is shown with its causes and no backtrace, so that it is the last thing to be read.
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Quickstart { exit, yes } => quickstart::run(exit, yes),
         Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),

@@ -42,7 +42,7 @@ fn stay_up(host: &mut Host, interrupted: &AtomicBool) -> Result<()> {
     println!("    kubectl get tenants -w");
     println!("    kubectl describe tenant hello");
     println!("    kubectl patch tenant hello --type merge -p '{{\"spec\":{{\"imageTag\":\"v1\"}}}}'");
-    println!("    {}/debug/tenantry watch hello", shell::target().display());
+    println!("    {} watch hello", host.program("tenantry").display());
     while !interrupted.load(Ordering::Relaxed) {
         if !host.is_up() {
             bail!("tenantry up has ended: see {}", host.folder.join("up.log").display());

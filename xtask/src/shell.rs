@@ -18,6 +18,14 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// Where cargo puts programs of this machine's target: `debug` or `release` in the folder that this program came from.
+pub fn built(profile: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe().context("where this program is")?;
+    let of_target =
+        this.parent().and_then(Path::parent).context("cargo's folder of this program's target")?;
+    Ok(of_target.join(profile))
+}
+
 /// A command that runs in the workspace's root.
 pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

@@ -15,7 +15,7 @@ use crate::{codegen, shell};
 use runner::Runner;
 use times::Times;
 
-/// Checks everything, or with a filter runs the tests whose name contains it.
+/// Checks everything, or with a filter runs the tests whose name or whose program's name contains it.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let times = Times::begin();
     if filter.is_none() {
@@ -36,11 +36,11 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let failed: Vec<String> = ran
         .iter()
         .filter(|ran| !ran.success)
-        .map(|ran| format!("{} failed", ran.name))
+        .map(|ran| format!("{}:\n{}", ran.name, ran.failures().trim_end()))
         .chain(chores)
         .collect();
     if !failed.is_empty() {
-        bail!("what failed is told in full above: {}", failed.join("; "));
+        bail!("what must hold did not:\n\n{}", failed.join("\n\n"));
     }
     Ok(())
 }

@@ -7,11 +7,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::shell;
 
-/// Linked statically, for an image that holds nothing else.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-/// With `--target` the flags do not reach build scripts, nor what other crates have built already.
-const STATIC_FLAGS: &str = "-C target-feature=+crt-static";
-
 /// How our own programs are built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -25,24 +20,23 @@ pub enum Profile {
 
 /// Builds what is of Rust: the folder of our own programs, and the stand-in application.
 pub fn by_cargo(profile: Profile) -> Result<(PathBuf, PathBuf)> {
-    let standin = standin()?;
     let bin_dir = match profile {
-        Profile::Dev => programs(&[], "debug")?,
-        Profile::Release => programs(&["--release"], "release")?,
+        // Of the whole workspace, as its tests are: what both depend on is then built once.
+        Profile::Dev => programs(&["--workspace"], "debug")?,
+        Profile::Release => programs(
+            &["--release", "-p", "tenantry", "-p", "tenantry-operator", "-p", "tenantry-agent"],
+            "release",
+        )?,
         Profile::Built(folder) => folder,
     };
-    Ok((bin_dir, standin))
+    Ok((bin_dir, standin()?))
 }
 
-/// The agent is linked statically: a helper container, and an agent that runs as a container itself, are made from its
-/// own binary alone. The three programs then stand in one folder of their own, where no other build replaces them.
-fn programs(profile: &[&str], folder: &str) -> Result<PathBuf> {
+/// The three programs stand in one folder of their own, where no other build replaces them.
+fn programs(selected: &[&str], folder: &str) -> Result<PathBuf> {
     shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
         let mut build = shell::command("cargo", &["build", "--locked", "--bins"]);
-        shell::run(build.args(["-p", "tenantry", "-p", "tenantry-operator"]).args(profile))?;
-        let arguments = ["build", "--locked", "--bins", "--target", STATIC_TARGET, "-p", "tenantry-agent"];
-        let mut build = shell::command("cargo", &arguments);
-        shell::run(build.args(profile).env("RUSTFLAGS", STATIC_FLAGS))?;
+        shell::run(build.args(selected))?;
         gather(folder)
     })
 }
@@ -50,11 +44,8 @@ fn programs(profile: &[&str], folder: &str) -> Result<PathBuf> {
 fn gather(folder: &str) -> Result<PathBuf> {
     let bin_dir = shell::target().join("programs").join(folder);
     std::fs::create_dir_all(&bin_dir)?;
-    let (dynamic, linked) = (shell::target().join(folder), shell::target().join(STATIC_TARGET).join(folder));
-    for (built, name) in
-        [(&dynamic, "tenantry"), (&dynamic, "tenantry-operator"), (&linked, "tenantry-agent")]
-    {
-        let (from, to) = (built.join(name), bin_dir.join(name));
+    for name in ["tenantry", "tenantry-operator", "tenantry-agent"] {
+        let (from, to) = (shell::built(folder)?.join(name), bin_dir.join(name));
         // By another name first: the program in its place may be running, and is never missing.
         let new = bin_dir.join(format!("{name}.new"));
         let _ = std::fs::remove_file(&new);
@@ -67,9 +58,8 @@ fn gather(folder: &str) -> Result<PathBuf> {
 
 fn standin() -> Result<PathBuf> {
     shell::step("Building the stand-in application", || {
-        let arguments = ["build", "--locked", "--release", "--target", STATIC_TARGET, "-p", "standin"];
-        shell::run(shell::command("cargo", &arguments).env("RUSTFLAGS", STATIC_FLAGS))?;
-        Ok(shell::target().join(STATIC_TARGET).join("release").join("standin"))
+        shell::run(&mut shell::command("cargo", &["build", "--locked", "--release", "-p", "standin"]))?;
+        Ok(shell::built("release")?.join("standin"))
     })
 }
 

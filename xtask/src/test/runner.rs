@@ -41,6 +41,12 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// What the program says at its end of the tests that failed, with their output; all that it said where it did not
+    /// get so far.
+    pub fn failures(&self) -> &str {
+        self.said.find("\nfailures:\n").map_or(self.said.as_str(), |at| &self.said[at + 1..])
+    }
+
     /// Each test and how long it took, as the program says at its end.
     pub fn tests(&self) -> impl Iterator<Item = (&str, f64)> {
         self.said.lines().filter_map(test)
@@ -64,7 +70,7 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// A runner of all tests, or of those whose name contains the filter.
+    /// A runner of all tests, or of those whose name or whose program's name contains the filter.
     pub fn new(parts: &'a Parts, registry: &'a Registry, filter: Option<&'a str>) -> Self {
         Self { parts, registry, filter, free: Mutex::new(ON_ENGINE), freed: Condvar::new() }
     }
@@ -127,7 +133,7 @@ impl<'a> Runner<'a> {
             nice
         };
         command
-            .args(self.filter)
+            .args(self.filter.filter(|filter| !binary.name.contains(filter)))
             .args(["-Zunstable-options", "--report-time"])
             // The runner of tests tells times only to those who say that they know it may change.
             .env("RUSTC_BOOTSTRAP", "1")
@@ -153,6 +159,15 @@ impl<'a> Runner<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_what_is_said_from_their_list_on() {
+        let ran =
+            |said: &str| Ran { name: "x/y".to_owned(), success: false, seconds: 1.0, said: said.to_owned() };
+        let listed = ran("test a ... FAILED <1.000s>\n\nfailures:\n\n---- a stdout ----\nwrong\n");
+        assert_eq!(listed.failures(), "failures:\n\n---- a stdout ----\nwrong\n");
+        assert_eq!(ran("running 1 test\nkilled").failures(), "running 1 test\nkilled");
+    }
 
     #[test]
     fn each_tests_time_is_read_from_what_its_program_says() {
