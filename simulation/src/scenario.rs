@@ -234,7 +234,7 @@ fn rates(rng: &mut Rng, kind: Kind) -> Rates {
     match kind {
         Kind::Twin => {}
         Kind::TwoLeaders => {
-            rates.operator_pause = 40 + some(80, 60);
+            rates.operator_pause = 80 + some(80, 60);
             rates.operator_kill = some(30, 10);
             rates.late = some(50, 80);
             rates.lost = some(50, 60);
@@ -242,7 +242,7 @@ fn rates(rng: &mut Rng, kind: Kind) -> Rates {
             rates.missed = some(30, 200);
         }
         Kind::Partitions => {
-            rates.partition = 15 + some(80, 40);
+            rates.partition = 60 + some(80, 40);
             rates.operator_kill = some(50, 15);
             rates.operator_pause = some(30, 10);
             rates.late = some(80, 150);
@@ -266,7 +266,7 @@ fn rates(rng: &mut Rng, kind: Kind) -> Rates {
         }
     }
     let kills = match kind {
-        Kind::Twin => rng.usize(8..32),
+        Kind::Twin => rng.usize(16..64),
         Kind::TwoLeaders | Kind::Partitions => rng.usize(0..2),
         Kind::Everything => rng.usize(0..4),
     };

@@ -33,7 +33,7 @@ fn kept(seed: u64) -> Report {
 
 #[test]
 fn p3_a_thousand_crashes_during_recovery_end_like_runs_without_any() {
-    let reports = runs(0, 340);
+    let reports = runs(0, 290);
     assert!(reports.iter().all(|report| report.kind == Kind::Twin));
     let second: u64 = reports.iter().map(|report| report.second_crashes).sum();
     assert!(second >= 1_000, "only {second} crashes during recovery");
@@ -41,14 +41,14 @@ fn p3_a_thousand_crashes_during_recovery_end_like_runs_without_any() {
 
 #[test]
 fn p2_two_leaders_and_one_history() {
-    let reports = runs(1, 320);
+    let reports = runs(1, 260);
     let both = reports.iter().filter(|report| report.two_leaders).count();
     assert!(both >= 240, "only {both} runs had two leaders");
 }
 
 #[test]
 fn p2_cut_networks_and_one_history() {
-    let reports = runs(2, 500);
+    let reports = runs(2, 280);
     let cut = reports.iter().filter(|report| report.partitioned).count();
     assert!(cut >= 240, "only {cut} runs had a cut network");
 }

@@ -5,14 +5,20 @@ use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{OperateRequest, OperationStatus};
 
 use super::Host;
-use crate::store::StoreError;
+use crate::store::{Opened, StoreError};
 
 /// What keeps a tenant's records from being used: one that can't be read, or an operation that nobody can go on with.
 pub fn damage(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
-    if let Some(damage) = host.store.damage::<Record>(uid)? {
-        return Ok(Some(damage));
+    let checked =
+        host.store.check::<Record>(uid).and_then(|latest| match latest.as_ref().and_then(unended) {
+            Some(id) => request_of(host, uid, id).map(drop),
+            None => Ok(()),
+        });
+    match checked {
+        Ok(()) => Ok(None),
+        Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
+        Err(error) => Err(error),
     }
-    stranded(host, uid)
 }
 
 /// How an operation stands by its journal; `None` where this host knows none of that id.
@@ -34,20 +40,14 @@ pub fn recorded(host: &Host, id: &OperationId) -> Result<Option<OperationStatus>
 /// The operation that began and has not ended, by a tenant's journals. It may be one that nobody drives right now, for
 /// the disk failed or another holds the tenant's lock: it will be.
 pub fn open_operation(host: &Host, uid: &TenantUid) -> Result<Option<OperationId>, StoreError> {
-    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
-    let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
-    let open = !records.is_empty() && JournalState::fold(&records).outcome().is_none();
-    Ok(open.then_some(id))
+    let latest = host.store.latest_journal(uid)?;
+    Ok(latest.as_ref().and_then(unended).cloned())
 }
 
-/// Why nobody can go on with the operation that a tenant's journals say is in flight.
-fn stranded(host: &Host, uid: &TenantUid) -> Result<Option<StoreError>, StoreError> {
-    let Some(id) = open_operation(host, uid)? else { return Ok(None) };
-    match request_of(host, uid, &id) {
-        Ok(_) => Ok(None),
-        Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
-        Err(error) => Err(error),
-    }
+/// The operation of a journal that has records and no end.
+fn unended((journal, records): &Opened<Record>) -> Option<&OperationId> {
+    let began = !records.is_empty();
+    (began && JournalState::fold(records).outcome().is_none()).then(|| journal.operation())
 }
 
 /// What was asked of an operation that has not ended.

@@ -157,14 +157,13 @@ fn last_operation(
         return Ok(Some(OperationBrief { id: running.id, target_hash, outcome }));
     }
     let uid = &request.tenant.uid;
-    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
-    let Some((_, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    let Some((journal, records)) = host.store.latest_journal::<Record>(uid)? else { return Ok(None) };
     if records.is_empty() {
         return Ok(None);
     }
     let state = JournalState::fold(&records);
     let target_hash = state.target_hash().to_owned();
-    Ok(Some(OperationBrief { id, target_hash, outcome: state.outcome() }))
+    Ok(Some(OperationBrief { id: journal.operation().clone(), target_hash, outcome: state.outcome() }))
 }
 
 type Seen = (Option<tenantry_protocol::ComposeUse>, Option<Arc<Model>>, Option<String>);

@@ -66,8 +66,8 @@ pub async fn take_up_one(
 }
 
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
-    let Some(id) = host.store.operations(uid)?.pop() else { return Ok(None) };
-    let Some((mut journal, records)) = host.store.open_journal::<Record>(uid, &id)? else { return Ok(None) };
+    let Some((mut journal, records)) = host.store.latest_journal::<Record>(uid)? else { return Ok(None) };
+    let id = journal.operation().clone();
     let mut state = JournalState::fold(&records);
     if state.outcome().is_some() {
         // The agent was killed between the end and forgetting what was asked, which may hold secrets. Should the power be

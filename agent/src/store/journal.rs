@@ -78,10 +78,7 @@ impl Store {
         kept.append(request)?;
         kept.sync()?;
         requests.sync()?;
-        let mut number = 0;
-        for (other, _) in numbered(&journals)? {
-            number = number.max(other + 1);
-        }
+        let number = all(&journals)?.last().map_or(0, |last| last.head.number + 1);
         let head = Head {
             version: 1,
             tenant: uid.clone(),
@@ -112,19 +109,16 @@ impl Store {
         operation: &OperationId,
     ) -> Result<Option<Opened<T>>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
-        let Some(read) = read(&journals, operation)? else {
-            return Ok(None);
-        };
-        if read.head.tenant != *uid {
-            return Err(damaged(&journals, operation, "it is another Tenant's"));
-        }
-        let records = decoded(&journals, operation, &read.lines)?;
-        let file = journals.open_own(operation.as_str())?;
-        let Read { head, sum, length, dropped: cut_short, .. } = read;
-        Ok(Some((
-            Journal { file, head, sum, length, cut_short, broken: false, records: PhantomData },
-            records,
-        )))
+        read(&journals, operation)?.map(|read| opened(uid, &journals, read)).transpose()
+    }
+
+    /// The same of the operation that was begun last. All journals are read for it: it is an error where one can't be.
+    pub fn latest_journal<T: Serialize + DeserializeOwned>(
+        &self,
+        uid: &TenantUid,
+    ) -> Result<Option<Opened<T>>, StoreError> {
+        let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
+        all(&journals)?.pop().map(|read| opened(uid, &journals, read)).transpose()
     }
 
     /// What was asked, while it is kept.
@@ -154,15 +148,15 @@ impl Store {
     /// A tenant's operations in the order in which they were begun.
     pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(Vec::new()) };
-        Ok(numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
+        Ok(all(&journals)?.into_iter().map(|read| read.head.operation).collect())
     }
 
     /// Removes old journals: the youngest ten stay, and these.
     pub fn prune_operations(&self, uid: &TenantUid, keep: &[OperationId]) -> Result<(), StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
         let requests = self.folder(uid, REQUESTS)?;
-        let all = numbered(&journals)?;
-        for (_, operation) in &all[..all.len().saturating_sub(KEPT)] {
+        let all = self.operations(uid)?;
+        for operation in &all[..all.len().saturating_sub(KEPT)] {
             if !keep.contains(operation) {
                 journals.remove(operation.as_str())?;
                 requests.remove(operation.as_str())?;
@@ -244,19 +238,32 @@ fn point_name(json: &str, when: &str) -> String {
     format!("journal.{}{step}.{when}", word("record").unwrap_or("head"))
 }
 
-/// Every operation with its number, in order.
-fn numbered(journals: &Folder) -> Result<Vec<(u64, OperationId)>, StoreError> {
+/// Every operation's journal in the order in which they were begun.
+fn all(journals: &Folder) -> Result<Vec<Read>, StoreError> {
     let mut all = Vec::new();
-    for name in journals.names()? {
-        let Ok(operation) = OperationId::parse(name) else {
-            continue;
-        };
-        if let Some(head) = head(journals, &operation)? {
-            all.push((head.number, operation));
-        }
+    for operation in journals.names()?.into_iter().filter_map(|name| OperationId::parse(name).ok()) {
+        all.extend(read(journals, &operation)?);
     }
-    all.sort();
+    all.sort_by(|one, other| {
+        let order = |read: &Read| (read.head.number, read.head.operation.clone());
+        order(one).cmp(&order(other))
+    });
     Ok(all)
+}
+
+/// A journal that was read, with its records, for appending.
+fn opened<T: Serialize + DeserializeOwned>(
+    uid: &TenantUid,
+    journals: &Folder,
+    read: Read,
+) -> Result<Opened<T>, StoreError> {
+    let Read { head, lines, sum, length, cut_short } = read;
+    if head.tenant != *uid {
+        return Err(damaged(journals, &head.operation, "it is another Tenant's"));
+    }
+    let records = decoded(journals, &head.operation, &lines)?;
+    let file = journals.open_own(head.operation.as_str())?;
+    Ok((Journal { file, head, sum, length, cut_short, broken: false, records: PhantomData }, records))
 }
 
 /// A journal's text, taken apart.
@@ -266,7 +273,7 @@ struct Read {
     sum: String,
     /// Of the whole lines.
     length: usize,
-    dropped: bool,
+    cut_short: bool,
 }
 
 /// The records of a journal that another may be writing to.
@@ -318,7 +325,7 @@ fn read(journals: &Folder, operation: &OperationId) -> Result<Option<Read>, Stor
             &format!("it has version {}; this agent knows 1", head.version),
         ));
     }
-    Ok(Some(Read { head, lines, sum, length, dropped: length < bytes.len() }))
+    Ok(Some(Read { head, lines, sum, length, cut_short: length < bytes.len() }))
 }
 
 fn head(journals: &Folder, operation: &OperationId) -> Result<Option<Head>, StoreError> {

@@ -9,7 +9,7 @@ use tenantry_api::names::{OperationId, TenantUid};
 
 use super::claims::CLAIM;
 use super::error::StoreError;
-use super::journal::JOURNAL;
+use super::journal::{JOURNAL, Opened};
 use super::records::{BASELINE, STARTS};
 use super::{Baseline, Starts, Store};
 use crate::files::{FilesError, Folder, Stat};
@@ -18,24 +18,18 @@ use crate::files::{FilesError, Folder, Stat};
 const QUARANTINE: &str = "aside";
 
 impl Store {
-    /// What is wrong with a tenant's own records; an error of another kind is no damage. `T` is what journals hold.
-    pub fn damage<T: Serialize + DeserializeOwned>(
+    /// Reads all of a tenant's own records: the journal of its latest operation, or what can't be read. `T` is what
+    /// journals hold.
+    pub fn check<T: Serialize + DeserializeOwned>(
         &self,
         uid: &TenantUid,
-    ) -> Result<Option<StoreError>, StoreError> {
+    ) -> Result<Option<Opened<T>>, StoreError> {
         if let Some(damage) = self.damaged_claim(uid) {
-            return Ok(Some(damage));
+            return Err(damage);
         }
-        let read = self.baseline(uid).and_then(|_| self.starts(uid)).and_then(|_| self.operations(uid));
-        let latest = read.and_then(|mut operations| match operations.pop() {
-            Some(operation) => self.open_journal::<T>(uid, &operation).map(drop),
-            None => Ok(()),
-        });
-        match latest {
-            Ok(()) => Ok(None),
-            Err(damage @ StoreError::Damaged { .. }) => Ok(Some(damage)),
-            Err(error) => Err(error),
-        }
+        self.baseline(uid)?;
+        self.starts(uid)?;
+        self.latest_journal(uid)
     }
 
     /// Moves baseline, starts and journals that can't be read to quarantine; what can be read stays. The caller holds
