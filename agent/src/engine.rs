@@ -18,10 +18,11 @@ mod port;
 mod program;
 mod reference;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use parking_lot::Mutex;
 use tenantry_protocol::FailureCategory;
 
 use crate::limits::Limits;
@@ -155,7 +156,7 @@ impl DockerEngine {
 
     /// Why the engine does not answer, if it was last seen not to.
     pub fn problem(&self) -> Option<String> {
-        locked(&self.problem).clone()
+        self.problem.lock().clone()
     }
 
     /// The engine's version.
@@ -172,13 +173,13 @@ impl DockerEngine {
 
     /// A client that speaks the highest version that both know: made once, made anew after the engine was away.
     async fn client(&self) -> Result<Docker, EngineError> {
-        if let Some(docker) = locked(&self.client).clone() {
+        if let Some(docker) = self.client.lock().clone() {
             return Ok(docker);
         }
         let connected = self.connect().await;
-        *locked(&self.problem) = connected.as_ref().err().map(ToString::to_string);
+        *self.problem.lock() = connected.as_ref().err().map(ToString::to_string);
         let docker = connected?;
-        *locked(&self.client) = Some(docker.clone());
+        *self.client.lock() = Some(docker.clone());
         Ok(docker)
     }
 
@@ -192,8 +193,8 @@ impl DockerEngine {
 
     fn forget(&self, error: &EngineError) {
         if matches!(error, EngineError::Down { .. }) {
-            *locked(&self.client) = None;
-            *locked(&self.problem) = Some(error.to_string());
+            *self.client.lock() = None;
+            *self.problem.lock() = Some(error.to_string());
         }
     }
 
@@ -235,8 +236,4 @@ fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,7 @@ pub const DRIFTED: &str = "Drifted";
 pub const RESOLVED: &str = "Resolved";
 
 /// A condition's three values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 pub enum Truth {
     /// Seen to hold.
     True,
@@ -30,12 +30,8 @@ pub enum Truth {
 
 impl Truth {
     /// The word that the API uses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Reads the API's word; anything else is [`Truth::Unknown`].

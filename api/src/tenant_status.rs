@@ -59,7 +59,9 @@ pub struct TenantStatus {
 }
 
 /// One word for what is happening.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
 pub enum Phase {
     /// Not looked at yet.
     Pending,
@@ -101,32 +103,15 @@ pub enum Phase {
 
 impl Phase {
     /// The phase's word, which is also a condition's reason.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::AdoptionNeeded => "AdoptionNeeded",
-            Self::Planning => "Planning",
-            Self::Pulling => "Pulling",
-            Self::Snapshotting => "Snapshotting",
-            Self::Writing => "Writing",
-            Self::Starting => "Starting",
-            Self::Verifying => "Verifying",
-            Self::RollingBack => "RollingBack",
-            Self::Ready => "Ready",
-            Self::Aborted => "Aborted",
-            Self::RolledBack => "RolledBack",
-            Self::Held => "Held",
-            Self::RollbackFailed => "RollbackFailed",
-            Self::Suspended => "Suspended",
-            Self::Degraded => "Degraded",
-            Self::Refused => "Refused",
-            Self::HostUnreachable => "HostUnreachable",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How an operation ended. The five are never confused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
 pub enum Outcome {
     /// The target runs and was seen healthy and stable.
     Succeeded,
@@ -142,14 +127,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// The outcome's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "Succeeded",
-            Self::Aborted => "Aborted",
-            Self::RolledBack => "RolledBack",
-            Self::Held => "Held",
-            Self::RollbackFailed => "RollbackFailed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Hosts: the way to each one's agent, and what the agent says of itself.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use kube::runtime::reflector::Store;
+use parking_lot::Mutex;
 use tenantry_api::ComposeHost;
 use tenantry_api::names::Identity;
 use tenantry_planner::decide::Unreached;
@@ -41,11 +42,11 @@ impl Hosts {
     /// The way to a host's agent; `None` where there is no such ComposeHost.
     pub fn route(&self, key: &Key) -> Option<Route> {
         let Some(host) = self.store.get(&key.reference()) else {
-            locked(&self.known).remove(key);
+            self.known.lock().remove(key);
             return None;
         };
         let (identity, address) = (&host.spec.identity, &host.spec.connection.dial.address);
-        let mut known = locked(&self.known);
+        let mut known = self.known.lock();
         if let Some(route) =
             known.get(key).filter(|route| route.identity == *identity && route.address == *address)
         {
@@ -66,8 +67,4 @@ impl Hosts {
     pub fn get(&self, key: &Key) -> Option<Arc<ComposeHost>> {
         self.store.get(&key.reference())
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,9 @@
 //! What the operator counts. Every label is of a bounded set.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -110,7 +109,7 @@ impl Metrics {
     /// The metrics as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry.lock();
         // Writing to memory does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kube::Client;
+use parking_lot::Mutex;
 use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
 use tokio_util::sync::CancellationToken;
 
@@ -156,12 +157,12 @@ fn stores(
         watch(events(setup.scope.api::<TemplateBundle>(&setup.client)), spec_mark, move |key| to.now(key));
     let stores = Stores { tenants, hosts, bundles };
     let wake: Wake = Box::new(of_host(stores.clone(), queue.clone()));
-    *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(wake);
+    *slot.lock() = Some(wake);
     (stores, vec![Box::pin(tenant_watch), Box::pin(host_watch), Box::pin(bundle_watch)])
 }
 
 fn tell(slot: &Mutex<Option<Wake>>, key: &Key) {
-    if let Some(wake) = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref() {
+    if let Some(wake) = slot.lock().as_ref() {
         wake(key);
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::select;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use tenantry_process::runtime::Runtime;
@@ -105,7 +106,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
 
     fn locked(&self) -> MutexGuard<'_, State<K>> {
         // Nothing that runs under this lock can leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! Tenants: observe, decide, execute, record.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::reflector::Store;
+use parking_lot::{Mutex, MutexGuard};
 use tenantry_api::Tenant;
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +97,7 @@ impl Tenants {
     }
 
     pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, TenantCache>> {
-        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.caches.lock()
     }
 }
 

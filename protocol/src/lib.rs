@@ -36,7 +36,6 @@ pub use observe::{
 pub use operate::{
     Action, Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState,
     OperationStatus, PhaseRecord, PlanReport, Progress, Recreate, ReleaseLabel, RunImage, SnapshotPolicy,
-    StepState,
 };
 pub use verify::{Probe, ProbeExec, ProbeHttp, ProbeTcp, VerifyPolicy};
 

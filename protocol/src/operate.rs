@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, RelativePath, VolumeName};
 use tenantry_api::tenant::{Approach, Consistency, OnFailure, RollbackData};
-use tenantry_api::tenant_status::Outcome;
+use tenantry_api::tenant_status::{Outcome, PhaseState};
 
 use crate::manifest::{FileContent, Manifest, Place, TenantRef};
 use crate::observe::{ComposeUse, ResolvedReference};
@@ -176,7 +176,7 @@ pub struct Failure {
 }
 
 /// The kinds of failure; bounded, so that it can label events and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum FailureCategory {
     /// The local policy does not allow it.
     PolicyRefused,
@@ -228,32 +228,8 @@ pub enum FailureCategory {
 
 impl FailureCategory {
     /// The category's word, which is also an event's reason and a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PolicyRefused => "PolicyRefused",
-            Self::HandEdited => "HandEdited",
-            Self::ReleaseNeeded => "ReleaseNeeded",
-            Self::PathRefused => "PathRefused",
-            Self::AdoptionNeeded => "AdoptionNeeded",
-            Self::HandRunDiffers => "HandRunDiffers",
-            Self::ComposeInvalid => "ComposeInvalid",
-            Self::EnvUnrepresentable => "EnvUnrepresentable",
-            Self::DiskFull => "DiskFull",
-            Self::ImageNotFound => "ImageNotFound",
-            Self::RegistryRefused => "RegistryRefused",
-            Self::RegistryUnreachable => "RegistryUnreachable",
-            Self::SnapshotFailed => "SnapshotFailed",
-            Self::RestorePointUnusable => "RestorePointUnusable",
-            Self::WriteFailed => "WriteFailed",
-            Self::PortInUse => "PortInUse",
-            Self::StartFailed => "StartFailed",
-            Self::Unhealthy => "Unhealthy",
-            Self::Crashed => "Crashed",
-            Self::ProbeFailed => "ProbeFailed",
-            Self::WrongImage => "WrongImage",
-            Self::EngineFault => "EngineFault",
-            Self::AgentFault => "AgentFault",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -264,7 +240,7 @@ pub struct PhaseRecord {
     /// Which.
     pub name: OperationPhase,
     /// How it stands.
-    pub state: StepState,
+    pub state: PhaseState,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -292,17 +268,6 @@ pub enum OperationPhase {
     Rollback,
     /// Keeping what a rollback could need.
     Finish,
-}
-
-/// How a phase stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum StepState {
-    /// Under way.
-    Running,
-    /// Done.
-    Succeeded,
-    /// Failed.
-    Failed,
 }
 
 /// What an operation changes on the host.

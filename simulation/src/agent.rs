@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tenantry_agent::calls::Agent;
 use tenantry_agent::config::Config;
 use tenantry_agent::files::DiskIo;
@@ -108,9 +109,9 @@ impl Process {
 /// The word of a step.
 fn name(step: Step) -> &'static str {
     // Debug names of a closed set: interned, so that they can be keys.
-    static NAMES: std::sync::Mutex<BTreeSet<&'static str>> = std::sync::Mutex::new(BTreeSet::new());
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let text = format!("{step:?}");
-    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut names = NAMES.lock();
     if let Some(known) = names.get(text.as_str()) {
         return known;
     }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
+use parking_lot::Mutex;
 use tenantry_simulation::{Fault, Kind, Report, run};
 
 #[derive(Parser)]
@@ -110,14 +110,14 @@ fn all(arguments: &Arguments) -> Totals {
                         eprint!("\r{} of {} seeds ", seed + 1 - arguments.seed, arguments.seeds);
                     }
                 }
-                totals.lock().unwrap_or_else(PoisonError::into_inner).add(own);
+                totals.lock().add(own);
             });
         }
     });
     if tell {
         eprintln!();
     }
-    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+    totals.into_inner()
 }
 
 impl Totals {

@@ -2,11 +2,12 @@
 //!
 //! What it does in between is the shipped `Tenants::work`, over the API server of `api.rs` and the network of `net.rs`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
+use parking_lot::Mutex;
 use tenantry_api::{ComposeHost, Tenant};
 use tenantry_operator::cluster::Cluster;
 use tenantry_operator::hosts::{Hosts, pending_releases};

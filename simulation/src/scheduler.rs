@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::agent::Killed;
 use crate::world::World;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The world, as every task sees it. Only one task runs at a time.
 #[derive(Clone)]
@@ -28,7 +29,7 @@ impl Shared {
 
     /// The world, for as long as nothing is awaited.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -197,7 +198,7 @@ struct TaskWaker {
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.task);
+        self.woken.lock().push(self.task);
     }
 }
 
@@ -275,7 +276,7 @@ impl Scheduler {
             let killed = std::mem::take(&mut world.queue.killed);
             let aborted = std::mem::take(&mut world.queue.aborted);
             let spawned = std::mem::take(&mut world.queue.spawned);
-            let mut woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut woken = std::mem::take(&mut *self.woken.lock());
             // In which order a channel wakes those who wait for it is not the seed's to decide.
             woken.sort_unstable();
             woken.dedup();

@@ -56,7 +56,7 @@ fn p2_cut_networks_and_one_history() {
 #[test]
 fn p16_everything_at_once_and_no_outcome_claims_what_is_not_so() {
     use tenantry_api::tenant_status::Outcome;
-    let reports = runs(3, 300);
+    let reports = runs(3, 200);
     for outcome in
         [Outcome::Succeeded, Outcome::Aborted, Outcome::RolledBack, Outcome::Held, Outcome::RollbackFailed]
     {

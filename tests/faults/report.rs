@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::matrix::Row;
@@ -66,7 +66,7 @@ impl Rows {
         }
         if let Some(why) = row.broken {
             println!("{what} BROKEN: {why}\nagain: {}", self.again(&format!("{:?} {at}", row.way)));
-            let all = &mut self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = &mut self.broken.lock();
             all.push(format!("{:?} {at}: {why}", row.way));
         } else if let Some(recovery) = row.recovery {
             println!(
@@ -84,7 +84,7 @@ impl Rows {
 
     /// Fails where something did not hold.
     pub fn check(&self) -> Result<()> {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock();
         ensure!(broken.is_empty(), "{} crashes broke a promise:\n{}", broken.len(), broken.join("\n"));
         Ok(())
     }

@@ -98,8 +98,10 @@ impl Bundle {
 }
 
 /// Examples ask their services every few seconds whether they are healthy; each that waits for another waits as long.
-const HEALTH: [(&str, &str); 2] =
-    [("HEALTH_INTERVAL=10s", "HEALTH_INTERVAL=2s"), ("HEALTH_INTERVAL_OFTEN=3s", "HEALTH_INTERVAL_OFTEN=1s")];
+const HEALTH: [(&str, &str); 2] = [
+    ("HEALTH_INTERVAL=10s", "HEALTH_INTERVAL=500ms"),
+    ("HEALTH_INTERVAL_OFTEN=3s", "HEALTH_INTERVAL_OFTEN=500ms"),
+];
 
 /// What the examples name and this machine has elsewhere: the registry, and the ports of `example.env`.
 struct Examples {

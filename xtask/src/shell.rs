@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
@@ -43,13 +43,13 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = work().with_context(|| what.to_owned())?;
     let seconds = begun.elapsed().as_secs_f64();
     println!("    {what}: done in {seconds:.1} s");
-    STEPS.lock().unwrap_or_else(PoisonError::into_inner).push((what.to_owned(), seconds));
+    STEPS.lock().push((what.to_owned(), seconds));
     Ok(result)
 }
 
 /// What was done so far and how many seconds each step took, in the order in which they ended.
 pub fn steps() -> Vec<(String, f64)> {
-    STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    STEPS.lock().clone()
 }
 
 /// Runs a command that must succeed, in a folder, and gives way to all else that runs; what it says is shown only when

@@ -23,12 +23,8 @@ pub(super) fn claim(
     let uid = &request.tenant.uid;
     let _lock = host.store.lock(uid).map_err(store)?;
     let wanted = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator,
-        place: request.place.clone(),
-        epoch: request.epoch,
-        operation: None,
         take_over: request.take_over,
+        ..ClaimWanted::new(&request.tenant, operator, &request.place, request.epoch)
     };
     if request.take_over {
         return take_over(host, cache, &wanted);
@@ -100,14 +96,7 @@ pub(super) fn accept(
     let store = |error: StoreError| store_refused(&error);
     let uid = &request.tenant.uid;
     let _lock = host.store.lock(uid).map_err(store)?;
-    let wanted = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator,
-        place: request.place.clone(),
-        epoch: request.epoch,
-        operation: None,
-        take_over: false,
-    };
+    let wanted = ClaimWanted::new(&request.tenant, operator, &request.place, request.epoch);
     host.store.may_accept(&wanted).map_err(|error| claim_refused(&error))?;
     let mut aside = host.store.quarantine::<Record>(uid).map_err(store)?;
     give_up(host, uid).map_err(store)?;

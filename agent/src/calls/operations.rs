@@ -208,12 +208,8 @@ fn take_on(
         return Err(store_refused(&damage));
     }
     let wanted = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator,
-        place: request.place.clone(),
-        epoch: request.epoch,
         operation: Some(id.clone()),
-        take_over: false,
+        ..ClaimWanted::new(&request.tenant, operator, &request.place, request.epoch)
     };
     if let Some(open) = open_operation(host, uid).map_err(store)?.filter(|open| open != id) {
         return Err(busy_with(&open));

@@ -1,16 +1,16 @@
 //! The engine's event stream: what tells that nothing has changed since.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bollard::models::{EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::EventsOptions;
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{DockerEngine, EngineError, locked};
+use super::{DockerEngine, EngineError};
 
 const PROJECT: &str = "com.docker.compose.project";
 /// Container events that change what is observed. Those of healthcheck runs (`exec_…`) come each second and don't.
@@ -69,7 +69,7 @@ impl Default for Events {
 impl Events {
     /// The moment that a project is at; `None` while the stream is broken, when nothing is known.
     pub fn generation(&self, project: &str) -> Option<Generation> {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         let of_project = state.projects.get(project).copied().unwrap_or_default();
         state.unbroken.then_some(Generation {
             connection: state.connection,
@@ -80,14 +80,14 @@ impl Events {
 
     /// The moment that one container is at; `None` while the stream is broken.
     pub fn container(&self, id: &str) -> Option<Generation> {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         let project = state.containers.get(id).copied().unwrap_or_default();
         state.unbroken.then_some(Generation { connection: state.connection, images: 0, project })
     }
 
     /// The moment that all images are at; `None` while the stream is broken.
     pub fn images(&self) -> Option<Generation> {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         let (connection, images) = (state.connection, state.images);
         state.unbroken.then_some(Generation { connection, images, project: 0 })
     }
@@ -103,7 +103,7 @@ impl Events {
     }
 
     fn connected(&self) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.connection += 1;
         state.unbroken = true;
         drop(state);
@@ -111,7 +111,7 @@ impl Events {
     }
 
     fn broken(&self) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.unbroken = false;
         // Nothing is known of any project from here on, so nothing needs to be remembered.
         state.projects.clear();
@@ -121,7 +121,7 @@ impl Events {
     }
 
     fn take(&self, event: &EventMessage) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         if event.typ == Some(EventMessageTypeEnum::IMAGE) {
             state.images += 1;
         } else {

@@ -3,10 +3,10 @@
 //! A read that follows a change of our own must be a fresh one: the event may come a moment after the change.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use super::events::Generation;
-use super::locked;
+
+use parking_lot::Mutex;
 
 /// How much is remembered: above what a busy host has.
 const LIMIT: usize = 4_096;
@@ -23,14 +23,14 @@ impl<T> Default for Memory<T> {
 impl<T: Clone> Memory<T> {
     /// What was said at this very moment.
     pub(super) fn get(&self, name: &str, moment: Option<Generation>) -> Option<T> {
-        let known = locked(&self.0);
+        let known = self.0.lock();
         known.get(name).filter(|(then, _)| Some(*then) == moment).map(|(_, answer)| answer.clone())
     }
 
     /// Remembers an answer; `moment` is from before it was asked for.
     pub(super) fn put(&self, name: &str, moment: Option<Generation>, answer: &T) {
         let Some(moment) = moment else { return };
-        let mut known = locked(&self.0);
+        let mut known = self.0.lock();
         if known.len() >= LIMIT {
             known.clear();
         }

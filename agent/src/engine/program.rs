@@ -47,12 +47,13 @@ impl Program {
         if let Some(own) = OWN.get() {
             return Ok(own.clone());
         }
-        let program = Arc::new(Self::read().map_err(|error| format!("it can't be read: {error}"))??);
+        let program =
+            Arc::new(Self::read("/proc/self/exe").map_err(|error| format!("it can't be read: {error}"))??);
         Ok(OWN.get_or_init(|| program).clone())
     }
 
-    fn read() -> std::io::Result<Result<Self, String>> {
-        let file = File::open("/proc/self/exe")?;
+    fn read(path: &str) -> std::io::Result<Result<Self, String>> {
+        let file = File::open(path)?;
         if is_loaded_by_another(&file)? {
             let problem = "it is not linked statically, so it can't run in a container of its own";
             return Ok(Err(problem.to_owned()));
@@ -234,10 +235,11 @@ mod tests {
 
     #[test]
     fn a_program_that_needs_a_loader_is_known() {
-        // Tests are linked dynamically.
-        let own = File::open("/proc/self/exe").unwrap();
-        assert!(is_loaded_by_another(&own).unwrap());
-        assert!(Program::own().unwrap_err().contains("statically"));
+        // Tests are linked statically, as the agent is; a shell is not.
+        let by_another = |path: &str| is_loaded_by_another(&File::open(path).unwrap()).unwrap();
+        assert_eq!([by_another("/bin/sh"), by_another("/proc/self/exe")], [true, false]);
+        assert!(Program::read("/bin/sh").unwrap().unwrap_err().contains("statically"));
+        assert!(Program::own().is_ok());
     }
 
     #[tokio::test]

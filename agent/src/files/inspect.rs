@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use sha2::Digest;
 use tenantry_api::names::{RelativePath, Sha256};
 
@@ -48,14 +48,14 @@ pub struct HashCache(Mutex<HashMap<RelativePath, Seen>>);
 
 impl HashCache {
     pub(super) fn get(&self, path: &RelativePath, stamp: &Stamp) -> Option<Seen> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.0.lock();
         seen.get(path)
             .filter(|seen| seen.stamp == *stamp || tenantry_faults::Bug::TrustTheLastLook.is_seeded())
             .cloned()
     }
 
     pub(super) fn put(&self, path: &RelativePath, seen: &Seen) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if all.len() >= REMEMBERED {
             all.clear();
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tenantry_api::tenant_status::PhaseState;
 use tenantry_planner::steps::{JournalState, Record};
 use tenantry_process::runtime::{Runtime, blocking};
-use tenantry_protocol::{OperationPhase, OperationState, OperationStatus, StepState};
+use tenantry_protocol::{OperationPhase, OperationState, OperationStatus};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::OperationContext;
@@ -143,7 +144,7 @@ fn publish(operation: &OperationContext, state: &JournalState) {
     let pulling = status
         .phases
         .last()
-        .is_some_and(|phase| phase.name == OperationPhase::Pull && phase.state == StepState::Running);
+        .is_some_and(|phase| phase.name == OperationPhase::Pull && phase.state == PhaseState::Running);
     operation.status.send_modify(|known| {
         status.progress = known.progress.filter(|_| pulling);
         status.seq = status.seq.max(known.seq + 1);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use super::error::SnapshotError;
+use parking_lot::Mutex;
 
 /// Takes work in.
 pub(crate) struct Feed<J> {
@@ -82,7 +82,7 @@ fn work<J, R, W>(
         Ok(worker) => worker,
         Err(error) => {
             // Told in the place of the first job's result.
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = queue.lock().recv();
             if let Ok((number, _)) = job {
                 let _ = results.send((number, Err(error)));
             }
@@ -90,7 +90,7 @@ fn work<J, R, W>(
         }
     };
     loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = queue.lock().recv();
         let Ok((number, job)) = job else { return };
         if results.send((number, worker(job))).is_err() {
             return;

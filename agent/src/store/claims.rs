@@ -60,6 +60,14 @@ pub struct ClaimWanted {
     pub take_over: bool,
 }
 
+impl ClaimWanted {
+    /// A claim for no operation, which takes nothing from another.
+    pub fn new(tenant: &TenantRef, operator: String, place: &Place, epoch: u64) -> Self {
+        let (tenant, place) = (tenant.clone(), place.clone());
+        Self { tenant, operator, place, epoch, operation: None, take_over: false }
+    }
+}
+
 /// Everything that is held on a host, and who never takes anything again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {

@@ -2,8 +2,9 @@
 //! other way to each other. It reads beside the agent that holds the state directory, and writes nothing else.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, TenantUid};

@@ -7,8 +7,8 @@ mod tests {
     use serde_json::json;
     use tenantry_agent::limits::Limits;
     use tenantry_api::names::OperationId;
-    use tenantry_api::tenant_status::Outcome;
-    use tenantry_protocol::{FailureCategory, OperationPhase, OperationState, StepState};
+    use tenantry_api::tenant_status::{Outcome, PhaseState};
+    use tenantry_protocol::{FailureCategory, OperationPhase, OperationState};
     use test_images::Image;
 
     use crate::gate::{Gate, Way};
@@ -54,7 +54,7 @@ mod tests {
             let status = sandbox.core().operation(&id, after, Duration::from_secs(30)).await.unwrap();
             after = status.seq;
             let at =
-                status.phases.iter().any(|phase| phase.name == wanted && phase.state == StepState::Running);
+                status.phases.iter().any(|phase| phase.name == wanted && phase.state == PhaseState::Running);
             if at || status.state != OperationState::Running {
                 return at;
             }

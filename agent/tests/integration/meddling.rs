@@ -6,8 +6,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use tenantry_api::names::OperationId;
-    use tenantry_api::tenant_status::Outcome;
-    use tenantry_protocol::{FailureCategory, OperationPhase, OperationState, OperationStatus, StepState};
+    use tenantry_api::tenant_status::{Outcome, PhaseState};
+    use tenantry_protocol::{FailureCategory, OperationPhase, OperationState, OperationStatus};
 
     use crate::gate::{Gate, Way};
     use crate::support::{Sandbox, assert_outcome, docker, failure};
@@ -37,7 +37,7 @@ mod tests {
             after = status.seq;
             assert_eq!(status.state, OperationState::Running, "{status:#?}");
             let at = |phase: &tenantry_protocol::PhaseRecord| {
-                phase.name == wanted && phase.state == StepState::Running
+                phase.name == wanted && phase.state == PhaseState::Running
             };
             if status.phases.iter().any(at) {
                 return;

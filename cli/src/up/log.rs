@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use crate::output;
@@ -48,7 +48,7 @@ impl Log {
 
     /// Takes a line of the program's.
     pub fn line(&self, line: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.write(&self.path, line);
         let (sentence, warns) = read(line);
         if warns && state.may_show(Instant::now()) {
@@ -64,7 +64,7 @@ impl Log {
 
     /// The last thing that the program complained about, once.
     pub fn last_words(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.take()
+        self.state.lock().last.take()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A TemplateBundle's status, and word to its Tenants when its files change.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{PartialObjectMeta, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use parking_lot::Mutex;
 use serde_json::json;
 use tenantry_api::bundle::TemplateBundleStatus;
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, set};
@@ -75,7 +76,7 @@ impl BundleStatus {
 
     async fn reconcile(&self, key: &Key) -> Option<Duration> {
         let Some(bundle) = self.bundles.object(key) else {
-            self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.watched.lock().remove(key);
             (self.changed)(key);
             return None;
         };
@@ -98,7 +99,7 @@ impl BundleStatus {
 
     /// Watches the ConfigMap that the bundle names, and only that one.
     fn watch_map(&self, key: &Key, bundle: &TemplateBundle) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.watched.lock();
         let Some(source) = &bundle.spec.source.config_map else {
             watched.remove(key);
             return;

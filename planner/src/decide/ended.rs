@@ -12,7 +12,7 @@ use super::decision::Ruling;
 use super::lifecycle::{Block, End, Lifecycle, Operation, Purpose};
 use super::outcomes::Meaning;
 use super::progress;
-use super::{Answer, Draft, SHOWN, refused};
+use super::{Draft, SHOWN, refused};
 use crate::target::Desired;
 use crate::text::{listed, sentence};
 
@@ -65,15 +65,7 @@ impl Draft<'_> {
         if !seen.data_restored {
             return String::new();
         }
-        let observation = match self.facts.answer {
-            Answer::Followed(_, observation) => observation,
-            Answer::NotAsked
-            | Answer::Unreached(..)
-            | Answer::Refused(_)
-            | Answer::NotBegun(_)
-            | Answer::Seen(_)
-            | Answer::Unknown(_) => None,
-        };
+        let observation = self.facts.answer.seen_at_end();
         format!("{} ", self.lost(operation, observation))
     }
 
@@ -123,15 +115,7 @@ impl Draft<'_> {
         if self.facts.subject.suspend {
             return Ruling::says(PhaseReport::suspended());
         }
-        let observation = match self.facts.answer {
-            Answer::Followed(_, observation) => observation,
-            Answer::NotAsked
-            | Answer::Unreached(..)
-            | Answer::Refused(_)
-            | Answer::NotBegun(_)
-            | Answer::Seen(_)
-            | Answer::Unknown(_) => None,
-        };
+        let observation = self.facts.answer.seen_at_end();
         match (observation, self.facts.desired) {
             (Some(observation), Ok(desired)) => self.compare(desired, observation),
             (Some(_), Err(refusal)) => refused(refusal),

@@ -86,6 +86,21 @@ pub enum Answer<'a> {
     Followed(&'a OperationStatus, Option<&'a Observation>),
 }
 
+impl<'a> Answer<'a> {
+    /// What the agent saw once the operation that status names had ended.
+    pub fn seen_at_end(self) -> Option<&'a Observation> {
+        match self {
+            Self::Followed(_, observation) => observation,
+            Self::NotAsked
+            | Self::Unreached(..)
+            | Self::Refused(_)
+            | Self::NotBegun(_)
+            | Self::Seen(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// Everything that a decision is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {

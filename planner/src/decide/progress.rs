@@ -6,9 +6,7 @@ use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{
     ComposeInUse, FileCounts, Phase, PhaseState, PhaseStatus, PlanSummary, Recreate,
 };
-use tenantry_protocol::{
-    ComposeUse, OperationPhase, OperationStatus, PhaseRecord, PlanReport, Progress, StepState,
-};
+use tenantry_protocol::{ComposeUse, OperationPhase, OperationStatus, PhaseRecord, PlanReport, Progress};
 
 use super::lifecycle::{Operation, Purpose};
 use crate::text::clause;
@@ -72,7 +70,7 @@ fn megabytes(bytes: u64) -> String {
 
 /// Why a phase before the present one failed.
 fn failure_so_far(seen: &OperationStatus) -> Option<&str> {
-    let failed = seen.phases.iter().rev().find(|record| record.state == StepState::Failed)?;
+    let failed = seen.phases.iter().rev().find(|record| record.state == PhaseState::Failed)?;
     failed.message.as_deref()
 }
 
@@ -109,14 +107,9 @@ pub(super) fn phases(seen: &OperationStatus) -> Vec<PhaseStatus> {
 }
 
 fn phase_status(record: &PhaseRecord) -> Option<PhaseStatus> {
-    let state = match record.state {
-        StepState::Running => PhaseState::Running,
-        StepState::Succeeded => PhaseState::Succeeded,
-        StepState::Failed => PhaseState::Failed,
-    };
     Some(PhaseStatus {
         name: status_phase(record.name)?,
-        state,
+        state: record.state,
         started_at: Time(whole_seconds(record.started_at)),
         finished_at: record.finished_at.map(|at| Time(whole_seconds(at))),
         message: record.message.as_deref().map(|message| bounded(message, 1_024)),

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use tenantry_api::tenant::{OnFailure, RollbackData};
-use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::{Action, Failure, PhaseRecord, ReleaseLabel, RunImage, StepState};
+use tenantry_api::tenant_status::{Outcome, PhaseState};
+use tenantry_protocol::{Action, Failure, PhaseRecord, ReleaseLabel, RunImage};
 
 use super::Step;
 use super::plan::{Plan, PlannedImage};
@@ -68,11 +68,11 @@ impl JournalState {
             Record::Begun { step, at } => self.begin(*step, *at),
             Record::Done { step, at, did, message, then } => {
                 self.done(*step, did);
-                self.leave(*step, *at, *then, StepState::Succeeded, message.clone());
+                self.leave(*step, *at, *then, PhaseState::Succeeded, message.clone());
             }
             Record::Failed { step, at, failure, then } => {
                 self.fail(*step, failure);
-                self.leave(*step, *at, *then, StepState::Failed, Some(failure.message.clone()));
+                self.leave(*step, *at, *then, PhaseState::Failed, Some(failure.message.clone()));
             }
             Record::Resumed { .. } => {}
             Record::Ended { at, outcome, failure } => {
@@ -116,12 +116,12 @@ impl JournalState {
         let Some(name) = step.phase() else { return };
         match self.phases.iter_mut().find(|phase| phase.name == name) {
             Some(phase) => {
-                phase.state = StepState::Running;
+                phase.state = PhaseState::Running;
                 phase.finished_at = None;
             }
             None => self.phases.push(PhaseRecord {
                 name,
-                state: StepState::Running,
+                state: PhaseState::Running,
                 started_at: at,
                 finished_at: None,
                 message: None,
@@ -134,7 +134,7 @@ impl JournalState {
         step: Step,
         at: Timestamp,
         then: Option<Step>,
-        as_: StepState,
+        as_: PhaseState,
         message: Option<String>,
     ) {
         self.current = None;

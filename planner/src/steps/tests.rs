@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant::{Consistency, OnFailure, RollbackData};
-use tenantry_api::tenant_status::Outcome;
+use tenantry_api::tenant_status::{Outcome, PhaseState};
 use tenantry_protocol::{
-    Action, ComposeUse, Failure, FailureCategory, OperationPhase, PlanReport, ReleaseLabel, StepState,
+    Action, ComposeUse, Failure, FailureCategory, OperationPhase, PlanReport, ReleaseLabel,
 };
 
 use super::*;
@@ -351,7 +351,7 @@ fn a_step_may_begin_with_the_record_that_ends_the_one_before() {
     let id = OperationId::parse("a").unwrap();
     let phases: Vec<_> = state.status(&id).phases.iter().map(|phase| (phase.name, phase.state)).collect();
     let wanted =
-        [(OperationPhase::Preflight, StepState::Succeeded), (OperationPhase::Pull, StepState::Running)];
+        [(OperationPhase::Preflight, PhaseState::Succeeded), (OperationPhase::Pull, PhaseState::Running)];
     assert_eq!(phases, wanted);
 }
 

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::files::{self, Files};
+use crate::health;
 use crate::http::{self, Answer};
 use crate::settings::{Mode, Settings};
 use crate::source::Source;
@@ -93,10 +94,19 @@ fn serve(settings: &Settings, told: &RwLock<Told>, start: Instant) -> Result<(),
     let listener = TcpListener::bind(settings.listen).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     eprintln!("standin: {} listens on {address}", settings.version);
+    let mut was_healthy = false;
     http::serve(&listener, |path| {
-        answer(path, &told.read().unwrap_or_else(PoisonError::into_inner), start.elapsed())
+        let (told, age) = (told.read().unwrap_or_else(PoisonError::into_inner), start.elapsed());
+        if path == health::WATCHED { watched(&mut was_healthy, &told, age) } else { answer(path, &told, age) }
     });
     Ok(())
+}
+
+/// Whether it is healthy, and whether that is no news.
+fn watched(was_healthy: &mut bool, told: &Told, age: Duration) -> Answer {
+    let healthy = told.settings.is_healthy(age);
+    let still = std::mem::replace(was_healthy, healthy) && healthy;
+    if still { Answer::ok(health::STILL) } else { answer("/health", told, age) }
 }
 
 fn answer(path: &str, told: &Told, age: Duration) -> Answer {
@@ -165,6 +175,17 @@ mod tests {
         for path in ["/health", "/api/health"] {
             assert_eq!((ask(path, 999).0, ask(path, 1000).0), ("503", "200"), "{path}");
         }
+    }
+
+    #[test]
+    fn that_it_is_healthy_is_news_once() {
+        let mut was_healthy = false;
+        let mut ask = |millis| {
+            let Answer { body, .. } = watched(&mut was_healthy, &told(), Duration::from_millis(millis));
+            String::from_utf8(body).unwrap()
+        };
+        assert_eq!([ask(999), ask(1000), ask(1001)], ["not healthy, as told\n", "ok\n", health::STILL]);
+        assert_eq!([ask(0), ask(1000)], ["not healthy, as told\n", "ok\n"]);
     }
 
     #[test]

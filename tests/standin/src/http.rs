@@ -30,13 +30,13 @@ impl Answer {
 }
 
 /// Answers requests for as long as the process lives. A client's error is the client's.
-pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer) {
+pub fn serve(listener: &TcpListener, mut answer: impl FnMut(&str) -> Answer) {
     for stream in listener.incoming().flatten() {
-        let _ = exchange(stream, &answer);
+        let _ = exchange(stream, &mut answer);
     }
 }
 
-fn exchange(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> std::io::Result<()> {
+fn exchange(mut stream: TcpStream, answer: impl FnOnce(&str) -> Answer) -> std::io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut head = Vec::with_capacity(512);

@@ -12,7 +12,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // What else a compose file's `command` says is meant for the program that this one stands in for.
-    if std::env::args().nth(1).as_deref() == Some("health") { health() } else { serve() }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["health"] => told(health::check()),
+        ["health", "--watch"] => told(health::watch()),
+        _ => serve(),
+    }
 }
 
 fn serve() -> ExitCode {
@@ -25,8 +30,8 @@ fn serve() -> ExitCode {
     }
 }
 
-fn health() -> ExitCode {
-    match health::check() {
+fn told(health: Result<(), String>) -> ExitCode {
+    match health {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("{message}");

@@ -1,10 +1,10 @@
 //! Test programs side by side, as many as two cores and one engine bear.
 
 use std::process::{Command, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use parking_lot::{Condvar, Mutex};
 use test_images::Registry;
 
 use super::binaries::Binary;
@@ -99,13 +99,13 @@ impl<'a> Runner<'a> {
     }
 
     fn take(&self, share: usize) {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let enough = self.freed.wait_while(free, |free| *free < share);
-        *enough.unwrap_or_else(PoisonError::into_inner) -= share;
+        let mut free = self.free.lock();
+        self.freed.wait_while(&mut free, |free| *free < share);
+        *free -= share;
     }
 
     fn give_back(&self, share: usize) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += share;
+        *self.free.lock() += share;
         self.freed.notify_all();
     }
 

@@ -116,12 +116,8 @@ fn accepted(folder: &Path) -> Journal<Record> {
     let store = Store::open(&folder.join("state"), DiskIo::default()).unwrap();
     let request = request(folder, 1);
     let claim = ClaimWanted {
-        tenant: request.tenant.clone(),
-        operator: operator().to_string(),
-        place: request.place.clone(),
-        epoch: 1,
         operation: Some(id("op-1")),
-        take_over: false,
+        ..ClaimWanted::new(&request.tenant, operator().to_string(), &request.place, 1)
     };
     store.claim(&claim).unwrap();
     let text = serde_json::to_vec(&request).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use tenantry_api::names::{EnvKey, Identity, OperationId, ServiceName, TenantUid};
-use tenantry_api::tenant_status::Outcome;
+use tenantry_api::tenant_status::{Outcome, PhaseState};
 use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
@@ -16,7 +16,7 @@ use tenantry_protocol::{
     HostInfo, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse, OperateRequest,
     OperationPhase, OperationState, OperationStatus, PhaseRecord, ReleaseLabel, ReleaseRequest,
     ResolveRequest, ResolveResponse, RestorePointBrief, RunImage, ServiceHealth, ServiceObservation,
-    ServiceState, StepState,
+    ServiceState,
 };
 use tokio::sync::Notify;
 
@@ -278,7 +278,7 @@ fn operate(
 fn phase(name: OperationPhase) -> PhaseRecord {
     PhaseRecord {
         name,
-        state: StepState::Running,
+        state: PhaseState::Running,
         started_at: Timestamp::now(),
         finished_at: None,
         message: None,
@@ -292,7 +292,7 @@ async fn run(host: Host, id: OperationId, request: OperateRequest) {
         host.change(|state| {
             let Some(status) = state.operations.get_mut(id.as_str()) else { return };
             if let Some(last) = status.phases.last_mut() {
-                (last.state, last.finished_at) = (StepState::Succeeded, Some(Timestamp::now()));
+                (last.state, last.finished_at) = (PhaseState::Succeeded, Some(Timestamp::now()));
             }
             status.phases.push(phase(name));
             status.seq += 1;

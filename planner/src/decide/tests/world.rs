@@ -5,12 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, find};
 use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256};
-use tenantry_api::tenant_status::{Deployed, DeployedImage, Outcome, Phase, TenantStatus};
+use tenantry_api::tenant_status::{Deployed, DeployedImage, Outcome, Phase, PhaseState, TenantStatus};
 use tenantry_protocol::{
     ClaimState, ComposeUse, EnvKeyState, EnvObservation, Failure, FailureCategory, FileManifest,
     FileObservation, FileState, Health, ImageRun, MountFreshness, Observation, OperationPhase,
     OperationState, OperationStatus, PhaseRecord, ResolveResponse, RunImage, ServiceHealth,
-    ServiceObservation, ServiceState, StepState,
+    ServiceObservation, ServiceState,
 };
 
 use crate::decide::{Answer, Decision, Effect, Facts, Subject, Submission, decide};
@@ -222,7 +222,7 @@ pub fn operation(world: &World, seq: u64, phases: &[OperationPhase]) -> Operatio
     let last = phases.len().saturating_sub(1);
     let record = |(index, name): (usize, &OperationPhase)| PhaseRecord {
         name: *name,
-        state: if index == last { StepState::Running } else { StepState::Succeeded },
+        state: if index == last { PhaseState::Running } else { PhaseState::Succeeded },
         started_at: at,
         finished_at: (index != last).then_some(at),
         message: None,
