@@ -26,7 +26,7 @@ mod tree;
 pub use disk_io::{DiskIo, Effect, Hook, Seconds};
 pub use error::FilesError;
 pub use inspect::{Found, HashCache, Seen};
-pub use kept_files::composed;
+pub use kept_files::earliest_states;
 pub use record::{KeptFile, KeptFiles, Was};
 pub use stage::Stage;
 pub use stamps::Stamps;

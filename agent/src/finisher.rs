@@ -1,8 +1,9 @@
-//! The finisher: a container of its own that recreates the agent's container, and, should no agent come up from that,
-//! takes the operation back until the previous agent can be recreated in turn.
+//! The finisher: a container of its own that recreates the agent's container. Should no agent come up from that, the
+//! finisher rolls the operation back in the agent's place, up to the step `HandBack`, where the previous agent is recreated.
 //!
-//! While an agent holds the state directory, the finisher only reads beside it. It can be killed at any moment: it is
-//! started again by the engine, reads the journal and goes on. It ends by removing itself.
+//! While an agent has the state directory locked, the finisher opens the records without the lock ([`Host::beside`]) and
+//! writes nothing but [`Handed`]. It can be killed at any moment: the engine starts it again, it reads the journal and goes
+//! on. It ends by removing its own container.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -30,15 +31,15 @@ use crate::planning::{RequestContext, StepError};
 use crate::store::{Handed, StoreError};
 
 const POLL: Duration = Duration::from_millis(250);
-/// How long the agent's service may have no running container before it counts as failed.
-const LOST: Duration = Duration::from_secs(3);
-/// Started again so often, an agent is not waited for any longer.
+/// After this long without a running container the agent's service counts as failed.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+/// After so many restarts by the engine the agent counts as failed.
 const RESTARTS: u64 = 3;
-/// The least time that a new agent has to take the operation up.
+/// The least time that a new agent has to resume the operation.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an agent that was stopped may hold the state directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// How often the operation is taken over before it is left to whoever looks at it.
+/// How often the finisher acts in the agent's place before it gives up and a person must act.
 const TAKE_OVERS: u32 = 4;
 
 /// An operation as its journal tells it.
@@ -62,7 +63,7 @@ pub async fn finish(config: Arc<Config>, id: OperationId) -> Result<(), StoreErr
     let engine = crate::engine::DockerEngine::new(&config.docker_host, Limits::default());
     let ended = finish_all(&config, &id).await;
     if let Err(error) = &ended {
-        tracing::error!(operation = %id, %error, "the operation can't be finished from here");
+        tracing::error!(operation = %id, %error, "the operation is not finished, for its records can't be used: an agent that is started on this host says what is wrong");
     }
     // The last that is done: it ends this very process.
     if let Some(own) = own_id()
@@ -90,7 +91,7 @@ async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreE
                     Waited::Lost(problem) => Some((step, problem)),
                 }
             }
-            // Another finisher, or this one, was killed while it took the operation back.
+            // A finisher was killed while it rolled the operation back. An agent that runs resumes it by itself.
             None if running(agents(&host, &pending).await.as_deref()) => return Ok(()),
             None => None,
         };
@@ -98,7 +99,10 @@ async fn finish_all(config: &Arc<Config>, id: &OperationId) -> Result<(), StoreE
             return Ok(());
         }
     }
-    tracing::error!(operation = %id, "no agent could be brought up");
+    tracing::error!(
+        operation = %id,
+        "the operation is not finished and no agent came up: start the agent's service by hand, and it goes on by the journal"
+    );
     Ok(())
 }
 
@@ -116,7 +120,7 @@ fn pending(host: &Host, id: &OperationId) -> Result<Option<Pending>, StoreError>
     Ok(None)
 }
 
-/// Runs compose over the agent's service, and tells whoever waits for it.
+/// Runs `docker compose up` for the agent's service and records how that ended, which the step of the agent waits for.
 async fn recreate(
     host: &Arc<Host>,
     id: &OperationId,
@@ -152,9 +156,9 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let changed = pending.state.plan().map(|plan| plan.changed.as_slice()).unwrap_or_default();
     let rules = &pending.request.manifest.on_change;
     let told = what_to_tell(&model, place.directory.as_str(), rules, changed);
-    // Where compose sees no reason, a changed file that the agent has mounted is one.
-    let reads = told.keys().any(|name| name.as_str() == pending.service);
-    let more: &[&str] = if reads { &["--force-recreate"] } else { &[] };
+    // Compose does not recreate a service where only the content of a mounted file has changed.
+    let mounts_changed_file = told.keys().any(|name| name.as_str() == pending.service);
+    let more: &[&str] = if mounts_changed_file { &["--force-recreate"] } else { &[] };
     let arguments: Vec<OsString> = up_arguments(place, &discovered, more, &[&pending.service]);
     let directory = Path::new(place.directory.as_str());
     let output = compose.run(directory, &arguments, up_limit(&host.limits, &pending.request), None).await?;
@@ -185,13 +189,17 @@ async fn wait(
         }
         let restarts = agents.iter().flatten().map(|one| one.container.restart_count).max().unwrap_or(0);
         let service = &pending.service;
-        if seen.elapsed() > LOST || restarts >= RESTARTS {
-            return Ok(Waited::Lost(format!("the agent's service {service} {}", told(agents.as_deref()))));
+        if seen.elapsed() > GONE_AFTER || restarts >= RESTARTS {
+            return Ok(Waited::Lost(format!(
+                "the agent's service {service} {}",
+                why_not_up(agents.as_deref())
+            )));
         }
         if began.elapsed() > patience {
             let seconds = patience.as_secs();
-            let problem =
-                format!("the agent's service {service} did not take the operation up within {seconds} s");
+            let problem = format!(
+                "the agent's service {service} runs, but did not resume the operation within {seconds} s"
+            );
             return Ok(Waited::Lost(problem));
         }
         tokio::time::sleep(POLL).await;
@@ -212,17 +220,19 @@ fn running(agents: Option<&[ProjectContainer]>) -> bool {
     agents.into_iter().flatten().any(runs)
 }
 
-fn told(agents: Option<&[ProjectContainer]>) -> String {
+/// What keeps the agent's service from being there for good.
+fn why_not_up(agents: Option<&[ProjectContainer]>) -> String {
     match agents.into_iter().flatten().next() {
         Some(one) => format!(
-            "does not stay up: its container ended with code {} after {} restarts",
+            "does not stay up: the last exit code of its container is {}, after {} restarts",
             one.container.exit_code, one.container.restart_count
         ),
         None => "has no container".to_owned(),
     }
 }
 
-/// Takes the operation back in the agent's place. True when it has ended.
+/// Carries the operation on in the agent's place, which mostly is to roll it back. True when nothing is left for the
+/// finisher to do.
 async fn take_over(
     config: &Arc<Config>,
     id: &OperationId,
@@ -234,7 +244,7 @@ async fn take_over(
     let agents = agents(&beside, pending).await.unwrap_or_default();
     for one in &agents {
         if let Err(error) = beside.engine.stop_container(&one.container.id).await {
-            tracing::warn!(container = one.container.name, %error, "can't be stopped");
+            tracing::warn!(container = one.container.name, %error, "the agent's container could not be stopped");
         }
     }
     tenantry_faults::point("finisher.take_over");
@@ -243,12 +253,13 @@ async fn take_over(
     let still = |state: &JournalState| failed.as_ref().is_none_or(|(step, _)| state.current() == Some(*step));
     let ended = match taken {
         Some((request, open)) if still(&open.state) => drive(&host, id, request, open, failed).await?,
+        // It ended, or the agent went on before it was stopped: started again, the agent resumes it.
         _ => true,
     };
     drop(host);
     if ended {
         for one in &agents {
-            // What there is of an agent is what operators can reach this host by.
+            // Also one that failed: without any agent no operator can reach this host.
             let _ = beside.engine.start_container(&one.container.id).await;
         }
     }
@@ -266,7 +277,7 @@ async fn open(config: &Arc<Config>) -> Result<Host, StoreError> {
     }
 }
 
-/// Drives the operation to its end, or to where the previous agent is to be recreated.
+/// Drives the operation to its end (true), or to where the previous agent is to be recreated (false).
 async fn drive(
     host: &Arc<Host>,
     id: &OperationId,
@@ -279,21 +290,22 @@ async fn drive(
     let (cache, request) = (Arc::new(TenantCache::default()), Arc::new(request));
     let asked = RequestContext { host: host.clone(), cache, request };
     let operation = OperationContext::new(asked, id.clone(), status, lock);
-    let taking = TakingOver { operation: Arc::new(operation), failed, handed: Notify::new() };
+    let taking = TakingOver { operation: Arc::new(operation), failed, hand_back: Notify::new() };
     let ended = tokio::select! {
         ended = go_on(host, &taking, journal, state) => ended?,
-        () = taking.handed.notified() => return Ok(false),
+        () = taking.hand_back.notified() => return Ok(false),
     };
     tidy(&taking.operation, &ended).await;
     Ok(true)
 }
 
-/// The effects of an operation whose agent is gone.
+/// Performs the steps of an operation whose agent is gone.
 struct TakingOver {
     operation: Arc<OperationContext>,
     /// The step that no agent went on with, and why.
     failed: Option<(Step, String)>,
-    handed: Notify,
+    /// That the step `HandBack` was reached.
+    hand_back: Notify,
 }
 
 impl Effects for TakingOver {
@@ -303,8 +315,8 @@ impl Effects for TakingOver {
                 Err(StepError::new(FailureCategory::StartFailed, problem.clone()))
             }
             _ if step == Step::HandBack => {
-                // From here on it is the previous agent's again, once it is back.
-                self.handed.notify_one();
+                // This step is the previous agent's, which `finish_all` recreates and which then resumes the operation.
+                self.hand_back.notify_one();
                 std::future::pending().await
             }
             _ => self.operation.perform(step, state).await,

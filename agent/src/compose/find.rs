@@ -21,10 +21,12 @@ const FOLDERS: [&str; 4] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
     /// It was not found.
-    #[error("there is no docker compose plugin on this host: install docker-compose-plugin 2.20 or later")]
+    #[error("there is no docker compose plugin on this host: install docker-compose-plugin 2.40.2 or later")]
     Missing,
     /// It does not say its version.
-    #[error("{program} does not say its version: {problem}")]
+    #[error(
+        "{program} does not say its version and options: {problem}. Run '{program} version' on this host as the agent's user"
+    )]
     Broken {
         /// Which one.
         program: String,
@@ -50,7 +52,7 @@ pub struct Found {
     pub version: String,
     /// Whether `config` knows `--no-env-resolution`.
     pub keeps_env_files: bool,
-    /// What a person types for it.
+    /// How a person calls it: `docker compose` or `docker-compose`.
     pub typed: &'static str,
 }
 
@@ -99,11 +101,11 @@ fn check(version: &str) -> Result<(), ComposeError> {
     let (Some(Some(major)), Some(Some(minor)), Some(Some(patch))) =
         (numbers.next(), numbers.next(), numbers.next())
     else {
-        return refuse("has a version that is not understood: install 2.20 or later");
+        return refuse("has a version that is not understood: install 2.40.2 or later");
     };
     let number = (major, minor, patch);
     if number < (2, 20, 0) {
-        return refuse("is too old: install 2.20 or later");
+        return refuse("is too old: install 2.40.2 or later (2.20 to 2.33 would do)");
     }
     if ((2, 34, 0)..=(2, 40, 1)).contains(&number) {
         return refuse("has CVE-2025-62725 (it writes files outside its cache): install 2.40.2 or later");

@@ -49,9 +49,10 @@ impl Transactions<'_> {
         let Some(folder) = self.existing_point(operation)? else { return Ok(None) };
         let point: Option<KeptFiles> = read_record(&folder, INDEX)?;
         match point {
-            Some(point) if point.operation != *operation => {
-                Err(FilesError::damaged(folder.path().join(INDEX), "it is another operation's"))
-            }
+            Some(point) if point.operation != *operation => Err(FilesError::damaged(
+                folder.path().join(INDEX),
+                format!("it names operation {}", point.operation),
+            )),
             other => Ok(other),
         }
     }
@@ -158,7 +159,12 @@ pub(super) fn read(restore: &Folder, file: &KeptFile) -> Result<Option<Vec<u8>>,
     let content = restore.read(&name, FILE_LIMIT)?.map(|(content, _)| content);
     let unverified = tenantry_faults::Bug::RestoreUnverified.is_seeded();
     let content = content.filter(|content| sha256(content) == *hash || unverified);
-    content.map(Some).ok_or_else(|| FilesError::damaged(restore.path().join(name), "it is not what was kept"))
+    content.map(Some).ok_or_else(|| {
+        FilesError::damaged(
+            restore.path().join(name),
+            "it is not what was kept: its SHA-256 is not the one in the index",
+        )
+    })
 }
 
 /// Refuses where what was kept is not what is there now: somebody changed a file after it was kept.
@@ -189,9 +195,9 @@ pub(super) fn missing_folders(targets: &[Target<'_>]) -> Vec<RelativePath> {
     all.into_iter().cloned().collect()
 }
 
-/// For each path what it was before the first of these operations: of restore points in the order in which they were
-/// made, the first that has a path decides. With it comes the operation whose restore point holds the content.
-pub fn composed<'a>(
+/// For each path its state before the earliest of these operations, and the operation whose restore point holds that
+/// content. The restore points must come in the order in which they were made.
+pub fn earliest_states<'a>(
     points: impl IntoIterator<Item = &'a KeptFiles>,
 ) -> BTreeMap<&'a RelativePath, (&'a OperationId, &'a KeptFile)> {
     let mut all = BTreeMap::new();

@@ -10,7 +10,7 @@ use super::folder::Folder;
 use super::kept_files::{self, missing_folders};
 use super::record::{KeptFiles, Plan, Staged, Step, Was, write_record};
 use super::stat::Stat;
-use super::survey::{Put, Target, ground};
+use super::survey::{Put, Target, existing_parent};
 use super::transaction::{BESIDE, PLAN, RESTORE, make_transaction, new, undo};
 use super::tree::Tree;
 
@@ -30,7 +30,7 @@ pub(super) fn write_restore(
         point.files.iter().map(|file| kept_files::read(&restore, file)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for (file, content) in point.files.iter().zip(&kept) {
-        let (ground, missing) = ground(tree, &file.path)?;
+        let (parent, missing) = existing_parent(tree, &file.path)?;
         let stat = tree.stat(&file.path)?;
         let put = match (&file.before, content) {
             (Was::File { mode, uid, gid, .. }, Some(content)) => {
@@ -51,7 +51,7 @@ pub(super) fn write_restore(
         };
         if !same {
             let missing = if put.is_some() { missing } else { Vec::new() };
-            targets.push(Target { path: &file.path, put, now: None, missing, ground });
+            targets.push(Target { path: &file.path, put, now: None, missing, parent });
         }
     }
     let remove = point.new_folders.iter().rev().cloned().collect();
@@ -117,11 +117,11 @@ fn places(
     let own_mount = folder.mount()?;
     let kind = name.rsplit('.').next().unwrap_or_default();
     let place = |(at, target): (usize, &Target<'_>)| {
-        if target.ground.mount == own_mount {
+        if target.parent.mount == own_mount {
             return Ok(Staged::Here(at.to_string()));
         }
         let name = format!(".tenantry-{operation}-{kind}-{at}");
-        let path = target.ground.folder.as_ref().map_or(name.clone(), |folder| format!("{folder}/{name}"));
+        let path = target.parent.folder.as_ref().map_or(name.clone(), |folder| format!("{folder}/{name}"));
         let long = |_| FilesError::Invalid {
             path: target.path.to_string(),
             problem: "its path is too long to stage beside it, on its own mount".to_owned(),

@@ -10,18 +10,19 @@ use super::error::FilesError;
 use super::stat::Stat;
 use super::tree::Tree;
 
-/// A file that was changed so lately may change again without a new time.
-const SETTLED: Duration = Duration::from_millis(50);
+/// How far apart the times of two changes must be to be told apart on any file system.
+const TIMESTAMP_GRANULARITY: Duration = Duration::from_millis(50);
 
 /// What was at each path that was looked at.
 #[derive(Default)]
 pub struct Stamps {
     stats: BTreeMap<RelativePath, Stat>,
+    /// Whether the directory itself exists.
     directory: bool,
 }
 
 impl Stamps {
-    /// Those of a directory that is there, of which nothing was looked at yet.
+    /// No stamps yet, of a directory that exists; `default()` is of one that does not.
     pub fn of_directory() -> Self {
         Self { stats: BTreeMap::new(), directory: true }
     }
@@ -57,16 +58,19 @@ impl Stamps {
         }
     }
 
-    /// Whether every change is old enough for a further one to bear another time.
+    /// Whether the newest change is older than a timestamp is exact. Before that, a further change could get the same
+    /// timestamp and go unseen.
     pub fn are_settled(&self, now: Timestamp) -> bool {
         let newest = self.stats.values().filter_map(|stat| match stat {
             Stat::File(stamp) | Stat::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
             Stat::Missing | Stat::Other(_) => None,
         });
-        newest.max().is_none_or(|newest| now.as_nanosecond() - newest > SETTLED.as_nanos().cast_signed())
+        newest.max().is_none_or(|newest| {
+            now.as_nanosecond() - newest > TIMESTAMP_GRANULARITY.as_nanos().cast_signed()
+        })
     }
 
-    /// Adds those of other paths.
+    /// Adds the stamps of other paths.
     pub fn add(&mut self, other: Self) {
         self.stats.extend(other.stats);
     }

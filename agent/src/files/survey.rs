@@ -11,8 +11,8 @@ use super::{FILE_LIMIT, sha256};
 
 /// The permission bits of a new file whose mode nobody gave: it may hold secrets.
 const NEW_FILE_MODE: u32 = 0o600;
-/// What the system calls take for "leave it as it is", so no owner can be called so.
-const NOBODY: u32 = u32::MAX;
+/// To `chown` this id means "leave the owner as it is", so nothing can be given to it.
+const UNCHANGED_ID: u32 = u32::MAX;
 
 /// A file that changes, and what is there now.
 pub(super) struct Target<'a> {
@@ -20,9 +20,9 @@ pub(super) struct Target<'a> {
     /// The new content with its mode and owner; `None`: it is removed.
     pub put: Option<Put<'a>>,
     pub now: Option<(Vec<u8>, Stamp)>,
-    /// Folders above it that are not there yet, parents first.
+    /// Folders above it that have to be made, parents first.
     pub missing: Vec<RelativePath>,
-    pub ground: Ground,
+    pub parent: ExistingParent,
 }
 
 pub(super) struct Put<'a> {
@@ -31,8 +31,9 @@ pub(super) struct Put<'a> {
     pub owner: Option<(u32, u32)>,
 }
 
-/// The nearest folder above a file that is there, and its mount.
-pub(super) struct Ground {
+/// The nearest folder above a file that exists, and the mount that this folder is on.
+pub(super) struct ExistingParent {
+    /// `None`: the tenant's directory itself.
     pub folder: Option<RelativePath>,
     pub mount: u64,
 }
@@ -47,8 +48,8 @@ pub(super) fn survey<'a>(
     let mut targets = Vec::new();
     for change in &set.changes {
         let path = change.path();
-        let (ground, missing) = ground(tree, path)?;
-        let now = current(tree, path, &ground, missing.is_empty())?;
+        let (parent, missing) = existing_parent(tree, path)?;
+        let now = current(tree, path, &parent, missing.is_empty())?;
         let as_said = match (change.before(), &now) {
             (Before::Any, _) | (Before::Missing, None) => true,
             (Before::Is(hash), Some((content, _))) => sha256(content) == *hash,
@@ -68,7 +69,7 @@ pub(super) fn survey<'a>(
         };
         if !same {
             let missing = if put.is_some() { missing } else { Vec::new() };
-            targets.push(Target { path, put, now, missing, ground });
+            targets.push(Target { path, put, now, missing, parent });
         }
     }
     Ok(targets)
@@ -99,8 +100,11 @@ fn check_paths(set: &FileSet, protect: &[ProtectedPath]) -> Result<(), FilesErro
     Ok(())
 }
 
-/// The folder that a file stands on, and the folders above it that are not there.
-pub(super) fn ground(tree: &Tree, path: &RelativePath) -> Result<(Ground, Vec<RelativePath>), FilesError> {
+/// The nearest folder above a file that exists, and those between the two that have to be made.
+pub(super) fn existing_parent(
+    tree: &Tree,
+    path: &RelativePath,
+) -> Result<(ExistingParent, Vec<RelativePath>), FilesError> {
     let mut missing = Vec::new();
     let mut at = path.parent();
     while let Some(folder) = at {
@@ -108,7 +112,7 @@ pub(super) fn ground(tree: &Tree, path: &RelativePath) -> Result<(Ground, Vec<Re
         match placed.stat {
             Stat::Folder(_) => {
                 missing.reverse();
-                return Ok((Ground { folder: Some(folder), mount: placed.mount }, missing));
+                return Ok((ExistingParent { folder: Some(folder), mount: placed.mount }, missing));
             }
             Stat::Missing => {
                 at = folder.parent();
@@ -124,14 +128,14 @@ pub(super) fn ground(tree: &Tree, path: &RelativePath) -> Result<(Ground, Vec<Re
         }
     }
     missing.reverse();
-    Ok((Ground { folder: None, mount: tree.root.mount()? }, missing))
+    Ok((ExistingParent { folder: None, mount: tree.root.mount()? }, missing))
 }
 
 /// The file that is there now.
 fn current(
     tree: &Tree,
     path: &RelativePath,
-    ground: &Ground,
+    parent: &ExistingParent,
     folder_is_there: bool,
 ) -> Result<Option<(Vec<u8>, Stamp)>, FilesError> {
     if !folder_is_there {
@@ -144,12 +148,12 @@ fn current(
         Stat::Folder(_) => return Err(FilesError::refused(path.as_str(), "there is a folder")),
         Stat::Other(found) => return Err(FilesError::refused(path.as_str(), found)),
     };
-    if placed.mount != ground.mount {
+    if placed.mount != parent.mount {
         return Err(FilesError::refused(path.as_str(), "there is a mount point"));
     }
     if stamp.links > 1 {
         let found = format!(
-            "there is a file with {} hard links, which a new one would part from the others",
+            "there is a file with {} hard links: it would be replaced under this name alone. Make it a file of its own (cp, then mv)",
             stamp.links
         );
         return Err(FilesError::refused(path.as_str(), found));
@@ -170,8 +174,8 @@ fn wanted<'a>(change: &'a Change, now: Option<&Stamp>) -> Result<Option<Put<'a>>
     if mode.is_some_and(|mode| mode > 0o777) {
         return Err(invalid("its mode is above 0777"));
     }
-    if owner.is_some_and(|Owner { uid, gid }| uid == NOBODY || gid == NOBODY) {
-        return Err(invalid("4294967295 is no user or group"));
+    if owner.is_some_and(|Owner { uid, gid }| uid == UNCHANGED_ID || gid == UNCHANGED_ID) {
+        return Err(invalid("4294967295 is no user or group: to chown it means 'unchanged'"));
     }
     if content.len() as u64 > FILE_LIMIT {
         return Err(invalid(&format!("its content is longer than {FILE_LIMIT} bytes")));

@@ -9,6 +9,9 @@ use super::error::FilesError;
 use super::folder::Folder;
 use super::stat::Stat;
 
+/// What `.gitignore` in our own folder says.
+const IGNORE_ALL: &[u8] = b"*\n";
+
 /// The tenant's directory as a capability: whoever has it can look and write beneath it and nowhere else.
 #[derive(Debug)]
 pub struct Tree {
@@ -76,7 +79,10 @@ impl Tree {
             }
             Stat::Folder(stamp) => Err(FilesError::refused(
                 AGENT_FOLDER,
-                format!("the folder belongs to user {}, not to us", stamp.uid),
+                format!(
+                    "the folder belongs to user {}, not to the agent's: give it to the agent's user, or move it away",
+                    stamp.uid
+                ),
             )),
             Stat::File(_) => Err(FilesError::refused(AGENT_FOLDER, "there is a file")),
             Stat::Other(found) => Err(FilesError::refused(AGENT_FOLDER, found)),
@@ -92,16 +98,16 @@ impl Tree {
             self.root.sync()?;
             self.root.below(AGENT_FOLDER)?
         };
-        // A power cut may have left it empty.
-        if !matches!(folder.stat(".gitignore")?, Stat::File(stamp) if stamp.size == 2) {
+        // `.gitignore` is not synced: after a power cut it may be empty.
+        if !matches!(folder.stat(".gitignore")?, Stat::File(stamp) if stamp.size == IGNORE_ALL.len() as u64) {
             folder.remove_all(".gitignore")?;
             let mut ignore = folder.create(".gitignore")?;
-            ignore.append(b"*\n")?;
+            ignore.append(IGNORE_ALL)?;
         }
         Ok(folder)
     }
 
-    /// A folder in our own folder, made if need be and then durable.
+    /// A folder in our own folder; where it has to be made, it is durable when this returns.
     pub(crate) fn make_own(&self, name: &str) -> Result<Folder, FilesError> {
         let own = self.make_own_folder()?;
         if own.make(name, 0o700)? {

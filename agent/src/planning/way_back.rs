@@ -9,7 +9,7 @@ use super::changes::{Changes, protect};
 use super::context::RequestContext;
 use super::error::StepError;
 use crate::engine::Reference;
-use crate::files::{Before, Change, FilesError, Found, KeptFile, Transactions, Tree, Was, composed};
+use crate::files::{Before, Change, FilesError, Found, KeptFile, Transactions, Tree, Was, earliest_states};
 use crate::host::TenantCache;
 use crate::host::restore_points::{self, RestorePoint};
 
@@ -60,7 +60,7 @@ pub fn changes(
     };
     let points = restore_points::chain(tree, &request.tenant.uid, to, own).map_err(refuse)?;
     let mut all = Changes::default();
-    for (operation, kept) in composed(&points).into_values() {
+    for (operation, kept) in earliest_states(&points).into_values() {
         let found = tree.inspect(&kept.path, &cache.hashes)?;
         let content = || Transactions::new(tree).kept_content(operation, kept).map_err(refuse);
         if change(kept, &found, content, &mut all)? {

@@ -54,7 +54,7 @@ proptest! {
             .iter()
             .map(|(name, content)| ((*name).to_owned(), sha256(&[*content]).to_string()))
             .collect();
-        for (path, (operation, kept)) in composed(&points[to..]) {
+        for (path, (operation, kept)) in earliest_states(&points[to..]) {
             prop_assert!(points[to..].iter().any(|point| point.operation == *operation && point.files.contains(kept)));
             match &kept.before {
                 Was::Absent => found.remove(path.as_str()),
