@@ -124,7 +124,7 @@ async fn reopen(operation: &Arc<OperationContext>) -> Result<(Journal<Record>, J
     let (host, uid, id) =
         (operation.host.clone(), operation.request.tenant.uid.clone(), operation.id.clone());
     let read = blocking(&*operation.host.runtime, move || host.store.open_journal::<Record>(&uid, &id));
-    let (journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
+    let (mut journal, records) = read.await.map_err(|_| lost())??.ok_or_else(lost)?;
     // An end that is there may be what could not be made durable.
     let journal = blocking(&*operation.host.runtime, move || journal.make_durable().map(|()| journal));
     let journal = journal.await.map_err(|_| lost())??;

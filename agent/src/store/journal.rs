@@ -37,6 +37,9 @@ pub struct Journal<T> {
     /// Whether a line that was cut short follows. It stays until there is something to write: whoever only reads must
     /// not cut off what another is writing just now.
     cut_short: bool,
+    /// The folder that the journal is in, where its entry there may not be durable yet: an agent that was killed may have
+    /// written to the journal and not synced the folder.
+    unsynced: Option<Folder>,
     broken: bool,
     records: PhantomData<fn(&T)>,
 }
@@ -93,6 +96,7 @@ impl Store {
             sum: String::new(),
             length: 0,
             cut_short: false,
+            unsynced: None,
             broken: false,
             records: PhantomData,
         };
@@ -109,7 +113,7 @@ impl Store {
         operation: &OperationId,
     ) -> Result<Option<Opened<T>>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
-        read(&journals, operation)?.map(|read| opened(uid, &journals, read)).transpose()
+        read(&journals, operation)?.map(|read| opened(uid, journals, read)).transpose()
     }
 
     /// The same of the operation that was begun last. All journals are read for it: it is an error where one can't be.
@@ -118,7 +122,7 @@ impl Store {
         uid: &TenantUid,
     ) -> Result<Option<Opened<T>>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
-        all(&journals)?.pop().map(|read| opened(uid, &journals, read)).transpose()
+        all(&journals)?.pop().map(|read| opened(uid, journals, read)).transpose()
     }
 
     /// What was asked, while it is kept.
@@ -186,8 +190,17 @@ impl<T> Journal<T> {
     }
 
     /// Makes durable what was read: an agent that was killed may have written its last record and not yet seen to that.
-    pub fn make_durable(&self) -> Result<(), StoreError> {
+    pub fn make_durable(&mut self) -> Result<(), StoreError> {
+        self.make_entry_durable()?;
         Ok(self.file.sync_data()?)
+    }
+
+    fn make_entry_durable(&mut self) -> Result<(), StoreError> {
+        if let Some(journals) = &self.unsynced {
+            journals.sync()?;
+            self.unsynced = None;
+        }
+        Ok(())
     }
 
     fn write(&mut self, record: &impl Serialize) -> Result<(), StoreError> {
@@ -204,6 +217,7 @@ impl<T> Journal<T> {
             return Err(StoreError::TooLarge { path: path(), size, limit: LIMIT });
         }
         self.broken = true;
+        self.make_entry_durable()?;
         if self.cut_short {
             self.file.truncate(self.length as u64)?;
             self.file.sync()?;
@@ -254,16 +268,19 @@ fn all(journals: &Folder) -> Result<Vec<Read>, StoreError> {
 /// A journal that was read, with its records, for appending.
 fn opened<T: Serialize + DeserializeOwned>(
     uid: &TenantUid,
-    journals: &Folder,
+    journals: Folder,
     read: Read,
 ) -> Result<Opened<T>, StoreError> {
     let Read { head, lines, sum, length, cut_short } = read;
     if head.tenant != *uid {
-        return Err(damaged(journals, &head.operation, "it is another Tenant's"));
+        return Err(damaged(&journals, &head.operation, "it is another Tenant's"));
     }
-    let records = decoded(journals, &head.operation, &lines)?;
+    let records = decoded(&journals, &head.operation, &lines)?;
     let file = journals.open_own(head.operation.as_str())?;
-    Ok((Journal { file, head, sum, length, cut_short, broken: false, records: PhantomData }, records))
+    let unsynced = Some(journals);
+    let journal =
+        Journal { file, head, sum, length, cut_short, unsynced, broken: false, records: PhantomData };
+    Ok((journal, records))
 }
 
 /// A journal's text, taken apart.

@@ -697,3 +697,39 @@ proptest! {
         prop_assert_eq!(decoded.length, ends[whole]);
     }
 }
+
+/// Fails the first sync of the folder of journals, and says which effects on journals came after it.
+#[derive(Default)]
+struct UnsyncedFolder(parking_lot::Mutex<Vec<&'static str>>);
+
+impl Hook for UnsyncedFolder {
+    fn before(&self, path: &std::path::Path, effect: Effect<'_>) -> io::Result<()> {
+        let mut seen = self.0.lock();
+        let in_journals = path.parent().is_some_and(|folder| folder.ends_with(journal::JOURNAL));
+        match effect {
+            Effect::SyncFolder if path.ends_with(journal::JOURNAL) => {
+                seen.push("folder synced");
+                if seen.len() == 1 { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+            }
+            Effect::Append(_) if in_journals && !seen.is_empty() => {
+                seen.push("appended");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn p3_a_journal_whose_folder_was_not_synced_is_in_it_durably_before_it_takes_a_record() {
+    let directory = scratch();
+    let hook = Arc::new(UnsyncedFolder::default());
+    let store = Store::open(directory.path(), DiskIo::with(hook.clone())).unwrap();
+    store.begin::<Record>(&uid("a1"), &id("op-1"), b"request").unwrap_err();
+    let (mut journal, records) = store.open_journal::<Record>(&uid("a1"), &id("op-1")).unwrap().unwrap();
+    assert_eq!(records, []);
+    for step in 1..=2 {
+        journal.append(&record(step)).unwrap();
+    }
+    assert_eq!(*hook.0.lock(), ["folder synced", "folder synced", "appended", "appended"]);
+}
