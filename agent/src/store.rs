@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tenantry_api::names::TenantUid;
@@ -131,10 +131,6 @@ impl Store {
             Some(name) if tenant.stat(name)? == Stat::Missing => Ok(None),
             Some(name) => tenant.below(name).map(Some),
         }
-    }
-
-    fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock()
     }
 }
 

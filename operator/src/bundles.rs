@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tenantry_api::TemplateBundle;
 use tenantry_planner::bundle::{Bundle, Sources, path_of_key};
 use tenantry_planner::target::{Refusal, RefusalReason};
@@ -48,13 +48,13 @@ impl Bundles {
     /// A bundle, understood; or why it can't be used.
     pub async fn get(&self, key: &Key) -> Result<Arc<Bundle>, Refusal> {
         let Some(bundle) = self.object(key) else {
-            self.locked().remove(key);
+            self.known.lock().remove(key);
             return Err(missing(format!(
                 "spec.bundle: there is no TemplateBundle {} in namespace {}.",
                 key.name, key.namespace
             )));
         };
-        let known = self.locked().get(key).filter(|known| known.of == version(&bundle)).cloned();
+        let known = self.known.lock().get(key).filter(|known| known.of == version(&bundle)).cloned();
         if let Some(known) = known
             && (known.mark.is_none() || known.mark == self.mark(&bundle).await)
         {
@@ -73,7 +73,7 @@ impl Bundles {
             Err(refusal) => Err(refusal),
         };
         let known = Known { of: version(bundle), mark, result: result.clone() };
-        self.locked().insert(key.clone(), known);
+        self.known.lock().insert(key.clone(), known);
         result
     }
 
@@ -130,10 +130,6 @@ impl Bundles {
         let name = bundle.spec.source.directory.as_ref()?.name.clone();
         let base = self.directory.clone()?;
         Some(directory::mark(base, name).await)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
-        self.known.lock()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::select;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use tenantry_process::runtime::Runtime;
@@ -52,7 +52,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
     }
 
     fn at(&self, key: K, when: Instant) {
-        self.locked().put(key, when);
+        self.state.lock().put(key, when);
         self.changed.notify_one();
     }
 
@@ -60,7 +60,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
     pub async fn next(&self) -> K {
         loop {
             let wait = {
-                let mut state = self.locked();
+                let mut state = self.state.lock();
                 match state.take(self.runtime.instant()) {
                     Ok(key) => {
                         if !state.due.is_empty() {
@@ -83,7 +83,7 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
 
     /// A key has been looked at; `again` is when it is looked at next, `None` never by itself.
     pub fn done(&self, key: &K, again: Option<Duration>) {
-        let mut state = self.locked();
+        let mut state = self.state.lock();
         let entry = state.entries.remove(key).unwrap_or_default();
         let requested = again.map(|wait| self.runtime.instant() + wait);
         let when = entry.again.into_iter().chain(requested).min();
@@ -96,17 +96,12 @@ impl<K: Clone + Ord + Hash + Eq> Queue<K> {
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.locked().entries.len()
+        self.state.lock().entries.len()
     }
 
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn locked(&self) -> MutexGuard<'_, State<K>> {
-        // Nothing that runs under this lock can leave the state half changed.
-        self.state.lock()
     }
 }
 

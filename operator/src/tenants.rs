@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::reflector::Store;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tenantry_api::Tenant;
 use tokio_util::sync::CancellationToken;
 
@@ -93,11 +93,7 @@ impl Tenants {
     }
 
     pub(crate) fn with_cache<T>(&self, key: &Key, with: impl FnOnce(&mut TenantCache) -> T) -> T {
-        with(self.locked().entry(key.clone()).or_default())
-    }
-
-    pub(crate) fn locked(&self) -> MutexGuard<'_, HashMap<Key, TenantCache>> {
-        self.caches.lock()
+        with(self.caches.lock().entry(key.clone()).or_default())
     }
 }
 

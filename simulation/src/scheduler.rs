@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::agent::Killed;
 use crate::world::World;
-use parking_lot::{Mutex, MutexGuard};
 
 /// The world, as every task sees it. Only one task runs at a time.
 #[derive(Clone)]

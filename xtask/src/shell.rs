@@ -1,5 +1,6 @@
 //! Running other programs, and saying what is done and how long it took.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -55,8 +56,14 @@ pub fn steps() -> Vec<(String, f64)> {
 /// Runs a command that must succeed, in a folder, and gives way to all else that runs; what it says is shown only when
 /// it does not succeed.
 pub fn in_background(program: &str, arguments: &[&str], folder: &Path) -> Result<()> {
-    let mut command = command("nice", &["-n", "15", program]);
-    quietly(command.args(arguments).current_dir(folder)).map(drop)
+    quietly(gives_way(15, program).args(arguments).current_dir(folder)).map(drop)
+}
+
+/// A command that gives way to others: the higher the niceness, of at most 19, the more.
+pub fn gives_way(niceness: u8, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", &niceness.to_string()]).arg(program);
+    command
 }
 
 /// Runs a command that must succeed; what it says goes to the terminal.

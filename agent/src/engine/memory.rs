@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::events::Generation;
-
 use parking_lot::Mutex;
+
+use super::events::Generation;
 
 /// How much is remembered: above what a busy host has.
 const LIMIT: usize = 4_096;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::error::SnapshotError;
 use parking_lot::Mutex;
+
+use super::error::SnapshotError;
 
 /// Takes work in.
 pub(crate) struct Feed<J> {

@@ -161,7 +161,7 @@ impl Store {
     /// another's claim holds that Tenant's lock, too. Others' claims are released first: a crash in between leaves the
     /// place free, never with two owners.
     pub fn claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
-        let mut claims = self.claims();
+        let mut claims = self.claims.lock();
         let uid = &wanted.tenant.uid;
         let held_by_others = claims.held.others(uid, &wanted.place).next().is_some();
         if !held_by_others || wanted.take_over {
@@ -181,7 +181,7 @@ impl Store {
 
     /// Gives a claim back; also where there is none. Its epoch stays known, and its Tenant never takes anything again.
     pub fn release(&self, uid: &TenantUid) -> Result<(), StoreError> {
-        let mut claims = self.claims();
+        let mut claims = self.claims.lock();
         if let Some(damage) = claims.damaged.get(uid) {
             return Err(damage.error());
         }
@@ -201,22 +201,22 @@ impl Store {
 
     /// A Tenant's claim, a released one included.
     pub fn claim_of(&self, uid: &TenantUid) -> Option<Claim> {
-        self.claims().held.claims.get(uid).cloned()
+        self.claims.lock().held.claims.get(uid).cloned()
     }
 
     /// Other Tenants that hold something of a place.
     pub fn holders(&self, uid: &TenantUid, place: &Place) -> Vec<Claim> {
-        self.claims().held.others(uid, place).map(|(claim, _)| claim.clone()).collect()
+        self.claims.lock().held.others(uid, place).map(|(claim, _)| claim.clone()).collect()
     }
 
     /// Every claim, released ones included.
     pub fn all_claims(&self) -> Vec<Claim> {
-        self.claims().held.claims.values().cloned().collect()
+        self.claims.lock().held.claims.values().cloned().collect()
     }
 
     /// Whose a place is, seen from a Tenant.
     pub fn claim_state(&self, uid: &TenantUid, place: &Place) -> Result<ClaimState, StoreError> {
-        let claims = self.claims();
+        let claims = self.claims.lock();
         if let Some((claim, holds)) = claims.held.others(uid, place).next() {
             let (owner, uid) = (claim.owner(), claim.uid.clone());
             return Ok(ClaimState::Other { owner, uid, holds: holds.to_owned() });
@@ -230,14 +230,14 @@ impl Store {
 
     /// Whether [`Self::claim`] would be admitted.
     pub fn may_claim(&self, wanted: &ClaimWanted) -> Result<(), ClaimError> {
-        let claims = self.claims();
+        let claims = self.claims.lock();
         claims.refuse_doubt(&wanted.tenant.uid)?;
         admit(&claims.held, wanted).map(drop)
     }
 
     /// Whether [`Self::accept_claim`] would be admitted.
     pub fn may_accept(&self, wanted: &ClaimWanted) -> Result<(), ClaimError> {
-        let claims = self.claims();
+        let claims = self.claims.lock();
         if !claims.damaged.contains_key(&wanted.tenant.uid) {
             claims.refuse_doubt(&wanted.tenant.uid)?;
         }
@@ -247,7 +247,7 @@ impl Store {
     /// As [`Self::claim`], for a Tenant whose host a person has accepted: a damaged claim is put aside first.
     pub fn accept_claim(&self, wanted: &ClaimWanted) -> Result<Claim, ClaimError> {
         self.may_accept(wanted)?;
-        let mut claims = self.claims();
+        let mut claims = self.claims.lock();
         let uid = &wanted.tenant.uid;
         let Admitted { claim, .. } = admit(&claims.held, wanted)?;
         if claims.damaged.contains_key(uid) && self.tenant(uid)?.stat(CLAIM)? != Stat::Missing {
@@ -262,7 +262,7 @@ impl Store {
 
     /// What is wrong with a Tenant's own claim.
     pub(super) fn damaged_claim(&self, uid: &TenantUid) -> Option<StoreError> {
-        self.claims().damaged.get(uid).map(Damage::error)
+        self.claims.lock().damaged.get(uid).map(Damage::error)
     }
 }
 

@@ -81,7 +81,7 @@ impl Store {
         kept.append(request)?;
         kept.sync()?;
         requests.sync()?;
-        let number = all(&journals)?.last().map_or(0, |last| last.head.number + 1);
+        let number = numbered(&journals)?.last().map_or(0, |(number, _)| number + 1);
         let head = Head {
             version: 1,
             tenant: uid.clone(),
@@ -122,7 +122,7 @@ impl Store {
         uid: &TenantUid,
     ) -> Result<Option<Opened<T>>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(None) };
-        all(&journals)?.pop().map(|read| opened(uid, journals, read)).transpose()
+        latest(&journals)?.map(|read| opened(uid, journals, read)).transpose()
     }
 
     /// What was asked, while it is kept.
@@ -152,7 +152,7 @@ impl Store {
     /// A tenant's operations in the order in which they were begun.
     pub fn operations(&self, uid: &TenantUid) -> Result<Vec<OperationId>, StoreError> {
         let Some(journals) = self.existing(uid, Some(JOURNAL))? else { return Ok(Vec::new()) };
-        Ok(all(&journals)?.into_iter().map(|read| read.head.operation).collect())
+        Ok(numbered(&journals)?.into_iter().map(|(_, operation)| operation).collect())
     }
 
     /// Removes old journals: the youngest ten stay, and these.
@@ -252,17 +252,33 @@ fn point_name(json: &str, when: &str) -> String {
     format!("journal.{}{step}.{when}", word("record").unwrap_or("head"))
 }
 
-/// Every operation's journal in the order in which they were begun.
-fn all(journals: &Folder) -> Result<Vec<Read>, StoreError> {
-    let mut all = Vec::new();
-    for operation in journals.names()?.into_iter().filter_map(|name| OperationId::parse(name).ok()) {
-        all.extend(read(journals, &operation)?);
+/// Every journal that has a whole first line, in no order.
+fn all(journals: &Folder) -> Result<impl Iterator<Item = Result<Read, StoreError>>, StoreError> {
+    let operations = journals.names()?.into_iter().filter_map(|name| OperationId::parse(name).ok());
+    Ok(operations.filter_map(|operation| read(journals, &operation).transpose()))
+}
+
+/// Every operation with its number, in order.
+fn numbered(journals: &Folder) -> Result<Vec<(u64, OperationId)>, StoreError> {
+    let numbers = all(journals)?.map(|read| read.map(|read| (read.head.number, read.head.operation)));
+    let mut numbered = numbers.collect::<Result<Vec<_>, _>>()?;
+    numbered.sort();
+    Ok(numbered)
+}
+
+/// The journal of the operation that was begun last.
+fn latest(journals: &Folder) -> Result<Option<Read>, StoreError> {
+    let mut latest: Option<Read> = None;
+    for read in all(journals)? {
+        let read = read?;
+        let head = &read.head;
+        let is_later =
+            |other: &Read| (head.number, &head.operation) > (other.head.number, &other.head.operation);
+        if latest.as_ref().is_none_or(is_later) {
+            latest = Some(read);
+        }
     }
-    all.sort_by(|one, other| {
-        let order = |read: &Read| (read.head.number, read.head.operation.clone());
-        order(one).cmp(&order(other))
-    });
-    Ok(all)
+    Ok(latest)
 }
 
 /// A journal that was read, with its records, for appending.

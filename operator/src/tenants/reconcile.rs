@@ -187,7 +187,7 @@ impl Tenants {
     }
 
     fn forget(&self, key: &Key) {
-        if let Some(cache) = self.locked().remove(key) {
+        if let Some(cache) = self.caches.lock().remove(key) {
             self.metrics.moved(cache.phase, None);
         }
     }

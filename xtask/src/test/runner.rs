@@ -9,6 +9,7 @@ use test_images::Registry;
 
 use super::binaries::Binary;
 use crate::setup::Parts;
+use crate::shell;
 
 /// How many tests have agents, operators or containers at the same time, over all programs.
 const ON_ENGINE: usize = 4;
@@ -128,9 +129,7 @@ impl<'a> Runner<'a> {
         let mut command = if on_engine(binary).is_some() {
             Command::new(&binary.path)
         } else {
-            let mut nice = Command::new("nice");
-            nice.arg(&binary.path);
-            nice
+            shell::gives_way(10, &binary.path)
         };
         command
             .args(self.filter.filter(|filter| !binary.name.contains(filter)))
