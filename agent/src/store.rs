@@ -78,10 +78,10 @@ impl Store {
         if !wait_for_lock(&lock.file).map_err(fail)? {
             return Err(StoreError::InUse { path: state_dir.to_owned() });
         }
-        if root.make(TENANTS, 0o700)? {
-            root.sync()?;
-        }
+        root.make(TENANTS, 0o700)?;
+        root.sync()?;
         let tenants = root.below(TENANTS)?;
+        make_durable(&tenants)?;
         let claims = Mutex::new(Claims::load(&tenants)?);
         Ok(Self { tenants, claims, strays: Arc::new(OwnProcesses), _lock: Some(lock) })
     }
@@ -132,6 +132,14 @@ impl Store {
             Some(name) => tenant.below(name).map(Some),
         }
     }
+}
+
+/// Sees to it that no power cut takes back what is there. An agent that was killed may have put a record in its place and
+/// not got to that, and whoever opens the records goes by them.
+fn make_durable(tenants: &Folder) -> Result<(), FilesError> {
+    tenants.sync()?;
+    let uids = tenants.names()?.into_iter().filter_map(|name| TenantUid::parse(name).ok());
+    uids.map(|uid| tenants.below(uid.as_str())?.sync()).collect()
 }
 
 /// The state directory's real path: unlike a tenant's directory it may be reached through symlinks, for the person

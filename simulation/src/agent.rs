@@ -132,9 +132,13 @@ pub async fn tick(shared: &Shared, most: u64) {
     sleep(shared, pause).await;
 }
 
-/// Whether the agent is killed now. It is asked at each effect of its own, at each call to its engine, and while it waits
-/// for compose.
+/// Whether the agent is killed now, or was. It is asked at each effect of its own, at each call to its engine, and while it
+/// waits for compose.
 pub fn dies(world: &mut World) -> bool {
+    if !world.agent.alive {
+        // Of two calls that a process made at once, the second: who is dead is not killed again, nor started twice.
+        return true;
+    }
     world.agent.ticks += 1;
     let due = world.scenario.rates.agent_kills.get(world.agent.deaths).copied();
     let dies = world.faulty && due.is_some_and(|due| world.agent.ticks >= due);
@@ -167,7 +171,7 @@ pub fn crash(world: &mut World, power_cut: bool) {
         let World { host, rng, .. } = world;
         host.disk.power_cut(rng);
         // What was recorded was recorded of containers as they were.
-        world.refresh();
+        world.power_was_cut();
         let now = world.now();
         world.host.engine.reboot(now);
     } else if world.host.child.is_some() {
@@ -259,7 +263,7 @@ pub async fn answer(shared: &Shared, request: Request) -> Result<Response, ApiEr
     };
     #[allow(clippy::expect_used, reason = "this very name is one")]
     let operator = Identity::parse("operator").expect("a name");
-    match request {
+    let response = match request {
         Request::Observe(request) => agent.observe(*request).await.map(Response::Observed),
         Request::Resolve(request) => agent.resolve(request).await.map(Response::Resolved),
         Request::Claim(request) => agent.claim(&operator, *request).await.map(Response::Claimed),
@@ -267,5 +271,7 @@ pub async fn answer(shared: &Shared, request: Request) -> Result<Response, ApiEr
         Request::Release(request) => agent.release(&operator, request).await.map(|()| Response::Released),
         Request::Operate(id, request) => agent.operate(&operator, id, *request).await.map(Response::Status),
         Request::Operation(id, after, wait) => agent.operation(&id, after, wait).await.map(Response::Status),
-    }
+    };
+    shared.world().answers();
+    response
 }

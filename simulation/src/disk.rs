@@ -364,8 +364,9 @@ impl Hook for EffectHook {
         // Copying data goes over threads whose order no seed decides: nothing is decided by chance there.
         if std::thread::current().id() == self.thread {
             comes_an_edit(&mut world);
+            let length = length(path, effect);
             if dies(&mut world) {
-                cut_short(&mut world, path, effect);
+                cut_short(&mut world, path, effect, length);
                 drop(world);
                 std::panic::resume_unwind(Box::new(Killed));
             }
@@ -390,10 +391,16 @@ fn comes_an_edit(world: &mut World) {
     }
 }
 
-/// Of what was to be added when the agent was killed, some may be there.
-fn cut_short(world: &mut World, path: &Path, effect: Effect<'_>) {
+/// How long a file is that something is about to be added to.
+fn length(path: &Path, effect: Effect<'_>) -> Option<u64> {
+    let length = || path.metadata().ok().map(|found| found.len());
+    matches!(effect, Effect::Append(_)).then(length).flatten()
+}
+
+/// Of what was to be added when the agent was killed, some may be there, unless a power cut took some of what was there.
+fn cut_short(world: &mut World, path: &Path, effect: Effect<'_>, before: Option<u64>) {
     let Effect::Append(bytes) = effect else { return };
-    if world.rng.bool() && !bytes.is_empty() {
+    if world.rng.bool() && !bytes.is_empty() && before.is_some() && length(path, effect) == before {
         let some = world.rng.usize(0..bytes.len());
         let torn = std::fs::OpenOptions::new().append(true).open(path);
         if torn.and_then(|mut file| io::Write::write_all(&mut file, &bytes[..some])).is_ok() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
-use tenantry_agent::files::{DiskIo, Effect, TransactionState, Transactions, Tree};
+use tenantry_agent::files::{DiskIo, Effect, TransactionState, Transactions, Tree, Was};
 use tenantry_agent::store::{Baseline, Claim};
 use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, find};
 use tenantry_api::names::{OperationId, Sha256, TenantUid};
@@ -59,6 +59,11 @@ pub struct Oracle {
     set: Files,
     /// Files that a person has edited since.
     dirty: BTreeSet<String>,
+    /// Those of them that were edited after an operation had kept and committed what was there before: too late to be
+    /// gone back to.
+    late: BTreeSet<String>,
+    /// The epoch of each claim when the agent last answered anybody.
+    answered: BTreeMap<TenantUid, u64>,
     operations: BTreeMap<OperationId, Known>,
     active: Option<OperationId>,
     released: BTreeSet<TenantUid>,
@@ -132,6 +137,10 @@ impl World {
     pub fn edited(&mut self, path: &str) {
         self.disturb();
         self.oracle.dirty.insert(path.to_owned());
+        let open = self.host.records.open().map(|(_, id, _)| id.clone());
+        if open.is_some_and(|id| self.transaction(&id) == TransactionState::Committed) {
+            self.oracle.late.insert(path.to_owned());
+        }
     }
 
     /// A person has asked for something: a failed target may be tried again.
@@ -214,9 +223,17 @@ impl World {
         let incarnation = self.agent.incarnation;
         self.mutates(&Actor::Agent { incarnation }, "a file");
         let path = inside.display().to_string();
+        let late = self.oracle.late.remove(&path);
         if self.oracle.dirty.remove(&path) {
             // What a person had edited before is what is gone back to.
             let open = self.host.records.open().map(|(_, id, _)| id.clone());
+            if let Some(kept) = open.as_ref().filter(|_| late).and_then(|id| self.kept(id, &path)) {
+                match kept {
+                    Was::File { sha256, .. } => drop(self.oracle.set.insert(path, sha256)),
+                    Was::Absent => drop(self.oracle.set.remove(&path)),
+                }
+                return;
+            }
             let back = open.is_some_and(|id| self.transaction(&id) == TransactionState::Restoring);
             let there = self.host.disk.directory.join(inside);
             let whole = match effect {
@@ -593,6 +610,22 @@ impl World {
         self.refresh();
     }
 
+    /// The agent answers: by what its records say now people and operators go.
+    pub fn answers(&mut self) {
+        self.refresh();
+        self.oracle.answered =
+            self.host.records.claims.values().map(|claim| (claim.uid.clone(), claim.epoch)).collect();
+    }
+
+    /// The power was cut: what the agent's records said and nobody was told may be gone.
+    pub fn power_was_cut(&mut self) {
+        for claim in self.host.records.claims.values_mut() {
+            let answered = self.oracle.answered.get(&claim.uid).copied().unwrap_or_default();
+            claim.epoch = claim.epoch.min(answered);
+        }
+        self.refresh();
+    }
+
     /// P6: files are of one set, unless a commit is under way.
     fn check_files(&mut self) {
         if !std::mem::take(&mut self.host.disk.unchecked) {
@@ -641,6 +674,13 @@ impl World {
         let tree = Tree::open(&self.host.disk.directory, DiskIo::default());
         let state = tree.ok().and_then(|tree| Transactions::new(&tree).state(id).ok());
         state.unwrap_or(TransactionState::None)
+    }
+
+    /// What an operation has kept of a file.
+    fn kept(&self, id: &OperationId, path: &str) -> Option<Was> {
+        let tree = Tree::open(&self.host.disk.directory, DiskIo::default()).ok()?;
+        let files = Transactions::new(&tree).kept_files(id).ok()??.files;
+        files.into_iter().find(|file| file.path.as_str() == path).map(|file| file.before)
     }
 
     /// What an operation leaves of its files: the new set where it is held, and to a person where it could not go back.

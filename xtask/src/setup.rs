@@ -3,7 +3,7 @@
 mod compose;
 mod engine;
 mod packages;
-mod programs;
+pub mod programs;
 
 pub use programs::Profile;
 
@@ -55,16 +55,16 @@ pub struct Parts {
     pub standin: PathBuf,
 }
 
-/// Every part of the quickstart and of the tests.
+/// Every part of the quickstart and the benches.
 pub fn everything(consent: Consent, profile: Profile) -> Result<Parts> {
-    everything_and(consent, profile, || Ok(())).map(|(parts, ())| parts)
+    everything_with(consent, || Ok((programs::own(profile)?, ()))).map(|(parts, ())| parts)
 }
 
-/// The same, and what else is to be built by cargo. What Go builds is built beside what cargo builds.
-pub fn everything_and<T>(
+/// The same where the caller builds our own programs: says in which folder they are, and what else it built with them.
+/// What Go builds is built beside what cargo builds.
+pub fn everything_with<T>(
     consent: Consent,
-    profile: Profile,
-    also: impl FnOnce() -> Result<T>,
+    own: impl FnOnce() -> Result<(PathBuf, T)>,
 ) -> Result<(Parts, T)> {
     packages::ensure(consent)?;
     let build_compose = compose::is_missing()?;
@@ -79,9 +79,9 @@ pub fn everything_and<T>(
             }
             programs::standalone()
         });
-        let by_cargo = programs::by_cargo(profile).and_then(|programs| Ok((programs, also()?)));
+        let by_cargo = own().and_then(|own| Ok((own, programs::standin()?)));
         let standalone = by_go.join().unwrap_or_else(|_| bail!("what Go builds could not be built"));
-        let ((bin_dir, standin), also) = by_cargo?;
+        let ((bin_dir, also), standin) = by_cargo?;
         Ok((Parts { bin_dir, standalone: standalone?, standin }, also))
     })
 }

@@ -22,13 +22,13 @@ pub fn run(filter: Option<&str>) -> Result<()> {
         shell::step("Format", || shell::run(&mut shell::command("cargo", &["fmt", "--all", "--check"])))?;
         shell::step("Generated files", || codegen::run(true))?;
     }
-    let (parts, binaries) = setup::everything_and(Consent::new(false), setup::Profile::Dev, binaries::build)?;
+    let (parts, built) = setup::everything_with(Consent::new(false), binaries::build)?;
     let registry = Registry::start(&shell::target().join("test-registry"), None)?;
-    let runner = Runner::new(&parts, &registry, filter);
+    let runner = Runner::new(&parts, &registry, filter)?;
     let begun = std::time::Instant::now();
     let (ran, chores) = std::thread::scope(|scope| {
         let chores = scope.spawn(|| if filter.is_none() { chores() } else { Vec::new() });
-        let ran = runner.run(&binaries);
+        let ran = runner.run(&built.tests);
         (ran, chores.join().unwrap_or_else(|_| vec!["a check ended by a panic".to_owned()]))
     });
     println!("    tests and the checks beside them: done in {:.1} s", begun.elapsed().as_secs_f64());
@@ -38,6 +38,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
         .filter(|ran| !ran.success)
         .map(|ran| format!("{}:\n{}", ran.name, ran.failures().trim_end()))
         .chain(chores)
+        .chain(built.warnings)
         .collect();
     if !failed.is_empty() {
         bail!("what must hold did not:\n\n{}", failed.join("\n\n"));
@@ -47,11 +48,9 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 
 /// Checks that need no part of the tests, in the background; says which failed.
 fn chores() -> Vec<String> {
-    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     let documented = ["test", "--locked", "--workspace", "--doc", "--quiet"];
     let standalone = shell::root().join("standalone");
     [
-        shell::step("Clippy", || shell::in_background("cargo", &clippy, &shell::root())),
         shell::step("The control plane: format", || {
             let mut command = shell::command("gofmt", &["-l", "."]);
             let unformatted = shell::quietly(command.current_dir(&standalone))?;
@@ -63,7 +62,10 @@ fn chores() -> Vec<String> {
             shell::in_background("go", &["test", "./..."], &standalone)
         }),
         shell::step("Examples in the documentation", || {
-            shell::in_background("cargo", &documented, &shell::root())
+            let mut command = shell::gives_way(15, "cargo");
+            let (variable, linter) = binaries::LINTER;
+            command.args(documented).env(variable, linter).current_dir(shell::root());
+            shell::quietly(&mut command).map(drop)
         }),
     ]
     .into_iter()

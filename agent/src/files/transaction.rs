@@ -276,11 +276,13 @@ impl<'a> Transactions<'a> {
             }
             TransactionState::Prepared => self.discard(operation)?,
             TransactionState::None | TransactionState::Done | TransactionState::Restored => {
-                self.remove_transaction(&new(operation))?;
-                self.remove_transaction(&undo(operation))?;
-                // Durably: a commit that came back after a power cut would be carried out once more.
-                if let Some(all) = self.tree.own(TX)? {
-                    all.sync()?;
+                // Durably, and the release before its restore: a power cut may bring back each commit whose folder is not
+                // known to be gone, and a release's that comes back alone would be carried out once more.
+                for name in [new(operation), undo(operation)] {
+                    self.remove_transaction(&name)?;
+                    if let Some(all) = self.tree.own(TX)? {
+                        all.sync()?;
+                    }
                 }
             }
         }

@@ -664,6 +664,45 @@ fn p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect() {
     }
 }
 
+/// An agent that is killed before one of its effects, and what it did until then.
+struct Killed(CrashAt, Arc<Recorder>);
+
+impl Hook for Killed {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+        self.0.before(path, effect)?;
+        self.1.before(path, effect)
+    }
+}
+
+#[test]
+fn p2_a_claim_that_an_agent_goes_by_is_there_after_a_power_cut_whoever_wrote_it() {
+    let mut gone_by = [0, 0];
+    for at in 0.. {
+        let directory = scratch();
+        opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
+        let before = Disk::of(directory.path());
+        let recorder = Arc::new(Recorder::default());
+        let hook = Arc::new(Killed(CrashAt(at, AtomicUsize::new(0)), recorder.clone()));
+        let claimed = Store::open(directory.path(), DiskIo::with(hook))
+            .map_err(ClaimError::from)
+            .and_then(|store| store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2")));
+        let next = Store::open(directory.path(), DiskIo::with(recorder.clone())).unwrap();
+        let epoch = next.claim_of(&uid("a1")).unwrap().epoch;
+        gone_by[usize::from(epoch == 2)] += 1;
+        for seed in 0..8 {
+            let mut disk = before.clone();
+            disk.replay(&recorder, recorder.len());
+            let left = disk.after_power_cut(chances(seed));
+            let left = opened(left.path()).claim_of(&uid("a1")).unwrap().epoch;
+            assert!(left >= epoch, "killed before effect {at}, seed {seed}: {left} after {epoch}");
+        }
+        if claimed.is_ok() {
+            break;
+        }
+    }
+    assert!(gone_by[0] > 3 && gone_by[1] > 1, "{gone_by:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -18,22 +18,20 @@ pub enum Profile {
     Built(PathBuf),
 }
 
-/// Builds what is of Rust: the folder of our own programs, and the stand-in application.
-pub fn by_cargo(profile: Profile) -> Result<(PathBuf, PathBuf)> {
-    let bin_dir = match profile {
-        // Of the whole workspace, as its tests are: what both depend on is then built once.
-        Profile::Dev => programs(&["--workspace"], "debug")?,
-        Profile::Release => programs(
+/// Builds our own programs where they are not built already: their folder.
+pub fn own(profile: Profile) -> Result<PathBuf> {
+    match profile {
+        // Of the whole workspace, as `xtask` itself is: what both depend on is then built once.
+        Profile::Dev => build(&["--workspace"], "debug"),
+        Profile::Release => build(
             &["--release", "-p", "tenantry", "-p", "tenantry-operator", "-p", "tenantry-agent"],
             "release",
-        )?,
-        Profile::Built(folder) => folder,
-    };
-    Ok((bin_dir, standin()?))
+        ),
+        Profile::Built(folder) => Ok(folder),
+    }
 }
 
-/// The three programs stand in one folder of their own, where no other build replaces them.
-fn programs(selected: &[&str], folder: &str) -> Result<PathBuf> {
+fn build(selected: &[&str], folder: &str) -> Result<PathBuf> {
     shell::step("Building tenantry, tenantry-operator and tenantry-agent", || {
         let mut build = shell::command("cargo", &["build", "--locked", "--bins"]);
         shell::run(build.args(selected))?;
@@ -41,7 +39,8 @@ fn programs(selected: &[&str], folder: &str) -> Result<PathBuf> {
     })
 }
 
-fn gather(folder: &str) -> Result<PathBuf> {
+/// Puts the three programs that cargo built into one folder of their own, where no other build replaces them.
+pub fn gather(folder: &str) -> Result<PathBuf> {
     let bin_dir = shell::target().join("programs").join(folder);
     std::fs::create_dir_all(&bin_dir)?;
     for name in ["tenantry", "tenantry-operator", "tenantry-agent"] {
@@ -56,7 +55,8 @@ fn gather(folder: &str) -> Result<PathBuf> {
     Ok(bin_dir)
 }
 
-fn standin() -> Result<PathBuf> {
+/// Builds the stand-in application.
+pub fn standin() -> Result<PathBuf> {
     shell::step("Building the stand-in application", || {
         shell::run(&mut shell::command("cargo", &["build", "--locked", "--release", "-p", "standin"]))?;
         Ok(shell::built("release")?.join("standin"))

@@ -1,4 +1,4 @@
-//! The test programs: built by one run of cargo, which says where they are.
+//! Programs and test programs: built and linted by one run of cargo, which says where they are.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -6,7 +6,11 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::setup::programs;
 use crate::shell;
+
+/// The variable that tells cargo with what to compile our own crates, and what it is in a test run.
+pub const LINTER: (&str, &str) = ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
 
 /// A test program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,28 +23,46 @@ pub struct Binary {
     pub folder: PathBuf,
 }
 
-/// Builds every test program of the workspace.
-pub fn build() -> Result<Vec<Binary>> {
-    shell::step("Building the tests", || {
-        let arguments =
-            ["test", "--no-run", "--locked", "--workspace", "--message-format=json-render-diagnostics"];
-        let mut command = shell::command("cargo", &arguments);
-        let output = command
+/// What one run of cargo built.
+pub struct Built {
+    /// Every test program.
+    pub tests: Vec<Binary>,
+    /// What compiler and Clippy warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Builds every target of the workspace, and lints it on the way: Clippy's driver is the compiler with more lints, so that
+/// neither our crates nor what they depend on are compiled a second time for it. Also the folder of our own programs.
+pub fn build() -> Result<(PathBuf, Built)> {
+    shell::step("Building programs and tests, with Clippy", || {
+        let arguments = ["build", "--locked", "--workspace", "--all-targets", "--message-format=json"];
+        let output = shell::command("cargo", &arguments)
+            .env(LINTER.0, LINTER.1)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
             .context("cargo could not be run")?;
-        ensure!(output.status.success(), "the tests could not be built: why is above");
-        let said = String::from_utf8(output.stdout)?;
-        let binaries: Vec<Binary> = said.lines().filter_map(read).collect();
-        ensure!(!binaries.is_empty(), "cargo built no tests");
-        Ok(binaries)
+        let messages: Vec<Value> = String::from_utf8(output.stdout)?
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let warnings: Vec<String> = messages.iter().filter_map(warning).collect();
+        ensure!(output.status.success(), "the workspace could not be built:\n{}", warnings.join("\n"));
+        let tests: Vec<Binary> = messages.iter().filter_map(read).collect();
+        ensure!(!tests.is_empty(), "cargo built no tests");
+        Ok((programs::gather("debug")?, Built { tests, warnings }))
     })
 }
 
+/// What the compiler says in a message of cargo's, where it is a warning or an error.
+fn warning(message: &Value) -> Option<String> {
+    let said = &message["message"];
+    let bad = matches!(said["level"].as_str()?, "warning" | "error");
+    said["rendered"].as_str().filter(|_| bad).map(str::to_owned)
+}
+
 /// What a message of cargo's says of a test program; `None` where it is about something else.
-fn read(line: &str) -> Option<Binary> {
-    let message: Value = serde_json::from_str(line).ok()?;
+fn read(message: &Value) -> Option<Binary> {
     let of_tests = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
     let path = message["executable"].as_str().filter(|_| of_tests)?;
     let folder = PathBuf::from(message["manifest_path"].as_str()?).parent()?.to_path_buf();
@@ -59,7 +81,7 @@ mod tests {
 
     #[test]
     fn programs_of_tests_are_told_from_all_else_that_cargo_says() {
-        let message = |id: &str, kind: &str, test: bool, executable: &str| {
+        let artifact = |id: &str, kind: &str, test: bool, executable: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"{id}","manifest_path":"/w/agent/Cargo.toml",
                 "target":{{"kind":["{kind}"],"name":"it"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
@@ -67,14 +89,26 @@ mod tests {
             .replace('\n', "")
         };
         let named = "path+file:///w/agent#tenantry-agent@0.1.0";
-        let found = |line: String| read(&line).map(|binary| binary.name);
-        assert_eq!(found(message(named, "test", true, "\"/t/it-1\"")).as_deref(), Some("tenantry-agent/it"));
-        assert_eq!(found(message(named, "lib", true, "\"/t/it-2\"")).as_deref(), Some("tenantry-agent/lib"));
+        let message = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
+        let found = |line: String| read(&message(&line)).map(|binary| binary.name);
+        assert_eq!(found(artifact(named, "test", true, "\"/t/it-1\"")).as_deref(), Some("tenantry-agent/it"));
+        assert_eq!(found(artifact(named, "lib", true, "\"/t/it-2\"")).as_deref(), Some("tenantry-agent/lib"));
         let unnamed = "path+file:///w/xtask#0.1.0";
-        assert_eq!(found(message(unnamed, "bin", true, "\"/t/x\"")).as_deref(), Some("xtask/it"));
-        assert_eq!(found(message(named, "bin", false, "\"/t/agent\"")), None);
-        assert_eq!(found(message(named, "lib", true, "null")), None);
-        assert_eq!(read(r#"{"reason":"build-finished","success":true}"#), None);
-        assert_eq!(read("   Compiling something"), None);
+        assert_eq!(found(artifact(unnamed, "bin", true, "\"/t/x\"")).as_deref(), Some("xtask/it"));
+        assert_eq!(found(artifact(named, "bin", false, "\"/t/agent\"")), None);
+        assert_eq!(found(artifact(named, "lib", true, "null")), None);
+        assert_eq!(found(r#"{"reason":"build-finished","success":true}"#.to_owned()), None);
+    }
+
+    #[test]
+    fn what_is_warned_of_is_told_from_notes() {
+        let said = |level: &str| {
+            let message = serde_json::json!({"level": level, "rendered": "a lint"});
+            warning(&serde_json::json!({"reason": "compiler-message", "message": message}))
+        };
+        assert_eq!(said("warning").as_deref(), Some("a lint"));
+        assert_eq!(said("error").as_deref(), Some("a lint"));
+        assert_eq!(said("note"), None);
+        assert_eq!(warning(&serde_json::json!({"reason": "build-finished", "success": true})), None);
     }
 }

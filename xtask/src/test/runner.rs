@@ -1,5 +1,6 @@
 //! Test programs side by side, as many as two cores and one engine bear.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -66,14 +67,17 @@ pub struct Runner<'a> {
     parts: &'a Parts,
     registry: &'a Registry,
     filter: Option<&'a str>,
+    home: PathBuf,
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 impl<'a> Runner<'a> {
     /// A runner of all tests, or of those whose name or whose program's name contains the filter.
-    pub fn new(parts: &'a Parts, registry: &'a Registry, filter: Option<&'a str>) -> Self {
-        Self { parts, registry, filter, free: Mutex::new(ON_ENGINE), freed: Condvar::new() }
+    pub fn new(parts: &'a Parts, registry: &'a Registry, filter: Option<&'a str>) -> Result<Self> {
+        let home = shell::target().join("home");
+        std::fs::create_dir_all(&home)?;
+        Ok(Self { parts, registry, filter, home, free: Mutex::new(ON_ENGINE), freed: Condvar::new() })
     }
 
     /// Runs every program: those on the engine beside each other, and beside them one after the other all others.
@@ -138,6 +142,8 @@ impl<'a> Runner<'a> {
             .env("RUSTC_BOOTSTRAP", "1")
             .current_dir(&binary.folder)
             .env("CARGO_MANIFEST_DIR", &binary.folder)
+            // Whoever runs the tests may have a profile that takes long, and each preflight logs in.
+            .env("HOME", &self.home)
             .env("TENANTRY_BIN_DIR", &self.parts.bin_dir)
             .env("TENANTRY_STANDALONE", &self.parts.standalone)
             .env("TENANTRY_STANDIN", &self.parts.standin)

@@ -120,6 +120,32 @@ fn p6_a_power_cut_after_a_success_is_tidied_up_by_whoever_finishes() {
 }
 
 #[test]
+fn p6_a_power_cut_while_a_restore_is_tidied_up_brings_nothing_of_the_release_back() {
+    let old = snapshot(sample().path());
+    let directory = sample();
+    let start = Disk::of(directory.path());
+    let recorder = Arc::new(Recorder::default());
+    let tree = Tree::open(directory.path(), DiskIo::with(recorder.clone())).unwrap();
+    let files = Transactions::new(&tree);
+    files.prepare(&operation(), &upgrade(), &[]).unwrap();
+    files.commit(&operation()).unwrap();
+    files.restore(&operation()).unwrap();
+    let restored = recorder.len();
+    files.finish(&operation()).unwrap();
+    for effects in restored..=recorder.len() {
+        for seed in 0..100 {
+            let mut disk = start.clone();
+            disk.replay(&recorder, effects);
+            let left = disk.after_power_cut(chances(seed));
+            let tree = Tree::open(left.path(), DiskIo::default()).unwrap();
+            let at = format!("power cut before {} (effect {effects}), seed {seed}", recorder.name(effects));
+            Transactions::new(&tree).finish(&operation()).unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert_eq!(snapshot(left.path()), old, "{at}");
+        }
+    }
+}
+
+#[test]
 fn p6_once_committed_it_is_new_whatever_is_lost() {
     let new = upgraded();
     let commit = |tree: &Tree| {
