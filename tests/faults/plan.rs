@@ -12,7 +12,7 @@ use crate::trip::Way;
 use crate::workload::Workload;
 
 /// How many points of a way are tried where not many are asked for.
-const SOME: [(Way, usize); 4] = [(Way::Up, 3), (Way::Down, 1), (Way::Back, 2), (Way::Failing, 2)];
+const SOME: [(Way, usize); 4] = [(Way::Up, 2), (Way::Down, 1), (Way::Back, 1), (Way::Failing, 1)];
 /// How many double crashes of a workload are tried, where many are asked for and where not.
 const DOUBLES: (usize, usize) = (16, 1);
 /// Steps that the declared data goes through, each with the way on which the agent must be seen to take it.
