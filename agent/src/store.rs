@@ -138,8 +138,8 @@ impl Store {
 /// not got to that, and whoever opens the records goes by them.
 fn make_durable(tenants: &Folder) -> Result<(), FilesError> {
     tenants.sync()?;
-    let uids = tenants.names()?.into_iter().filter_map(|name| TenantUid::parse(name).ok());
-    uids.map(|uid| tenants.below(uid.as_str())?.sync()).collect()
+    let mut uids = tenants.names()?.into_iter().filter_map(|name| TenantUid::parse(name).ok());
+    uids.try_for_each(|uid| tenants.below(uid.as_str())?.sync())
 }
 
 /// The state directory's real path: unlike a tenant's directory it may be reached through symlinks, for the person

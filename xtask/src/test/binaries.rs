@@ -1,5 +1,6 @@
 //! Programs and test programs: built and linted by one run of cargo, which says where they are.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -46,7 +47,9 @@ pub fn build() -> Result<(PathBuf, Built)> {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
-        let warnings: Vec<String> = messages.iter().filter_map(warning).collect();
+        // A library and its tests are warned of alike.
+        let warnings: BTreeSet<String> = messages.iter().filter_map(warning).collect();
+        let warnings: Vec<String> = warnings.into_iter().collect();
         ensure!(output.status.success(), "the workspace could not be built:\n{}", warnings.join("\n"));
         let tests: Vec<Binary> = messages.iter().filter_map(read).collect();
         ensure!(!tests.is_empty(), "cargo built no tests");
