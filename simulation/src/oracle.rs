@@ -137,7 +137,7 @@ impl World {
     pub fn edited(&mut self, path: &str) {
         self.disturb();
         self.oracle.dirty.insert(path.to_owned());
-        let open = self.host.records.open().map(|(_, id, _)| id.clone());
+        let open = self.host.records.open_operation();
         if open.is_some_and(|id| self.transaction(&id) == TransactionState::Committed) {
             self.oracle.late.insert(path.to_owned());
         }
@@ -202,7 +202,7 @@ impl World {
 
     /// An operation stops something that runs.
     pub fn stops(&mut self) {
-        let Some(id) = self.host.records.open().map(|(_, id, _)| id.clone()) else { return };
+        let Some(id) = self.host.records.open_operation() else { return };
         let known = self.oracle.operations.get(&id);
         let pulled =
             known.is_some_and(|known| known.pulled || !matches!(known.request.action, Action::Upgrade));
@@ -225,30 +225,31 @@ impl World {
         let path = inside.display().to_string();
         let late = self.oracle.late.remove(&path);
         if self.oracle.dirty.remove(&path) {
-            // What a person had edited before is what is gone back to.
-            let open = self.host.records.open().map(|(_, id, _)| id.clone());
-            if let Some(kept) = open.as_ref().filter(|_| late).and_then(|id| self.kept(id, &path)) {
-                match kept {
-                    Was::File { sha256, .. } => drop(self.oracle.set.insert(path, sha256)),
-                    Was::Absent => drop(self.oracle.set.remove(&path)),
-                }
-                return;
-            }
-            let back = open.is_some_and(|id| self.transaction(&id) == TransactionState::Restoring);
-            let there = self.host.disk.directory.join(inside);
-            let whole = match effect {
-                Effect::Rename(_) if back => Some(source),
-                _ if back => None,
-                _ => Some(there.as_path()),
-            };
-            match whole.and_then(|whole| std::fs::read(whole).ok()) {
-                Some(content) => {
-                    let blob = Blob::new(&String::from_utf8_lossy(&content));
-                    self.oracle.set.insert(path, blob.sha256);
-                }
+            match self.way_back(inside, source, effect, late) {
+                Some(sha256) => drop(self.oracle.set.insert(path, sha256)),
                 None => drop(self.oracle.set.remove(&path)),
             }
         }
+    }
+
+    /// What a file that a person has edited is gone back to, as the agent is about to touch it; `None`: to nothing.
+    fn way_back(&self, inside: &Path, source: &Path, effect: Effect<'_>, late: bool) -> Option<Sha256> {
+        let open = self.host.records.open_operation();
+        match open.as_ref().filter(|_| late).and_then(|id| self.kept(id, inside)) {
+            Some(Was::File { sha256, .. }) => return Some(sha256),
+            Some(Was::Absent) => return None,
+            None => {}
+        }
+        // What a person had edited before.
+        let back = open.is_some_and(|id| self.transaction(&id) == TransactionState::Restoring);
+        let there = self.host.disk.directory.join(inside);
+        let whole = match effect {
+            Effect::Rename(_) if back => source,
+            _ if back => return None,
+            _ => there.as_path(),
+        };
+        let content = std::fs::read(whole).ok()?;
+        Some(Blob::new(&String::from_utf8_lossy(&content)).sha256)
     }
 
     /// Whoever looks from outside reads the agent's records again, where they may have changed.
@@ -546,7 +547,7 @@ impl World {
     /// P9: data is replaced wholly, while nothing uses it, and only where that was asked for.
     fn data_is_put(&mut self) {
         self.refresh();
-        let Some(id) = self.host.records.open().map(|(_, id, _)| id.clone()) else {
+        let Some(id) = self.host.records.open_operation() else {
             return self.broken("P9", "data is replaced, and no operation is in flight");
         };
         let id = &id;
@@ -634,7 +635,7 @@ impl World {
         self.host.disk.look();
         let whole = self.host.disk.protected_is_whole();
         self.require("P1", whole, || "the tenant's own tree was touched".to_owned());
-        let open = self.host.records.open().map(|(_, id, _)| id.clone());
+        let open = self.host.records.open_operation();
         let changes =
             open.as_ref().and_then(|id| self.oracle.operations.get(id)).map(|one| one.changes.clone());
         let new = self.oracle.after(&changes.unwrap_or_default());
@@ -677,10 +678,10 @@ impl World {
     }
 
     /// What an operation has kept of a file.
-    fn kept(&self, id: &OperationId, path: &str) -> Option<Was> {
+    fn kept(&self, id: &OperationId, path: &Path) -> Option<Was> {
         let tree = Tree::open(&self.host.disk.directory, DiskIo::default()).ok()?;
         let files = Transactions::new(&tree).kept_files(id).ok()??.files;
-        files.into_iter().find(|file| file.path.as_str() == path).map(|file| file.before)
+        files.into_iter().find(|file| Path::new(file.path.as_str()) == path).map(|file| file.before)
     }
 
     /// What an operation leaves of its files: the new set where it is held, and to a person where it could not go back.

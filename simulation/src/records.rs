@@ -101,6 +101,11 @@ impl Records {
         Ok(())
     }
 
+    /// Its name.
+    pub fn open_operation(&self) -> Option<OperationId> {
+        self.open().map(|(_, id, _)| id.clone())
+    }
+
     /// The operation that was begun and has not ended.
     pub fn open(&self) -> Option<(&TenantUid, &OperationId, &Journal)> {
         self.all_open().next()

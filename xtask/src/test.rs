@@ -50,6 +50,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 fn chores() -> Vec<String> {
     let documented = ["test", "--locked", "--workspace", "--doc", "--quiet"];
     let standalone = shell::root().join("standalone");
+    let go = |words: &[&str]| shell::quietly(&mut shell::in_background("go", words, &standalone)).map(drop);
     [
         shell::step("The control plane: format", || {
             let mut command = shell::command("gofmt", &["-l", "."]);
@@ -57,15 +58,12 @@ fn chores() -> Vec<String> {
             anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
             Ok(())
         }),
-        shell::step("The control plane: vet", || shell::in_background("go", &["vet", "./..."], &standalone)),
-        shell::step("The control plane: tests", || {
-            shell::in_background("go", &["test", "./..."], &standalone)
-        }),
+        shell::step("The control plane: vet", || go(&["vet", "./..."])),
+        shell::step("The control plane: tests", || go(&["test", "./..."])),
         shell::step("Examples in the documentation", || {
-            let mut command = shell::gives_way(15, "cargo");
             let (variable, linter) = binaries::LINTER;
-            command.args(documented).env(variable, linter).current_dir(shell::root());
-            shell::quietly(&mut command).map(drop)
+            let mut command = shell::in_background("cargo", &documented, &shell::root());
+            shell::quietly(command.env(variable, linter)).map(drop)
         }),
     ]
     .into_iter()

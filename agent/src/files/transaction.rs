@@ -278,11 +278,13 @@ impl<'a> Transactions<'a> {
             TransactionState::None | TransactionState::Done | TransactionState::Restored => {
                 // Durably, and the release before its restore: a power cut may bring back each commit whose folder is not
                 // known to be gone, and a release's that comes back alone would be carried out once more.
-                for name in [new(operation), undo(operation)] {
-                    self.remove_transaction(&name)?;
-                    if let Some(all) = self.tree.own(TX)? {
+                self.remove_transaction(&new(operation))?;
+                if let Some(all) = self.tree.own(TX)? {
+                    if all.stat(&undo(operation))? != Stat::Missing {
                         all.sync()?;
+                        self.remove_transaction(&undo(operation))?;
                     }
+                    all.sync()?;
                 }
             }
         }

@@ -11,7 +11,7 @@ use tenantry_api::names::{Directory, OperationId, ProjectName, RelativePath};
 use tenantry_protocol::{ClaimState, Place, TenantRef};
 
 use super::*;
-use crate::files::tests::model::{Disk, Recorder, chances};
+use crate::files::tests::model::{Disk, Killed, Recorder, chances};
 use crate::files::tests::scratch;
 use crate::files::{Effect, Hook, sha256};
 
@@ -664,16 +664,6 @@ fn p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect() {
     }
 }
 
-/// An agent that is killed before one of its effects, and what it did until then.
-struct Killed(CrashAt, Arc<Recorder>);
-
-impl Hook for Killed {
-    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
-        self.0.before(path, effect)?;
-        self.1.before(path, effect)
-    }
-}
-
 #[test]
 fn p2_a_claim_that_an_agent_goes_by_is_there_after_a_power_cut_whoever_wrote_it() {
     let mut gone_by = [0, 0];
@@ -682,7 +672,7 @@ fn p2_a_claim_that_an_agent_goes_by_is_there_after_a_power_cut_whoever_wrote_it(
         opened(directory.path()).claim(&wanted("a1", "shop", "/srv/shop", 1, "op-1")).unwrap();
         let before = Disk::of(directory.path());
         let recorder = Arc::new(Recorder::default());
-        let hook = Arc::new(Killed(CrashAt(at, AtomicUsize::new(0)), recorder.clone()));
+        let hook = Arc::new(Killed(Arc::new(CrashAt(at, AtomicUsize::new(0))), recorder.clone()));
         let claimed = Store::open(directory.path(), DiskIo::with(hook))
             .map_err(ClaimError::from)
             .and_then(|store| store.claim(&wanted("a1", "shop", "/srv/shop", 2, "op-2")));

@@ -5,6 +5,16 @@
 
 use super::*;
 
+/// Lets effects happen and be recorded until the process is gone.
+pub struct Killed(pub Arc<dyn Hook>, pub Arc<Recorder>);
+
+impl Hook for Killed {
+    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
+        self.0.before(path, effect)?;
+        self.1.before(path, effect)
+    }
+}
+
 /// An effect that happened.
 #[derive(Clone, Debug)]
 enum Done {

@@ -1,6 +1,6 @@
 //! P6: the power goes after each effect in turn; only what was made durable is sure to be there.
 
-use super::model::{Disk, Recorder, chances};
+use super::model::{Disk, Killed, Recorder, chances};
 use super::*;
 
 const SEEDS: usize = 8;
@@ -46,16 +46,6 @@ fn p6_a_power_cut_after_any_effect_leaves_the_set_wholly_old_or_wholly_new() {
         },
     );
     assert!(effects > 60, "only {effects} effects");
-}
-
-/// Lets effects happen and be recorded until the process is gone.
-struct Killed(Arc<Faulty>, Arc<Recorder>);
-
-impl Hook for Killed {
-    fn before(&self, path: &Path, effect: Effect<'_>) -> io::Result<()> {
-        self.0.before(path, effect)?;
-        self.1.before(path, effect)
-    }
 }
 
 #[test]
