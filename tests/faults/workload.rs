@@ -146,7 +146,7 @@ impl Workload {
     environment: {{STANDIN_CONFIG: /etc/web.conf, ROUND: {round}}}
     ports: ["127.0.0.1:${{PORT:?}}:8080"]
     volumes: ["./config/web.conf:/etc/web.conf:ro", "./conf.d:/conf.d:ro"{volumes}]
-    healthcheck: {{test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 10s, retries: 12}}
+    healthcheck: {{test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 12}}
   worker:
     image: {repository}:${{IMAGE_TAG:?}}
     stop_grace_period: 1s

@@ -15,7 +15,7 @@ const COMPOSE: &str = r"services:
     image: REPOSITORY:${IMAGE_TAG:?}
     stop_grace_period: 1s
     environment: {HEALTHY_AFTER: 6s}
-    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 10s, retries: 60}
+    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 60}
   last:
     image: REPOSITORY:${IMAGE_TAG:?}
     stop_grace_period: 1s

@@ -25,7 +25,7 @@ const COMPOSE: &str = r#"services:
     pull_policy: never
     restart: unless-stopped
     stop_grace_period: 1s
-    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 10s, retries: 60}
+    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 60}
     volumes: ["db-data:/data"]
 volumes: {db-data: {}}
 "#;

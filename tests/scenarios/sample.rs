@@ -36,7 +36,7 @@ pub fn compose_file(repository: &str) -> String {
     ports: ["127.0.0.1:${{HTTP_PORT}}:8080"]
     stop_grace_period: 2s
     restart: unless-stopped
-    healthcheck: {{test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 10s, retries: 3}}
+    healthcheck: {{test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 3}}
   worker:
     image: {repository}:${{IMAGE_TAG:?}}
     stop_grace_period: 2s

@@ -48,7 +48,6 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 
 /// Checks that need no part of the tests, in the background; says which failed.
 fn chores() -> Vec<String> {
-    let documented = ["test", "--locked", "--workspace", "--doc", "--quiet"];
     let standalone = shell::root().join("standalone");
     let go = |words: &[&str]| shell::quietly(&mut shell::in_background("go", words, &standalone)).map(drop);
     [
@@ -60,11 +59,6 @@ fn chores() -> Vec<String> {
         }),
         shell::step("The control plane: vet", || go(&["vet", "./..."])),
         shell::step("The control plane: tests", || go(&["test", "./..."])),
-        shell::step("Examples in the documentation", || {
-            let (variable, linter) = binaries::LINTER;
-            let mut command = shell::in_background("cargo", &documented, &shell::root());
-            shell::quietly(command.env(variable, linter)).map(drop)
-        }),
     ]
     .into_iter()
     .filter_map(|ended| ended.err().map(|error| format!("{error:#}")))

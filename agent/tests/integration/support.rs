@@ -65,7 +65,7 @@ pub const COMPOSE: &str = r#"services:
     depends_on: {migrate: {condition: service_completed_successfully}}
     environment: {STANDIN_CONFIG: /etc/web.conf}
     volumes: ["./config/web.conf:/etc/web.conf:ro", "./conf.d:/conf.d:ro"]
-    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 10s, retries: 3}
+    healthcheck: {test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 3}
   worker:
     image: REPOSITORY:${IMAGE_TAG:?}
     restart: unless-stopped

@@ -118,7 +118,7 @@ impl Image {
         }
         command.args(["--change", "EXPOSE 8080", "--change", "ENTRYPOINT [\"/standin\"]"]);
         if self.healthcheck {
-            let check = "HEALTHCHECK --interval=200ms --timeout=10s --retries=4 CMD [\"/standin\",\"health\",\"--watch\"]";
+            let check = "HEALTHCHECK --interval=200ms --timeout=1m --retries=4 CMD [\"/standin\",\"health\",\"--watch\"]";
             command.args(["--change", check]);
         }
         let mut child = command.args(["-", reference]).spawn().context("docker could not be run")?;

@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a check with `--watch` waits for the stand-in to become healthy.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a check with `--watch` watches one that stays healthy.
-const HOLD: Duration = Duration::from_secs(4);
+const HOLD: Duration = Duration::from_secs(30);
 /// Between two questions of one check.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Where it is told, and remembered, whether the stand-in is healthy.

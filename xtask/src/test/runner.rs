@@ -144,6 +144,8 @@ impl<'a> Runner<'a> {
             .env("CARGO_MANIFEST_DIR", &binary.folder)
             // Whoever runs the tests may have a profile that takes long, and each preflight logs in.
             .env("HOME", &self.home)
+            // Compose and the control plane are done before it pays to collect garbage often.
+            .env("GOGC", "400")
             .env("TENANTRY_BIN_DIR", &self.parts.bin_dir)
             .env("TENANTRY_STANDALONE", &self.parts.standalone)
             .env("TENANTRY_STANDIN", &self.parts.standin)
