@@ -164,7 +164,7 @@ async fn p6_a_tenants_disk_that_is_full_from_any_step_on_leaves_the_old_release(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_there_is_room() {
     let (mut tenant, disk) = running("fullown").await;
-    let mut stuck = 0;
+    let (mut stuck, mut seen) = (0, Vec::new());
     for place in OWN_PLACES.into_iter().chain(MORE_OWN_PLACES) {
         if stuck > 1 && MORE_OWN_PLACES.contains(&place) {
             break;
@@ -175,6 +175,12 @@ async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_t
         disk.full_after(place, true);
         let id = format!("full-{place}");
         let accepted = tenant.submit(&id, tenant.request("Release")).await;
+        if let Err(error) = &accepted {
+            assert!(
+                error.message.contains("No space left"),
+                "after {place} effects: {error:?}; before: {seen:?}"
+            );
+        }
         let parsed = OperationId::parse(id.as_str()).unwrap();
         let mut status = if accepted.is_ok() { ended(&tenant, &parsed).await } else { None };
         if accepted.is_ok() && status.is_none() {
@@ -197,13 +203,23 @@ async fn p3_a_full_disk_with_the_agents_own_records_on_it_is_gone_on_from_once_t
             OperationState::Running => panic!("still runs"),
         });
         let now = at(&tenant);
+        seen.push((place, stuck, outcome));
         match outcome {
-            None | Some(Outcome::Aborted | Outcome::RolledBack) => assert_eq!(now, before, "{status:#?}"),
+            None => assert_eq!(now, before),
+            Some(Outcome::Aborted | Outcome::RolledBack) => {
+                let status = status.unwrap();
+                assert_eq!(
+                    failure(&status).category,
+                    FailureCategory::DiskFull,
+                    "{status:#?}; before: {seen:?}"
+                );
+                assert_eq!(now, before, "{status:#?}");
+            }
             Some(Outcome::Succeeded) => assert_eq!(now, wanted, "{status:#?}"),
             Some(other) => panic!("{other:?} after {place} effects: {status:#?}"),
         }
     }
-    assert!(stuck > 1, "the disk was full in the middle {stuck} times");
+    assert!(stuck > 1, "the disk was full in the middle {stuck} times: {seen:?}");
     let (before, after) = tenant.by_hand();
     assert_eq!(before, after);
 }

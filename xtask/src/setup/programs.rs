@@ -39,20 +39,11 @@ fn build(selected: &[&str], folder: &str) -> Result<PathBuf> {
     })
 }
 
-/// The programs that people run.
-const OWN: [&str; 3] = ["tenantry", "tenantry-operator", "tenantry-agent"];
-
-/// Whether cargo has built them before.
-pub fn are_built(folder: &str) -> Result<bool> {
-    let built = shell::built(folder)?;
-    Ok(OWN.iter().all(|name| built.join(name).exists()))
-}
-
 /// Puts the three programs that cargo built into one folder of their own, where no other build replaces them.
 pub fn gather(folder: &str) -> Result<PathBuf> {
     let bin_dir = shell::target().join("programs").join(folder);
     std::fs::create_dir_all(&bin_dir)?;
-    for name in OWN {
+    for name in ["tenantry", "tenantry-operator", "tenantry-agent"] {
         let (from, to) = (shell::built(folder)?.join(name), bin_dir.join(name));
         // By another name first: the program in its place may be running, and is never missing.
         let new = bin_dir.join(format!("{name}.new"));

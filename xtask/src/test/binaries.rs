@@ -37,13 +37,10 @@ pub struct Built {
 pub fn build() -> Result<(PathBuf, Built)> {
     shell::step("Building programs and tests, with Clippy", || {
         let arguments = ["build", "--locked", "--workspace", "--all-targets", "--message-format=json"];
-        let mut command = shell::command("cargo", &arguments);
-        if !programs::are_built("debug")? {
-            // A first build has nothing to go on from, and keeping account for the next one costs it a fifth.
-            command.env("CARGO_INCREMENTAL", "0");
-        }
-        let output = command
+        let output = shell::command("cargo", &arguments)
             .env(LINTER.0, LINTER.1)
+            // A first build has nothing to go on from, and keeping account for the next one costs it a fifth.
+            .env("CARGO_INCREMENTAL", "0")
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
