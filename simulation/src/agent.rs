@@ -272,6 +272,10 @@ pub async fn answer(shared: &Shared, request: Request) -> Result<Response, ApiEr
         Request::Operate(id, request) => agent.operate(&operator, id, *request).await.map(Response::Status),
         Request::Operation(id, after, wait) => agent.operation(&id, after, wait).await.map(Response::Status),
     };
-    shared.world().answers();
+    let told = match &response {
+        Ok(Response::Status(status)) => Some(&status.id),
+        _ => None,
+    };
+    shared.world().answers(told);
     response
 }

@@ -64,6 +64,8 @@ pub struct Oracle {
     late: BTreeSet<String>,
     /// The epoch of each claim when the agent last answered anybody.
     answered: BTreeMap<TenantUid, u64>,
+    /// Operations of which the agent has told anybody how they stand.
+    told: BTreeSet<OperationId>,
     operations: BTreeMap<OperationId, Known>,
     active: Option<OperationId>,
     released: BTreeSet<TenantUid>,
@@ -612,8 +614,9 @@ impl World {
     }
 
     /// The agent answers: by what its records say now people and operators go.
-    pub fn answers(&mut self) {
+    pub fn answers(&mut self, told: Option<&OperationId>) {
         self.refresh();
+        self.oracle.told.extend(told.cloned());
         self.oracle.answered =
             self.host.records.claims.values().map(|claim| (claim.uid.clone(), claim.epoch)).collect();
     }
@@ -625,6 +628,20 @@ impl World {
             claim.epoch = claim.epoch.min(answered);
         }
         self.refresh();
+        self.never_begun();
+    }
+
+    /// P3: an operation is gone with its record only where nobody was told of it and nothing came of it: it was never begun.
+    fn never_begun(&mut self) {
+        let gone = self.host.records.forget_empty();
+        for (uid, id) in gone {
+            let mutated = self.oracle.operations.remove(&id).is_some_and(|known| known.mutated);
+            let told = self.oracle.told.contains(&id);
+            self.require("P3", !mutated && !told, || {
+                format!("the power was cut, and {id} is gone: something was changed: {mutated}, somebody was told: {told}")
+            });
+            self.oracle.accepted.retain(|(of, one, _)| (of, one) != (&uid, &id));
+        }
     }
 
     /// P6: files are of one set, unless a commit is under way.

@@ -76,6 +76,13 @@ impl Records {
                 }
             }
         }
+        if all {
+            for ((uid, id), journal) in self.journals.iter_mut().filter(|(_, journal)| journal.is_open()) {
+                if !folder(state_dir, uid).join("journal").join(id.as_str()).exists() {
+                    journal.records.clear();
+                }
+            }
+        }
         self.store = Some(store);
         Ok(news)
     }
@@ -99,6 +106,12 @@ impl Records {
         news.extend(records.iter().skip(seen).map(|record| (id.clone(), record.clone())));
         self.journals.insert((uid.clone(), id), Journal { request, records });
         Ok(())
+    }
+
+    /// Forgets journals that had records and have none any more, and gives their names.
+    pub fn forget_empty(&mut self) -> Vec<(TenantUid, OperationId)> {
+        let empty = self.journals.extract_if(.., |_, journal| journal.records.is_empty());
+        empty.map(|(name, _)| name).collect()
     }
 
     /// Its name.
