@@ -66,22 +66,30 @@ pub async fn take_up_one(
 }
 
 fn latest(host: &Host, uid: &TenantUid) -> Result<Option<TakenUp>, StoreError> {
-    let Some((mut journal, records)) = host.store.latest_journal::<Record>(uid)? else { return Ok(None) };
-    let id = journal.operation().clone();
-    let mut state = JournalState::fold(&records);
-    if state.outcome().is_some() {
-        // The agent was killed between the end and forgetting what was asked, which may hold secrets. Should the power be
-        // cut, an end that is not durable would be lost, and nobody could go on without what was asked.
-        journal.make_durable()?;
-        host.store.forget_request(uid, &id)?;
-    }
-    if records.is_empty() || state.outcome().is_some() {
+    if unended(host, uid)?.is_none() {
         return Ok(None);
     }
-    let request = Arc::new(request_of(host, uid, &id)?);
     let lock = host.store.lock(uid)?;
+    // Whoever held the lock until now wrote to the journal, and may have ended the operation.
+    let Some((mut journal, mut state)) = unended(host, uid)? else { return Ok(None) };
+    let id = journal.operation().clone();
+    let request = Arc::new(request_of(host, uid, &id)?);
     let record = Record::Resumed { at: host.now() };
     journal.append(&record)?;
     state.take(&record);
     Ok(Some(TakenUp { uid: uid.clone(), id, request, open: OpenOperation { journal, state, lock } }))
+}
+
+/// The operation that was begun last, where it has not ended. What was asked of one that has is forgotten.
+fn unended(host: &Host, uid: &TenantUid) -> Result<Option<(Journal<Record>, JournalState)>, StoreError> {
+    let Some((mut journal, records)) = host.store.latest_journal::<Record>(uid)? else { return Ok(None) };
+    let state = JournalState::fold(&records);
+    if state.outcome().is_some() {
+        // The agent was killed between the end and forgetting what was asked, which may hold secrets. Should the power be
+        // cut, an end that is not durable would be lost, and nobody could go on without what was asked.
+        journal.make_durable()?;
+        host.store.forget_request(uid, journal.operation())?;
+        return Ok(None);
+    }
+    Ok((!records.is_empty()).then_some((journal, state)))
 }

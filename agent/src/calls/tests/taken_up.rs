@@ -1,6 +1,8 @@
 //! P2 and P4: an operation that began is carried to its end, also where the disk failed for a while. No engine is needed:
 //! without one an operation ends as `Aborted`.
 
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +21,7 @@ use crate::config::Config;
 use crate::files::{DiskIo, Effect, Hook};
 use crate::host::Machine;
 use crate::limits::Limits;
-use crate::store::{ClaimWanted, Journal, Store};
+use crate::store::{ClaimWanted, Journal, OwnProcesses, Store, StrayProcesses};
 
 const UID: &str = "0b0b0b0b-0000-4000-8000-0000000000bb";
 
@@ -47,6 +49,10 @@ fn fails(which: std::ops::Range<usize>) -> DiskIo {
 }
 
 async fn start(folder: &Path, disk_io: DiskIo) -> Arc<Agent> {
+    start_beside(folder, disk_io, Arc::new(OwnProcesses)).await
+}
+
+async fn start_beside(folder: &Path, disk_io: DiskIo, strays: Arc<dyn StrayProcesses>) -> Arc<Agent> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let text = json!({
         "identity": "test", "listen": "127.0.0.1:0", "stateDir": folder.join("state"),
@@ -55,7 +61,7 @@ async fn start(folder: &Path, disk_io: DiskIo) -> Arc<Agent> {
         "dockerHost": format!("unix://{}", folder.join("no.sock").display()),
     });
     let config = Config::parse(Path::new("/nowhere/agent.yaml"), &text.to_string()).unwrap();
-    let machine = Machine::of(&config, disk_io, Limits::default());
+    let machine = Machine { strays, ..Machine::of(&config, disk_io, Limits::default()) };
     Agent::start_on(Arc::new(config), machine).await.unwrap()
 }
 
@@ -173,5 +179,42 @@ async fn p2_p4_what_a_disk_keeps_from_being_taken_up_is_taken_up_later_and_nothi
     core.operate(&operator(), id("op-2"), request(folder.path(), 2)).await.unwrap();
     assert_eq!(outcome(&core, &id("op-2")).await, Outcome::Aborted);
     core.release(&operator(), ReleaseRequest { tenant: tenant() }).await.unwrap();
+    core.shutdown().await;
+}
+
+/// Whoever drives an operation, and ends it just as somebody else wants its lock.
+struct Driver(Mutex<Option<(Journal<Record>, File)>>);
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Driver")
+    }
+}
+
+impl StrayProcesses for Driver {
+    fn take_lock(&self, lock: &File) -> io::Result<bool> {
+        if let Some((mut journal, held)) = self.0.lock().unwrap().take() {
+            let ended = Record::Ended { at: Timestamp::now(), outcome: Outcome::Succeeded, failure: None };
+            journal.append(&ended).unwrap();
+            drop(held);
+        }
+        Ok(lock.try_lock().is_ok())
+    }
+}
+
+#[tokio::test]
+async fn p2_p3_an_operation_that_ends_while_its_lock_is_waited_for_is_not_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = accepted(folder.path());
+    let lock = File::create(folder.path().join("state/tenants").join(UID).join("lock")).unwrap();
+    lock.lock().unwrap();
+    let driver = Arc::new(Driver(Mutex::new(Some((journal, lock)))));
+    let core = start_beside(folder.path(), DiskIo::default(), driver.clone()).await;
+    assert!(driver.0.lock().unwrap().is_none(), "the lock was not asked for");
+    let status = core.operation(&id("op-1"), 0, Duration::ZERO).await.unwrap();
+    let succeeded =
+        |state: &OperationState| matches!(state, OperationState::Ended { outcome: Outcome::Succeeded, .. });
+    assert!(succeeded(&status.state), "{status:#?}");
+    core.operate(&operator(), id("op-2"), request(folder.path(), 2)).await.unwrap();
     core.shutdown().await;
 }
