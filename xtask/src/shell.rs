@@ -53,11 +53,10 @@ pub fn steps() -> Vec<(String, f64)> {
     STEPS.lock().clone()
 }
 
-/// A command in a folder that gives way to all else that runs.
-pub fn in_background(program: &str, arguments: &[&str], folder: &Path) -> Command {
-    let mut command = gives_way(15, program);
-    command.args(arguments).current_dir(folder);
-    command
+/// Runs a command that must succeed, in a folder, and gives way to all else that runs; what it says is shown only when
+/// it does not succeed.
+pub fn in_background(program: &str, arguments: &[&str], folder: &Path) -> Result<()> {
+    quietly(gives_way(15, program).args(arguments).current_dir(folder)).map(drop)
 }
 
 /// A command that gives way to others: the higher the niceness, of at most 19, the more.

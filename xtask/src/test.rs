@@ -49,7 +49,6 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 /// Checks that need no part of the tests, in the background; says which failed.
 fn chores() -> Vec<String> {
     let standalone = shell::root().join("standalone");
-    let go = |words: &[&str]| shell::quietly(&mut shell::in_background("go", words, &standalone)).map(drop);
     [
         shell::step("The control plane: format", || {
             let mut command = shell::command("gofmt", &["-l", "."]);
@@ -57,8 +56,10 @@ fn chores() -> Vec<String> {
             anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
             Ok(())
         }),
-        shell::step("The control plane: vet", || go(&["vet", "./..."])),
-        shell::step("The control plane: tests", || go(&["test", "./..."])),
+        shell::step("The control plane: vet", || shell::in_background("go", &["vet", "./..."], &standalone)),
+        shell::step("The control plane: tests", || {
+            shell::in_background("go", &["test", "./..."], &standalone)
+        }),
     ]
     .into_iter()
     .filter_map(|ended| ended.err().map(|error| format!("{error:#}")))
