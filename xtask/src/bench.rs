@@ -168,7 +168,7 @@ fn with_host(
     interrupted: Arc<AtomicBool>,
     results: &mut Results,
 ) -> Result<()> {
-    let mut host = Host::prepare("bench", parts)?;
+    let mut host = Host::prepare("bench", parts)?.without_profile()?;
     let ready = shell::step("Starting tenantry up", || host.up())?;
     let api = Api::start(&host)?;
     let mut bench = Bench { host, api, ready, pairs: options.pairs, interrupted };

@@ -23,6 +23,7 @@ pub struct Host {
     pub registry: Registry,
     parts: Parts,
     kubeconfig: PathBuf,
+    home: Option<PathBuf>,
     up: Option<(Child, ChildStdin)>,
 }
 
@@ -36,7 +37,17 @@ impl Host {
         }
         std::fs::create_dir_all(folder.join("srv"))?;
         let registry = Registry::start(&folder.join("registry"), None)?;
-        Ok(Self { folder, registry, parts: parts.clone(), kubeconfig: PathBuf::new(), up: None })
+        let (parts, kubeconfig) = (parts.clone(), PathBuf::new());
+        Ok(Self { folder, registry, parts, kubeconfig, home: None, up: None })
+    }
+
+    /// The same, where whoever logs in has no profile of their own: one of a developer can take longer than a plan, and
+    /// each plan logs in.
+    pub fn without_profile(mut self) -> Result<Self> {
+        let home = self.folder.join("home");
+        std::fs::create_dir_all(&home)?;
+        self.home = Some(home);
+        Ok(self)
     }
 
     /// Where tenants live on this host.
@@ -72,6 +83,7 @@ impl Host {
         command.arg("--bundle-dir").arg(shell::root().join("templates"));
         command.arg("--state-dir").arg(self.folder.join("state")).arg("--ready-file").arg(&ready);
         command.env("TENANTRY_STANDALONE", &self.parts.standalone);
+        command.envs(self.home.as_ref().map(|home| ("HOME", home)));
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
