@@ -5,6 +5,7 @@ pub mod data;
 pub mod foreign;
 pub mod image_pins;
 pub mod orphans;
+pub mod planned;
 pub mod probes;
 pub mod progress;
 pub mod readme;

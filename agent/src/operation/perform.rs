@@ -27,7 +27,7 @@ impl Effects for OperationContext {
             Step::Preflight => Box::pin(preflight::preflight(self)).await,
             Step::Pull => pull::pull(self, state).await,
             Step::Snapshot => Box::pin(snapshot::snapshot(self, state)).await,
-            Step::Write => write::write(self).await,
+            Step::Write => write::write(self, state).await,
             Step::RetagImages => retag_images::retag_images(self, state).await,
             Step::Start => Box::pin(start::start(self, state)).await,
             Step::Refresh | Step::RefreshPrevious => refresh::refresh(self, state).await,

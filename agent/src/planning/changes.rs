@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use tenantry_api::names::RelativePath;
+use tenantry_planner::steps::FileChange;
 use tenantry_protocol::{EnvManifest, FailureCategory, FileCounts, OperateRequest};
 
 use super::error::StepError;
-use crate::files::{Change, FileSet};
+use crate::files::{Change, FileSet, sha256};
 
 /// What changes on disk.
 #[derive(Debug, Default)]
@@ -41,6 +42,24 @@ impl Changes {
             Some(Change::Write { content, .. }) => Becomes::Written(content),
             Some(Change::Delete { .. }) => Becomes::Gone,
         }
+    }
+
+    /// Every file that changes, in the order of their paths.
+    pub fn list(&self) -> Vec<FileChange> {
+        let list = self.set.changes.iter().map(|change| match change {
+            Change::Write { path, content, mode, before, .. } => FileChange {
+                path: path.clone(),
+                before: before.sha256().cloned(),
+                after: Some(sha256(content)),
+                mode: *mode,
+            },
+            Change::Delete { path, before } => {
+                FileChange { path: path.clone(), before: before.sha256().cloned(), after: None, mode: None }
+            }
+        });
+        let mut list: Vec<FileChange> = list.collect();
+        list.sort_by(|a, b| a.path.cmp(&b.path));
+        list
     }
 
     /// Whether nothing is to be written.

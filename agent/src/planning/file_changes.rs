@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use tenantry_api::names::{OperationId, RelativePath};
 use tenantry_api::tenant::Approach;
 use tenantry_planner::env::patch;
+use tenantry_planner::steps::{FileChange, Plan};
 use tenantry_protocol::{EnvManifest, FailureCategory, FileManifest, FileState, OperateRequest};
 
 use super::changes::{Changes, protect};
@@ -27,6 +28,33 @@ pub fn file_changes(
         Some(point) => way_back::changes(request, own, &point, tree, cache),
         None => changes(request, tree, cache, &store.baseline(&request.tenant.uid)?),
     }
+}
+
+/// The same while a plan is carried out: refused where a file is no longer as the plan found it, for what was not planned
+/// is not written. A tenant's own `.env` may change: what is set in it is set in whatever it is.
+pub fn planned_changes(
+    request: &OperateRequest,
+    own: &OperationId,
+    tree: &Tree,
+    cache: &TenantCache,
+    store: &Store,
+    plan: &Plan,
+) -> Result<Changes, StepError> {
+    let changes = file_changes(request, Some(own), tree, cache, store)?;
+    let adopted = matches!(request.manifest.env, EnvManifest::Adopted { .. });
+    let is_meant = |change: &FileChange| {
+        let content_stays = change.before == change.after;
+        content_stays || plan.files.contains(change) || (adopted && change.path.as_str() == ".env")
+    };
+    let others = changes.list().into_iter().filter(|change| !is_meant(change));
+    let others: Vec<String> = others.map(|change| change.path.to_string()).collect();
+    // The journal of an earlier agent has no list of files.
+    if others.is_empty() || plan.files.is_empty() {
+        return Ok(changes);
+    }
+    let message =
+        format!("changed by somebody else since they were looked at: {}. Nothing was written", some(&others));
+    Err(StepError::new(FailureCategory::HandEdited, message))
 }
 
 /// Works out the changes of an upgrade; refuses those that must not be made.
@@ -211,4 +239,99 @@ fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), S
     let before = old.map_or(Before::Missing, |old| Before::Is(crate::files::sha256(&old)));
     all.set.changes.push(Change::Write { path, content: patched.bytes, mode: None, owner: None, before });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::files::{DiskIo, sha256};
+
+    const ID: &str = "1a2b3c4d-1";
+
+    /// A host where a person's project lies that is to be overwritten: `a.conf` changes, `b.conf` is as the release has it.
+    struct Host {
+        folder: tempfile::TempDir,
+        request: OperateRequest,
+        tree: Tree,
+        store: Store,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().join("acme");
+            std::fs::create_dir(&place).unwrap();
+            let file = |path: &str| json!({"path": path, "sha256": sha256(b"new\n"), "size": 4, "mode": 0o644, "sensitive": false});
+            let content = |path: &str| json!({"path": path, "content": "bmV3Cg=="});
+            let request = serde_json::from_value(json!({
+                "tenant": {"uid": "0b0b0b0b-0000-4000-8000-0000000000cc", "namespace": "default", "name": "acme"},
+                "place": {"project": "acme", "directory": place},
+                "epoch": 1, "targetHash": "sha256:1", "approach": "Release",
+                "manifest": {
+                    "files": [file("a.conf"), file("b.conf")], "protect": [], "jobs": [], "onChange": [],
+                    "env": {"ownership": "adopted", "patch": [{"name": "TAG", "value": "v2"}]},
+                },
+                "contents": [content("a.conf"), content("b.conf")], "pinned": [], "onFailure": "Rollback",
+                "overwrite": true, "verify": {"timeoutMs": 20_000, "stableForMs": 200, "http": []},
+            }))
+            .unwrap();
+            let tree = Tree::open(&place, DiskIo::default()).unwrap();
+            let store = Store::open(&folder.path().join("state"), DiskIo::default()).unwrap();
+            let host = Self { folder, request, tree, store };
+            host.write("a.conf", "old\n");
+            host.write("b.conf", "new\n");
+            host.write(".env", "TAG=v1\n");
+            host
+        }
+
+        fn write(&self, path: &str, content: &str) {
+            std::fs::write(self.folder.path().join("acme").join(path), content).unwrap();
+        }
+
+        fn plan(&self) -> Plan {
+            let changes = file_changes(&self.request, None, &self.tree, &TenantCache::default(), &self.store);
+            let plan = json!({
+                "report": {"hash": "", "files": {"created": 0, "modified": 0, "deleted": 0, "unchanged": 0}, "recreates": []},
+                "compose": {"files": [], "profiles": [], "command": ""}, "previousCompose": null, "writes": true,
+                "first": true, "changed": [], "files": changes.unwrap().list(), "containers": [], "references": [],
+                "previousImages": [], "leftRunning": [], "leftFiles": [],
+            });
+            serde_json::from_value(plan).unwrap()
+        }
+
+        /// The files that are written by a plan, or why none is.
+        fn planned(&self, plan: &Plan) -> Result<Vec<String>, String> {
+            let (id, cache) = (OperationId::parse(ID).unwrap(), TenantCache::default());
+            let changes = planned_changes(&self.request, &id, &self.tree, &cache, &self.store, plan);
+            let changes = changes.map_err(|error| format!("{:?}: {}", error.category, error.message))?;
+            Ok(changes.list().into_iter().map(|change| change.path.to_string()).collect())
+        }
+    }
+
+    #[test]
+    fn what_was_planned_is_written_and_a_tenants_own_env_may_have_changed() {
+        let host = Host::new();
+        let plan = host.plan();
+        let written = [".env", "a.conf"].map(str::to_owned);
+        assert_eq!(host.planned(&plan), Ok(written.to_vec()));
+        host.write(".env", "TAG=v1\nMINE=1\n");
+        assert_eq!(host.planned(&plan), Ok(written.to_vec()));
+    }
+
+    #[test]
+    fn p6_a_file_that_somebody_has_changed_since_it_was_planned_is_not_written() {
+        for edited in ["a.conf", "b.conf"] {
+            let host = Host::new();
+            let plan = host.plan();
+            host.write(edited, "mine\n");
+            let refused = format!(
+                "HandEdited: changed by somebody else since they were looked at: {edited}. Nothing was written"
+            );
+            assert_eq!(host.planned(&plan), Err(refused));
+            let earlier = Plan { files: Vec::new(), ..plan };
+            assert!(host.planned(&earlier).is_ok(), "a journal of an earlier agent has no list");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::OperationId;
 use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{Checked, FileChange, ImageChoice, Plan, PlannedImage, PreviousReference};
+use tenantry_planner::steps::{Checked, ImageChoice, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{ComposeUse, FailureCategory, PlanReport, RunImage};
 
 use super::changes::{Changes, patched_values};
@@ -26,7 +26,7 @@ use super::terms::terms;
 use super::{data, images, way_back};
 use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
-use crate::files::{Change, Stage};
+use crate::files::Stage;
 use crate::host::OpenPlan;
 use crate::observe::own;
 
@@ -110,7 +110,7 @@ async fn planned(
         previous_compose,
         writes: !changes.is_empty(),
         changed: changes.changed.clone(),
-        files: file_list(&changes),
+        files: changes.list(),
         env_keys: patched_values(&context.request.manifest.env).into_keys().map(str::to_owned).collect(),
         first: containers.is_empty(),
         containers: containers.iter().map(|container| container.container.id.clone()).collect(),
@@ -196,23 +196,6 @@ async fn inputs_of(
     let Some((found, _)) = previous else { return Ok((None, Checked::new())) };
     let in_use = found.in_use(compose, &context.request.place);
     Ok((Some(in_use), hashes(context, found.inputs.clone()).await?))
-}
-
-fn file_list(changes: &Changes) -> Vec<FileChange> {
-    let list = changes.set.changes.iter().map(|change| match change {
-        Change::Write { path, content, mode, before, .. } => FileChange {
-            path: path.clone(),
-            before: before.sha256().cloned(),
-            after: Some(crate::files::sha256(content)),
-            mode: *mode,
-        },
-        Change::Delete { path, before } => {
-            FileChange { path: path.clone(), before: before.sha256().cloned(), after: None, mode: None }
-        }
-    });
-    let mut list: Vec<FileChange> = list.collect();
-    list.sort_by(|a, b| a.path.cmp(&b.path));
-    list
 }
 
 /// The images of a release: chosen for an upgrade, known where a restore point is gone back to.

@@ -7,19 +7,16 @@ use crate::files::{FileSet, FilesError, POINT, Transactions, Tree, read_record, 
 use crate::host::restore_points::{self, RestorePoint};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
-use crate::operation::parts::{data, readme::readme};
-use crate::planning::{StepError, file_changes::file_changes};
+use crate::operation::parts::{data, planned::planned, readme::readme};
+use crate::planning::{StepError, file_changes::planned_changes};
 use crate::snapshot::Part;
 
 const README: &str = "README";
 
 /// Makes the restore point. It counts once its record is durable; before that nothing of the tenant's was changed.
 pub async fn snapshot(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
-    let plan = state
-        .plan()
-        .cloned()
-        .ok_or_else(|| StepError::new(FailureCategory::AgentFault, "there is no plan"))?;
-    let kept = keep(operation, plan.writes).await.map_err(told)?;
+    let plan = planned(state)?;
+    let kept = keep(operation, plan.clone()).await.map_err(told)?;
     let data = match &plan.data {
         Some(_) => data::keep(operation).await.map_err(told)?,
         None => Vec::new(),
@@ -39,13 +36,13 @@ fn told(wrong: StepError) -> StepError {
     StepError { category, ..wrong }.during(OperationPhase::Snapshot)
 }
 
-async fn keep(operation: &OperationContext, writes: bool) -> Result<u64, StepError> {
+async fn keep(operation: &OperationContext, plan: Plan) -> Result<u64, StepError> {
     let (request, id) = (operation.request.clone(), operation.id.clone());
     let (cache, tree, host) = (operation.cache.clone(), operation.tree()?, operation.host.clone());
     operation
         .blocking(move || {
-            let set = if writes {
-                file_changes(&request, Some(&id), &tree, &cache, &host.store)?.set
+            let set = if plan.writes {
+                planned_changes(&request, &id, &tree, &cache, &host.store, &plan)?.set
             } else {
                 FileSet::default()
             };

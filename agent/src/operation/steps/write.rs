@@ -1,15 +1,17 @@
 //! Write, and its way back: files and `.env` change together or not at all.
 
-use tenantry_planner::steps::StepOutput;
+use tenantry_planner::steps::{JournalState, StepOutput};
 
 use crate::files::{TransactionState, Transactions};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
+use crate::operation::parts::planned::planned;
 use crate::planning::StepError;
-use crate::planning::file_changes::file_changes;
+use crate::planning::file_changes::planned_changes;
 
 /// Commits files and `.env`.
-pub async fn write(operation: &OperationContext) -> Result<StepResult, StepError> {
+pub async fn write(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
+    let plan = planned(state)?;
     let (request, id) = (operation.request.clone(), operation.id.clone());
     let (cache, tree, host) = (operation.cache.clone(), operation.tree()?, operation.host.clone());
     let written = operation
@@ -23,7 +25,7 @@ pub async fn write(operation: &OperationContext) -> Result<StepResult, StepError
                 }
                 _ => {}
             }
-            let changes = file_changes(&request, Some(&id), &tree, &cache, &host.store)?;
+            let changes = planned_changes(&request, &id, &tree, &cache, &host.store, &plan)?;
             transactions.stage(&id, &changes.set, &request.manifest.protect)?;
             transactions.commit(&id)?;
             Ok(changes.set.changes.len())
