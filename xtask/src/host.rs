@@ -41,12 +41,9 @@ impl Host {
         Ok(Self { folder, registry, parts, kubeconfig, home: None, up: None })
     }
 
-    /// The same, where whoever logs in has no profile of their own: one of a developer can take longer than a plan, and
-    /// each plan logs in.
+    /// The same, where whoever logs in has no profile.
     pub fn without_profile(mut self) -> Result<Self> {
-        let home = self.folder.join("home");
-        std::fs::create_dir_all(&home)?;
-        self.home = Some(home);
+        self.home = Some(shell::home_without_profile()?);
         Ok(self)
     }
 

@@ -19,6 +19,14 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// A home without a profile, made if need be: that of whoever works here may take longer to log in than a plan takes, and
+/// each plan logs in.
+pub fn home_without_profile() -> Result<PathBuf> {
+    let home = target().join("home");
+    std::fs::create_dir_all(&home)?;
+    Ok(home)
+}
+
 /// Where cargo puts programs of this machine's target: `debug` or `release` in the folder that this program came from.
 pub fn built(profile: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("where this program is")?;

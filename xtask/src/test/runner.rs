@@ -76,8 +76,7 @@ pub struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner of all tests, or of those whose name or whose program's name contains the filter.
     pub fn new(parts: &'a Parts, registry: &'a Registry, filter: Option<&'a str>) -> Result<Self> {
-        let home = shell::target().join("home");
-        std::fs::create_dir_all(&home)?;
+        let home = shell::home_without_profile()?;
         Ok(Self { parts, registry, filter, home, free: Mutex::new(ON_ENGINE), freed: Condvar::new() })
     }
 
@@ -143,7 +142,6 @@ impl<'a> Runner<'a> {
             .env("RUSTC_BOOTSTRAP", "1")
             .current_dir(&binary.folder)
             .env("CARGO_MANIFEST_DIR", &binary.folder)
-            // Whoever runs the tests may have a profile that takes long, and each preflight logs in.
             .env("HOME", &self.home)
             // Compose and the control plane are done before it pays to collect garbage often.
             .env("GOGC", "400")
