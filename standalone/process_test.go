@@ -2,13 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -33,27 +31,22 @@ type program struct {
 	*exec.Cmd
 	stdin  io.Closer
 	stdout *bufio.Reader
-	stderr *lockedBuffer
+	stderr stderrFile
 	ended  chan struct{}
 	status int // once ended is closed
 }
 
-// lockedBuffer can be read while the program still writes.
-type lockedBuffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
+// stderrFile is the file that a program's standard error goes to. The kernel writes
+// it, so it is whole as soon as the program has ended; a pipe would still have
+// to be read then.
+type stderrFile struct{ path string }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
+func (f stderrFile) String() string {
+	content, err := os.ReadFile(f.path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(content)
 }
 
 // start runs the program; it ends at the latest with the test.
@@ -63,9 +56,14 @@ func start(t *testing.T, mode string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{Cmd: exec.Command(executable, args...), stderr: &lockedBuffer{}, ended: make(chan struct{})}
+	stderr, err := os.CreateTemp(t.TempDir(), "stderr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	p := &program{Cmd: exec.Command(executable, args...), stderr: stderrFile{stderr.Name()}, ended: make(chan struct{})}
 	p.Env = append(os.Environ(), asProgram+"="+mode)
-	p.Stderr = p.stderr
+	p.Stderr = stderr
 	p.stdin, err = p.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
