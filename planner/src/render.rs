@@ -46,11 +46,12 @@ pub fn render(
     values: &serde_json::Map<String, serde_json::Value>,
     deadline: Instant,
 ) -> Result<Rendered, Refusal> {
+    let refused = |refusal: Refusal| if Instant::now() < deadline { refusal } else { refusal.of_time() };
     let renderer = Renderer::new(bundle, intent, values, deadline)?;
     let mut out = Rendered { files: Vec::new(), contents: Vec::new() };
     let mut left = TOTAL_LIMIT;
     for file in &bundle.files {
-        let content = renderer.file(file, left)?;
+        let content = renderer.file(file, left).map_err(refused)?;
         left -= content.len();
         let sha256 = Sha256::parse(hex(&Hasher::digest(&content)))
             .map_err(|error| failed(bundle, file, &error.to_string()))?;

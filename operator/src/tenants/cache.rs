@@ -34,14 +34,40 @@ pub struct TenantCache {
 /// What a spec and a bundle were parsed and rendered to.
 #[derive(Clone)]
 pub struct Prepared {
-    /// The Tenant's UID and generation, and the bundle's digest.
-    pub of: (String, i64, Option<String>),
+    /// What was parsed and rendered.
+    pub of: PreparedOf,
+    /// When that was.
+    pub at: Instant,
     /// The target, or why there is none.
     pub desired: Result<Arc<Desired>, Refusal>,
     /// What a person could go back with all the same.
     pub back: Option<Arc<Desired>>,
     /// Contents of its files; dropped once they are on the host, and rendered again when needed.
     pub contents: Option<Arc<Vec<FileContent>>>,
+}
+
+/// Which Tenant and bundle, in which version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreparedOf {
+    /// The Tenant's UID.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// The bundle's digest, or why there is none.
+    pub bundle: Option<String>,
+    /// What a person has set last to have everything looked at again: `tenantry.dev/retry` and `tenantry.dev/reconcile`.
+    pub asked: [Option<String>; 2],
+}
+
+/// How long it holds that a bundle can't be rendered in time: the machine may have been busy, or have stood still.
+const RENDERED_AGAIN: Duration = Duration::from_mins(5);
+
+impl Prepared {
+    /// Whether it is what this spec and this bundle are rendered to now.
+    pub fn is_still(&self, of: &PreparedOf, now: Instant) -> bool {
+        let may_pass = self.desired.as_ref().is_err_and(|refusal| refusal.may_pass);
+        self.of == *of && !(may_pass && now.saturating_duration_since(self.at) >= RENDERED_AGAIN)
+    }
 }
 
 /// What the agent saw, and which question it answered.
@@ -114,7 +140,24 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use tenantry_planner::target::RefusalReason;
+
     use super::*;
+
+    #[test]
+    fn p4_that_a_bundle_was_not_rendered_in_time_holds_for_a_while_and_any_other_refusal_for_good() {
+        let (of, at) = (PreparedOf::default(), Instant::now());
+        let prepared =
+            |refusal| Prepared { of: of.clone(), at, desired: Err(refusal), back: None, contents: None };
+        let refusal = Refusal::new(RefusalReason::RenderFailed, "x");
+        let (of_time, other) = (prepared(refusal.clone().of_time()), prepared(refusal));
+        let day = Duration::from_hours(24);
+        assert!(of_time.is_still(&of, at) && !of_time.is_still(&of, at + RENDERED_AGAIN));
+        assert!(other.is_still(&of, at + day));
+        let changed = PreparedOf { generation: 2, ..of.clone() };
+        let asked = PreparedOf { asked: [Some("1".to_owned()), None], ..of.clone() };
+        assert!(!other.is_still(&changed, at) && !of_time.is_still(&asked, at));
+    }
 
     #[test]
     fn p15_progress_alone_is_written_ever_more_seldom() {

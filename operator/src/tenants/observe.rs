@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use tenantry_api::Tenant;
-use tenantry_api::annotations::ROLLBACK_TO;
+use tenantry_api::annotations::{RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::names::OperationId;
 use tenantry_planner::bundle::Bundle;
 use tenantry_planner::decide::{Answer, Unreached};
@@ -18,7 +18,7 @@ use tenantry_protocol::{
 };
 
 use super::Tenants;
-use super::cache::{News, Prepared, Seen};
+use super::cache::{News, Prepared, PreparedOf, Seen};
 use super::reconcile::Attempt;
 use crate::agents::{Agent, AgentError};
 use crate::hosts::Route;
@@ -106,10 +106,15 @@ impl Tenants {
             Some(Err(refusal)) => Some(refusal.to_string()),
             None => None,
         };
-        let of = (tenant.uid().unwrap_or_default(), tenant.metadata.generation.unwrap_or(0), digest);
-        if let Some(known) =
-            self.with_cache(key, |cache| cache.prepared.clone()).filter(|known| known.of == of)
-        {
+        let of = PreparedOf {
+            uid: tenant.uid().unwrap_or_default(),
+            generation: tenant.metadata.generation.unwrap_or(0),
+            bundle: digest,
+            asked: [RETRY, RECONCILE].map(|name| tenant.annotations().get(name).cloned()),
+        };
+        let now = self.runtime.instant();
+        let known = self.with_cache(key, |cache| cache.prepared.clone());
+        if let Some(known) = known.filter(|known| known.is_still(&of, now)) {
             return known;
         }
         let (desired, back, contents) = match build(self.runtime.as_ref(), tenant, bundle).await {
@@ -119,7 +124,7 @@ impl Tenants {
                 (Err(refusal), back, None)
             }
         };
-        let prepared = Prepared { of, desired, back, contents };
+        let prepared = Prepared { of, at: self.runtime.instant(), desired, back, contents };
         self.with_cache(key, |cache| cache.prepared = Some(prepared.clone()));
         prepared
     }
@@ -346,8 +351,8 @@ async fn build(
     };
     let rendered = match timeout(runtime, TIME_LIMIT * 2, rendering).await {
         Some(Ok(rendered)) => rendered?,
-        Some(Err(BrokeOff)) => return Err(failed("rendering broke off")),
-        None => return Err(failed("rendering took longer than it may")),
+        Some(Err(BrokeOff)) => return Err(failed("rendering broke off").of_time()),
+        None => return Err(failed("rendering took longer than it may").of_time()),
     };
     let desired = Desired::with_bundle(intent, &bundle, rendered.files)?;
     Ok((desired, rendered.contents))

@@ -8,12 +8,20 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The field, what was wrong, what would be right.
     pub message: String,
+    /// Whether the same may be accepted at another time: it was a matter of time, and the machine may have been busy.
+    pub may_pass: bool,
 }
 
 impl Refusal {
     /// A refusal of this kind.
     pub fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), may_pass: false }
+    }
+
+    /// The same where it was a matter of time.
+    #[must_use]
+    pub fn of_time(self) -> Self {
+        Self { may_pass: true, ..self }
     }
 }
 
