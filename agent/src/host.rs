@@ -160,6 +160,7 @@ impl Host {
                 Capability::Release,
                 Capability::Rollback,
                 Capability::Probes,
+                Capability::Images,
             ],
             docker_version: docker,
             compose_version: compose.map(|compose| compose.version().to_owned()),

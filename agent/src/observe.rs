@@ -4,8 +4,12 @@
 //! our own records are the same, and every file that was looked at has the same inode, size, times and attributes.
 
 mod build;
+mod copies;
 mod disk;
+mod env_meaning;
 mod freshness;
+mod images;
+mod meaning;
 mod model;
 
 use std::sync::Arc;
@@ -15,9 +19,12 @@ use sha2::Digest as _;
 use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, ObserveResponse};
 
 pub use build::own;
+pub use copies::{Copies, Texts, remove_left};
 pub use disk::Disk;
 pub use disk::{edited, explained, file_state, no_compose_file};
 pub use freshness::{Contents, freshness};
+pub use images::{Located, edited as with_images, locate};
+pub use meaning::meanings;
 pub use model::{Resolved, on_disk, resolve};
 
 use crate::host::{CachedObservation, Host, TenantCache, refused};

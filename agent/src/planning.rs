@@ -10,6 +10,7 @@ pub mod data;
 pub mod data_users;
 mod error;
 pub mod file_changes;
+mod image_edits;
 mod images;
 mod orphans;
 mod plan;

@@ -38,8 +38,10 @@ use crate::tenant_status::TenantStatus;
         .message("env.ownership Managed needs a bundle that renders .env: set spec.bundle or use Adopted"),
     validation = Rule::new("has(self.bundle) || self.upgrade.approach != 'Release'")
         .message("upgrade.approach Release needs a bundle: set spec.bundle or use ImageOnly"),
-    validation = Rule::new("has(self.bundle) || size(self.env.patch) > 0")
-        .message("without a bundle the image tag reaches the host only through env.patch: name the variable, for example IMAGE_TAG"),
+    validation = Rule::new("has(self.bundle) || size(self.env.patch) > 0 || (has(self.images) && size(self.images) > 0)")
+        .message("without a bundle a release reaches the host only through env.patch or images: name the variable, for example IMAGE_TAG, or the images that the compose files write out"),
+    validation = Rule::new("has(self.imageTag) || (!has(self.bundle) && has(self.images) && size(self.images) > 0 && self.images.all(i, !has(i.newTag) || !i.newTag.contains('$(imageTag)')) && self.env.patch.all(p, !p.value.replace('$$(', '').contains('$(imageTag)')))")
+        .message("imageTag may be left out only without a bundle, where images says every tag itself: set imageTag, or write out each newTag and env.patch value that uses $(imageTag)"),
 )]
 pub struct TenantSpec {
     /// The ComposeHost, in this namespace, that the project runs on. Cannot be changed. Example: `n5`.
@@ -63,14 +65,23 @@ pub struct TenantSpec {
     /// what that was is recorded in `status.compose`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<ComposeSelection>,
-    /// The TemplateBundle, in this namespace, that renders the project's files. Default: none; then only the image tag
-    /// is changed, through `env.patch`. Example: `changemaker`.
+    /// The TemplateBundle, in this namespace, that renders the project's files. Default: none; then only images are
+    /// changed, through `env.patch` or `images`. Example: `changemaker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
     pub bundle: Option<String>,
-    /// The release: the image tag that templates see as `imageTag` and patches as `$(imageTag)`. Example: `v2.10.3`.
+    /// The release: the image tag that templates see as `imageTag`, patches and `images` as `$(imageTag)`. May be left
+    /// out where `images` says every tag itself. Example: `v2.10.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
-    pub image_tag: String,
+    pub image_tag: Option<String>,
+    /// Images that the compose files write out, and what they become, in kustomize's words. The files stay the tenant's
+    /// own: exactly these image references are changed in them, every other byte is kept. Default: none.
+    /// Example: `[{name: ghcr.io/acme/app, newTag: $(imageTag)}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub images: Vec<ImageSetting>,
     /// What to do on first contact with a project that is already there and differs: `IfIdentical` stops and lists the
     /// differences, `Overwrite` goes on. Default: `IfIdentical`.
     #[serde(default)]
@@ -125,6 +136,42 @@ pub struct ComposeSelection {
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub profiles: Vec<String>,
+}
+
+/// An image that the compose files write out, and what it becomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.newName) || has(self.newTag) || has(self.digest)")
+    .message("an entry of images must say what becomes of the image: set newTag, digest or newName"))]
+pub struct ImageSetting {
+    /// The image's name without tag and digest. Names match as the engine completes them: `redis` is
+    /// `docker.io/library/redis`. Example: `ghcr.io/acme/app`.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9][a-zA-Z0-9._:/-]*$"))]
+    pub name: String,
+    /// Another name for it. Default: the name stays. Example: `registry.example.com/acme/app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9][a-zA-Z0-9._:/-]*$"))]
+    pub new_name: Option<String>,
+    /// The tag that it gets; a digest that stands there goes, for it would win. `$(imageTag)` is replaced by
+    /// `spec.imageTag`. Default: the tag stays. Example: `$(imageTag)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9_.$()-]+$"))]
+    #[x_kube(validation = Rule::new("self.replace('$(imageTag)', 'x').matches('^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$')")
+        .message("newTag must be a tag, which may use $(imageTag), for example v$(imageTag)"))]
+    pub new_tag: Option<String>,
+    /// The digest that it gets; it wins over a tag. Default: none.
+    /// Example: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+    /// Only in these services. Default: in every service that has the image. Example: `[cache]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub services: Vec<String>,
 }
 
 /// What to do on first contact with a project that is already there.
@@ -405,6 +452,24 @@ fn default_stable_for() -> String {
 
 const fn default_status() -> i32 {
     200
+}
+
+impl TenantSpec {
+    /// What people call the release: the image tag, or, where it is left out, the tags that `images` says, joined by `_`.
+    pub fn release(&self) -> String {
+        if let Some(tag) = &self.image_tag {
+            return tag.clone();
+        }
+        let mut label: Vec<&str> = Vec::new();
+        for image in &self.images {
+            let digest = image.digest.as_deref().and_then(|digest| digest.get(7..19));
+            let said = digest.or(image.new_tag.as_deref()).or(image.new_name.as_deref());
+            label.extend(said.filter(|said| !label.contains(said)));
+        }
+        let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
+        let label: String = label.join("_").chars().map(allowed).take(128).collect();
+        label.trim_start_matches(['.', '-']).to_owned()
+    }
 }
 
 fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -33,7 +33,9 @@ pub async fn run(accept: &AcceptHost) -> anyhow::Result<ExitCode> {
     output::out(format!(
         "The operator takes what is in {} on host {}, and what runs there, for the truth. Nothing there is changed. If \
          it differs from {}, the tenant stays Stalled with the differences until tenantry.dev/retry asks to apply it.",
-        tenant.spec.directory, tenant.spec.host, tenant.spec.image_tag
+        tenant.spec.directory,
+        tenant.spec.host,
+        tenant.spec.release()
     ));
     ask::say_what_is_in_the_way(&tenant);
     let end = |tenant: &_| ask::at_rest(tenant, ask::handled(tenant).accept_host.as_ref() == Some(&token));

@@ -53,10 +53,10 @@ pub async fn run(rollback: &Rollback) -> anyhow::Result<ExitCode> {
         "{} goes back to {tag}, as it was at {at} (restore point {}), and is watched as after an upgrade.",
         rollback.tenant, point.id
     ));
-    if tenant.spec.image_tag != *tag {
+    if tenant.spec.release() != *tag {
         output::out(format!(
             "The spec still asks for {}: that is not deployed again before the spec changes or tenantry.dev/retry does.",
-            tenant.spec.image_tag
+            tenant.spec.release()
         ));
     }
     ask::say_what_is_in_the_way(&tenant);

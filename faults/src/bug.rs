@@ -93,6 +93,12 @@ bugs! {
     AnySize = "any-size",
     /// A file is told as it was last seen (P16).
     TrustTheLastLook = "trust-the-last-look",
+    /// An image is set for all that share its place, whatever is wanted of the others (P7).
+    SetEveryMention = "set-every-mention",
+    /// An image is set without a look at what else that changes (P7).
+    SetUnproven = "set-unproven",
+    /// A target that reaches no image is deployed (P17).
+    ReachAnything = "reach-anything",
     /// A file that a person edited counts as ours (P16).
     OverwriteEdits = "overwrite-edits",
 }

@@ -28,6 +28,7 @@ mod in_flight;
 mod lifecycle;
 pub mod outcomes;
 mod progress;
+mod reach;
 mod rollback;
 mod unreached;
 mod upgrade;
@@ -153,6 +154,9 @@ impl<'a> Draft<'a> {
         let target = desired.target_hash(self.next.resolved.as_ref());
         if let Some(ruling) = self.accepted(desired, observation, &target) {
             return ruling;
+        }
+        if let Err(refusal) = reach::reaches(desired, observation) {
+            return refused(&refusal);
         }
         if self.at_target(&target) {
             self.stay(observation)

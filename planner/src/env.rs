@@ -151,6 +151,8 @@ impl EnvFile {
             name: wanted.name.clone(),
             present: value.is_some_and(|value| *value != Value::Inherited),
             as_wanted: value.is_some_and(|value| value.is(&wanted.value)),
+            by_default: false,
+            reaches: None,
         }
     }
 }

@@ -2,6 +2,7 @@ pub mod bundle;
 pub mod compare;
 pub mod decide;
 pub mod env;
+pub mod images;
 pub mod model;
 pub mod policy;
 pub mod render;

@@ -74,8 +74,8 @@ pub struct NamedNetwork {
 pub struct Service {
     /// The reference that the service's containers are made from.
     pub image: String,
-    /// Whether the service's image is never pulled: `build:` or `pull_policy: never` or `build`.
-    pub local_image: bool,
+    /// Where the service's image comes from.
+    pub image_from: ImageFrom,
     /// How many containers the service has.
     pub replicas: u32,
     /// What the service waits for.
@@ -98,6 +98,17 @@ pub struct Service {
     pub stop_grace_ms: Option<u64>,
     /// Hash of everything about the service but its image.
     pub definition: String,
+}
+
+/// Where an image comes from, as `docker compose pull` and `up` find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImageFrom {
+    /// The host alone: it is only built, or `pull_policy` is `never` or `build`.
+    Host,
+    /// A registry, or, where none has it, the host: it has both `image` and `build`.
+    RegistryOrHost,
+    /// A registry.
+    Registry,
 }
 
 /// What a service waits for in another.
@@ -174,12 +185,12 @@ impl Model {
         self.services.keys().filter(|name| jobs.contains(name) || waited_for(name)).collect()
     }
 
-    /// Each image reference once, with whether any service that uses it may pull it.
-    pub fn references(&self) -> BTreeMap<&str, bool> {
+    /// Each image reference once, with the furthest that any service gets it from.
+    pub fn references(&self) -> BTreeMap<&str, ImageFrom> {
         let mut references = BTreeMap::new();
         for service in self.services.values() {
-            let pulled = references.entry(service.image.as_str()).or_insert(false);
-            *pulled |= !service.local_image;
+            let from = references.entry(service.image.as_str()).or_insert(ImageFrom::Host);
+            *from = service.image_from.max(*from);
         }
         references
     }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tenantry_protocol::OperationPhase;
 
 pub use plan::{
-    Checked, DataPlan, FileChange, ImageChoice, ImageSource, Plan, PlannedImage, PreviousReference,
-    RemovedService,
+    Checked, DataPlan, FileChange, ImageChoice, ImageEdit, ImageSource, Plan, PlannedImage,
+    PreviousReference, RemovedService,
 };
 pub use record::{Record, StepOutput};
 pub use state::{JournalState, Next};

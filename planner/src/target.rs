@@ -12,18 +12,22 @@ use tenantry_api::names::{
 use tenantry_api::tenant::{Adopt, Approach, OnFailure, RollbackData, TenantSpec, Verify, parse_duration};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
-    Action, ComposeChoice, EnvManifest, FileContent, FileManifest, Manifest, OperateRequest, Place, Probe,
-    ProbeExec, ProbeHttp, ProbeTcp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
+    Action, ComposeChoice, EnvManifest, FileContent, FileManifest, ImageSetting, Manifest, OperateRequest,
+    Place, Probe, ProbeExec, ProbeHttp, ProbeTcp, ReleaseLabel, ResolvedReference, SnapshotPolicy, TenantRef,
+    VerifyPolicy,
 };
 
 use crate::bundle::{Bundle, BundleIdentity};
 
 mod env;
+mod images;
 mod refusal;
 mod snapshot;
+mod tag_use;
 
 pub use env::expand;
 pub use refusal::{Refusal, RefusalReason};
+pub use tag_use::TagUse;
 
 /// The name of the file that a managed `.env` is.
 pub const ENV_FILE: &str = ".env";
@@ -39,7 +43,7 @@ pub struct Intent {
     pub place: Place,
     /// The bundle's name.
     pub bundle: Option<String>,
-    /// The release.
+    /// The release, as people call it: the image tag, or the tags that `images` says.
     pub image_tag: ImageTag,
     /// What to do on first contact.
     pub adopt: Adopt,
@@ -47,6 +51,10 @@ pub struct Intent {
     pub approach: Approach,
     /// Whose `.env` is.
     pub env: EnvManifest,
+    /// Images that the compose files write out.
+    pub images: Vec<ImageSetting>,
+    /// By what the image tag is to reach an image.
+    pub tag_use: TagUse,
     /// The tenant's own paths.
     pub protect: Vec<ProtectedPath>,
     /// When a release counts as running.
@@ -69,8 +77,11 @@ impl Intent {
     pub fn parse(uid: &str, namespace: &str, name: &str, spec: &TenantSpec) -> Result<Self, Refusal> {
         let uid = TenantUid::parse(uid)
             .map_err(|error| Refusal::new(RefusalReason::InvalidSpec, format!("metadata.uid: {error}.")))?;
-        let image_tag = field("imageTag", ImageTag::parse(&spec.image_tag))?;
+        let tag_use = TagUse::of(spec);
+        tag_use.is_said(spec)?;
+        let image_tag = field("imageTag", ImageTag::parse(spec.release()))?;
         let env = env::parse(spec, &image_tag)?;
+        let images = images::parse(spec, &image_tag)?;
         let (protect, snapshot) = (protect(spec)?, snapshot::parse(&spec.upgrade)?);
         snapshot::check_overlap(&snapshot, &[])?;
         snapshot::check_rollback_data(spec.upgrade.rollback_data, &snapshot, &protect)?;
@@ -83,6 +94,8 @@ impl Intent {
             adopt: spec.adopt,
             approach: spec.upgrade.approach,
             env,
+            images,
+            tag_use,
             protect,
             verify: verify(&spec.upgrade.verify)?,
             on_failure: spec.upgrade.on_failure,
@@ -173,6 +186,15 @@ pub struct Rendered {
     pub contents: Vec<FileContent>,
 }
 
+impl Rendered {
+    /// Whether any file holds a text.
+    fn mention(&self, text: &ImageTag) -> bool {
+        let text = text.as_str().as_bytes();
+        let mut contents = self.contents.iter().map(|file| &file.content.0);
+        contents.any(|content| content.windows(text.len()).any(|part| part == text))
+    }
+}
+
 /// What should be on the host, complete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
@@ -194,6 +216,7 @@ impl Desired {
         let manifest = Manifest {
             files: Vec::new(),
             env: intent.env.clone(),
+            images: intent.images.clone(),
             protect: intent.protect.clone(),
             jobs: Vec::new(),
             on_change: Vec::new(),
@@ -204,11 +227,14 @@ impl Desired {
     /// What a person goes back with where the spec can be read but not rendered: everything that is restored is on
     /// the host already.
     pub fn to_go_back(intent: Intent) -> Self {
-        Self::without_bundle(Intent { env: EnvManifest::Adopted { patch: Vec::new() }, ..intent })
+        let env = EnvManifest::Adopted { patch: Vec::new() };
+        Self::without_bundle(Intent { env, images: Vec::new(), tag_use: TagUse::default(), ..intent })
     }
 
     /// A target with what its bundle was rendered to.
-    pub fn with_bundle(intent: Intent, bundle: &Bundle, files: Vec<FileManifest>) -> Result<Self, Refusal> {
+    pub fn with_bundle(mut intent: Intent, bundle: &Bundle, rendered: &Rendered) -> Result<Self, Refusal> {
+        intent.tag_use.is_rendered(rendered.mention(&intent.image_tag));
+        let files = rendered.files.clone();
         let BundleIdentity { name, digest } = &bundle.identity;
         let renders_env = files.iter().any(|file| file.path.as_str() == ENV_FILE);
         match (&intent.env, renders_env) {
@@ -232,6 +258,7 @@ impl Desired {
         let manifest = Manifest {
             files,
             env: intent.env.clone(),
+            images: intent.images.clone(),
             protect: intent.protect.clone(),
             jobs: bundle.jobs.clone(),
             on_change: bundle.on_change.clone(),
@@ -298,12 +325,14 @@ impl Desired {
             },
             snapshot: self.intent.snapshot.clone(),
             rollback_data: self.intent.rollback_data,
+            tag_keys: if terms.checks_reach { self.intent.tag_use.only_keys().to_vec() } else { Vec::new() },
         };
         let Some(Rollback { to, data, release }) = terms.rollback.clone() else { return upgrade };
         // What is restored is all on the host: of what is wanted only how to watch it counts.
         let manifest = Manifest {
             files: Vec::new(),
             env: EnvManifest::Adopted { patch: Vec::new() },
+            images: Vec::new(),
             on_change: Vec::new(),
             ..upgrade.manifest
         };
@@ -314,6 +343,7 @@ impl Desired {
             manifest,
             contents: Vec::new(),
             pinned: Vec::new(),
+            tag_keys: Vec::new(),
             verify,
             action,
             release,
@@ -344,6 +374,8 @@ pub struct OperationTerms {
     pub approach: Approach,
     /// Digests of moved tags.
     pub pinned: Vec<ResolvedImage>,
+    /// Whether the agent looks whether the release reaches an image.
+    pub checks_reach: bool,
     /// Set where a person goes back to a restore point.
     pub rollback: Option<Rollback>,
 }
@@ -377,6 +409,8 @@ struct TargetParts<'a> {
     place: &'a Place,
     files: &'a [FileManifest],
     env: &'a EnvManifest,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    images: &'a [ImageSetting],
     jobs: &'a [ServiceName],
     on_change: &'a [tenantry_protocol::ChangeRule],
     verify: &'a VerifyPolicy,
@@ -390,6 +424,7 @@ fn base_hash(intent: &Intent, bundle: Option<&str>, manifest: &Manifest) -> Stri
         place: &intent.place,
         files: &manifest.files,
         env: &manifest.env,
+        images: &manifest.images,
         jobs: &manifest.jobs,
         on_change: &manifest.on_change,
         verify: &intent.verify,

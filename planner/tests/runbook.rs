@@ -32,7 +32,7 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
     let outcomes = OUTCOMES.map(Outcome::as_str).to_vec();
     let reasons = RefusalReason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
     let failures = chain!(FailureCategory: PolicyRefused, HandEdited, ReleaseNeeded, PathRefused, AdoptionNeeded,
-        HandRunDiffers, ComposeInvalid, EnvUnrepresentable, DiskFull, ImageNotFound, RegistryRefused,
+        HandRunDiffers, ComposeInvalid, ReachesNothing, EnvUnrepresentable, DiskFull, ImageNotFound, RegistryRefused,
         RegistryUnreachable, SnapshotFailed, RestorePointUnusable, WriteFailed, PortInUse, StartFailed, Unhealthy,
         Crashed, ProbeFailed, WrongImage, EngineFault, AgentFault);
     let unreached = Unreached::VARIANTS.iter().map(|why| why.as_str()).collect();

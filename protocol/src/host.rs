@@ -39,6 +39,8 @@ pub enum Capability {
     Rollback,
     /// Probes of other kinds than HTTP.
     Probes,
+    /// Image references that compose files of the tenant's own write out, and whether a release reaches any image.
+    Images,
     /// One that this version does not know.
     Other(String),
 }
@@ -50,6 +52,7 @@ impl From<String> for Capability {
             "Release" => Self::Release,
             "Rollback" => Self::Rollback,
             "Probes" => Self::Probes,
+            "Images" => Self::Images,
             _ => Self::Other(word),
         }
     }
@@ -62,6 +65,7 @@ impl From<Capability> for String {
             Capability::Release => "Release".to_owned(),
             Capability::Rollback => "Rollback".to_owned(),
             Capability::Probes => "Probes".to_owned(),
+            Capability::Images => "Images".to_owned(),
             Capability::Other(word) => word,
         }
     }

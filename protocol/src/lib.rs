@@ -24,14 +24,15 @@ mod verify;
 pub use error::{ApiError, ErrorCode};
 pub use host::{Capability, HostInfo};
 pub use manifest::{
-    Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, Manifest, Owner,
-    Place, TenantRef,
+    Bytes, ChangeRule, ComposeChoice, EnvManifest, EnvValue, FileContent, FileManifest, ImageSetting,
+    Manifest, Owner, Place, TenantRef,
 };
 pub use observe::{
     AcceptRequest, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation,
-    FileObservation, FileState, ForeignContainer, Health, ImageRun, MountFreshness, Observation,
-    ObserveRequest, ObserveResponse, OperationBrief, ReleaseRequest, ResolveRequest, ResolveResponse,
-    ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation, ServiceState, StaleFile,
+    FileObservation, FileState, ForeignContainer, Health, ImageRun, ImageState, MountFreshness, Observation,
+    ObserveRequest, ObserveResponse, OperationBrief, Pending, ReleaseRequest, ResolveRequest,
+    ResolveResponse, ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation, ServiceState,
+    StaleFile,
 };
 pub use operate::{
     Action, Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState,

@@ -50,6 +50,9 @@ pub struct Manifest {
     pub files: Vec<FileManifest>,
     /// What `.env` should hold.
     pub env: EnvManifest,
+    /// Images that compose files of the tenant's own write out, and what they become.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageSetting>,
     /// The tenant's own paths.
     pub protect: Vec<ProtectedPath>,
     /// Services that the bundle calls Jobs.
@@ -114,6 +117,26 @@ impl fmt::Debug for EnvValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EnvValue({}, {} bytes)", self.name, self.value.len())
     }
+}
+
+/// An image that compose files of the tenant's own write out, and what it becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageSetting {
+    /// Its name, as the engine completes names.
+    pub name: String,
+    /// The name that it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_name: Option<String>,
+    /// The tag that it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_tag: Option<String>,
+    /// The digest that it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Only in these services; empty: in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
 }
 
 /// What to do with services when files of a mounted directory change.

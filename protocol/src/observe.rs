@@ -56,6 +56,9 @@ pub struct Observation {
     pub leftover_files: Vec<FileObservation>,
     /// The patched keys.
     pub env: EnvObservation,
+    /// Each image of the request, in its order; empty where there is no model.
+    #[serde(default)]
+    pub images: Vec<ImageState>,
     /// The compose files in use; absent when there is no compose file yet.
     pub compose: Option<ComposeUse>,
     /// Why the compose files could not be read, mapped to file, line and category.
@@ -180,6 +183,36 @@ pub struct EnvKeyState {
     pub present: bool,
     /// Whether compose reads exactly the wanted value for it.
     pub as_wanted: bool,
+    /// Whether it is absent, and the model is what it would be with the wanted value all the same: a default is right.
+    #[serde(default)]
+    pub by_default: bool,
+    /// Services whose image depends on its value; absent where that was not found out.
+    #[serde(default)]
+    pub reaches: Option<Vec<ServiceName>>,
+}
+
+/// How an image that compose files write out stands to what is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageState {
+    /// Services that have it.
+    pub services: Vec<ServiceName>,
+    /// Those whose image is not as wanted yet.
+    pub pending: Vec<Pending>,
+    /// Why it can't be set in the compose files: which file and line, and what would be right.
+    pub problem: Option<String>,
+}
+
+/// A service whose image is not as wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    /// The service.
+    pub service: ServiceName,
+    /// The reference in the resolved model.
+    pub now: String,
+    /// What it is to be.
+    pub wanted: String,
 }
 
 /// The compose files and profiles in use.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_api::names::{OperationId, RelativePath, VolumeName};
+use tenantry_api::names::{EnvKey, OperationId, RelativePath, VolumeName};
 use tenantry_api::tenant::{Approach, Consistency, OnFailure, RollbackData};
 use tenantry_api::tenant_status::{Outcome, PhaseState};
 
@@ -48,6 +48,9 @@ pub struct OperateRequest {
     /// Whether a rollback after a failure restores that data, too.
     #[serde(default)]
     pub rollback_data: RollbackData,
+    /// Keys of `.env` by which the release is to reach an image: refused where none of them does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tag_keys: Vec<EnvKey>,
 }
 
 /// What an operation is to do.
@@ -192,6 +195,8 @@ pub enum FailureCategory {
     HandRunDiffers,
     /// The compose files can't be read.
     ComposeInvalid,
+    /// What is wanted reaches no service's image.
+    ReachesNothing,
     /// A value can't be written to `.env` so that compose reads it back.
     EnvUnrepresentable,
     /// Not enough space.

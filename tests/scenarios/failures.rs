@@ -23,7 +23,7 @@ async fn fail(
     manifest["spec"]["imageTag"] = json!(tag);
     world.apply(&manifest).await?;
     let tenant = world.until_phase("acme", phase).await?;
-    assert_eq!(tenant.spec.image_tag, tag, "the spec is never touched");
+    assert_eq!(tenant.spec.release(), tag, "the spec is never touched");
     let status = tenant.status.clone().unwrap_or_default();
     let blocked = status.blocked_target.context("the target is blocked")?;
     assert_eq!(blocked.image_tag, tag);

@@ -31,11 +31,16 @@ pub struct Discovered {
     pub profiles: Vec<String>,
     /// Whether there is a `.env`.
     pub env: bool,
+    /// Every file that is read as a compose file: the files, and what they include and extend.
+    pub compose_files: Vec<RelativePath>,
     /// Every file that the model is read from, `.env` included: those that exist and those that would count if they did.
     pub inputs: Vec<RelativePath>,
     /// Whether plain compose, without any flag, would choose the same.
     plain: bool,
 }
+
+/// What each file that the model is read from names; nothing where it is no compose file.
+type Scans = BTreeMap<RelativePath, Option<Scan>>;
 
 /// Reads a file of the project: `None` where there is none.
 pub trait InputFile: Fn(&RelativePath) -> Result<Option<Vec<u8>>, Explained> {}
@@ -77,6 +82,8 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     let by_env = setting(env.as_ref(), "COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
     let scans = follow(&files, read)?;
+    let compose_files =
+        scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
     let name = plain_name(place, env.as_ref(), &files, &scans)?;
     let plain = chosen.is_none() && given.is_none() && name.as_deref() == Some(place.project.as_str());
     let mut inputs: Vec<RelativePath> = candidates;
@@ -84,7 +91,8 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     inputs.push(env_path);
     inputs.sort();
     inputs.dedup();
-    Ok(Some(Discovered { files, profiles: given.unwrap_or_else(by_env), env: env.is_some(), inputs, plain }))
+    let profiles = given.unwrap_or_else(by_env);
+    Ok(Some(Discovered { files, profiles, env: env.is_some(), compose_files, inputs, plain }))
 }
 
 impl Discovered {
@@ -159,9 +167,9 @@ fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explaine
 }
 
 /// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
-/// but a plain file.
-fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<BTreeMap<RelativePath, Scan>, Explained> {
-    let mut scans: BTreeMap<RelativePath, Scan> = BTreeMap::new();
+/// but a plain file. What is no compose file names nothing.
+fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<Scans, Explained> {
+    let mut scans = Scans::new();
     // What a file names is seen from the project's directory; in one that is included or extended, from its own folder.
     let mut open: Vec<(RelativePath, String)> =
         files.iter().map(|file| (file.clone(), String::new())).collect();
@@ -193,24 +201,20 @@ fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<BTreeMap<Rela
         for named in &found.env_files {
             env_file(within(&folder, named, &file)?, read, &mut scans)?;
         }
-        scans.insert(file, found);
+        scans.insert(file, Some(found));
     }
     Ok(scans)
 }
 
 /// Takes an environment file among the inputs. Reading it shows that it is a plain file, or not there.
-fn env_file(
-    path: RelativePath,
-    read: &impl InputFile,
-    scans: &mut BTreeMap<RelativePath, Scan>,
-) -> Result<(), Explained> {
+fn env_file(path: RelativePath, read: &impl InputFile, scans: &mut Scans) -> Result<(), Explained> {
     if scans.len() > MAX_FILES {
         let problem = format!("{path}: the compose files name more than {MAX_FILES} others");
         return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
     }
     if let Entry::Vacant(place) = scans.entry(path) {
         read(place.key())?;
-        place.insert(Scan::default());
+        place.insert(None);
     }
     Ok(())
 }
@@ -220,12 +224,12 @@ fn plain_name(
     place: &Place,
     env: Option<&EnvFile>,
     files: &[RelativePath],
-    scans: &BTreeMap<RelativePath, Scan>,
+    scans: &Scans,
 ) -> Result<Option<String>, Explained> {
     if let Some(name) = setting(env, "COMPOSE_PROJECT_NAME")? {
         return Ok(Some(name));
     }
-    let written = files.iter().rev().find_map(|file| scans.get(file)?.name.clone());
+    let written = files.iter().rev().find_map(|file| scans.get(file)?.as_ref()?.name.clone());
     Ok(match written {
         Some(name) if name.contains('$') => None,
         Some(name) => Some(name),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tenantry_api::names::OperationId;
+use tenantry_planner::images::meaning::Meanings;
 use tenantry_planner::model::Model;
 use tenantry_protocol::{Observation, OperationState, OperationStatus, Place};
 use tokio::sync::watch;
@@ -53,8 +54,32 @@ pub struct TenantCache {
     pub seen: Mutex<Option<Arc<CachedObservation>>>,
     /// The choice of compose files that a run by hand was last seen to share.
     pub compared: Mutex<Option<Discovered>>,
+    /// What compose last said that requests would mean.
+    pub meanings: KnownMeanings,
     running: Mutex<Option<RunningOperation>>,
     records: AtomicU64,
+}
+
+/// What compose last said that requests would mean, each by a digest of all that it depends on.
+#[derive(Default)]
+pub struct KnownMeanings(Mutex<Vec<([u8; 32], Arc<Meanings>)>>);
+
+impl KnownMeanings {
+    /// As many as are remembered: what is on disk, and what is about to be.
+    const MOST: usize = 2;
+
+    /// What is known.
+    pub fn get(&self, of: &[u8; 32]) -> Option<Arc<Meanings>> {
+        self.0.lock().iter().find(|(known, _)| known == of).map(|(_, meanings)| meanings.clone())
+    }
+
+    /// Remembers an answer.
+    pub fn put(&self, of: [u8; 32], meanings: Arc<Meanings>) {
+        let mut known = self.0.lock();
+        known.retain(|(known, _)| *known != of);
+        known.insert(0, (of, meanings));
+        known.truncate(Self::MOST);
+    }
 }
 
 /// An operation in flight, or the last one since the agent was started.

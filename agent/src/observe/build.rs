@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
-use tenantry_planner::model::Model;
+use tenantry_planner::images::meaning::Meanings;
+use tenantry_planner::model::{ImageFrom, Model};
 use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{
     ApiError, ClaimState, ForeignContainer, Health, ImageRun, Observation, ObserveRequest, OperationBrief,
     RestorePointBrief, ServiceObservation,
 };
 
-use super::disk::Disk;
+use super::copies::Texts;
+use super::disk::{Disk, texts};
 use super::freshness::{Contents, freshness};
+use super::meaning::meanings;
 use super::model::on_disk;
 use crate::engine::{Engine, EngineError, Image, ProjectContainer};
 use crate::files::Stamps;
@@ -46,7 +49,7 @@ pub(super) async fn observation(
     let (containers, model) =
         tokio::join!(host.engine.known_containers(project), model(host, cache, request, &local));
     let containers = containers.map_err(fault)?;
-    let (compose, model, compose_problem) = model?;
+    let Seen { compose, model, problem: compose_problem, meanings } = model?;
     let directory_exists = local.disk.is_some();
     let mut observation = Observation {
         claim: local.claim,
@@ -56,6 +59,7 @@ pub(super) async fn observation(
         files: Vec::new(),
         leftover_files: Vec::new(),
         env: tenantry_protocol::EnvObservation::default(),
+        images: Vec::new(),
         compose,
         compose_problem,
         services: Vec::new(),
@@ -80,6 +84,8 @@ pub(super) async fn observation(
     if let Some(model) = &model {
         let images = Images::of(&*host.engine, model, &own).await.map_err(fault)?;
         services(&mut observation, request, model, &own, &images, &seen, &local.starts);
+        observation.images = meanings.image_states(&request.manifest, model);
+        meanings.add_to_env(&mut observation.env);
     }
     Ok((observation, stamps))
 }
@@ -166,9 +172,16 @@ fn last_operation(
     Ok(Some(OperationBrief { id: journal.operation().clone(), target_hash, outcome: state.outcome() }))
 }
 
-type Seen = (Option<tenantry_protocol::ComposeUse>, Option<Arc<Model>>, Option<String>);
+/// The compose files in use and their model, or why there is none; and what the request would mean to it.
+#[derive(Default)]
+struct Seen {
+    compose: Option<tenantry_protocol::ComposeUse>,
+    model: Option<Arc<Model>>,
+    problem: Option<String>,
+    meanings: Arc<Meanings>,
+}
 
-/// The compose files in use and their model, or why there is none.
+/// What compose says of what is on the disk.
 async fn model(
     host: &Host,
     cache: &TenantCache,
@@ -176,20 +189,29 @@ async fn model(
     local: &Local,
 ) -> Result<Seen, ApiError> {
     let discovered = match local.disk.as_ref().map(|disk| &disk.compose) {
-        None | Some(Ok(None)) => return Ok((None, None, None)),
-        Some(Err(problem)) => return Ok((None, None, Some(problem.message.clone()))),
+        None | Some(Ok(None)) => return Ok(Seen::default()),
+        Some(Err(problem)) => return Ok(Seen { problem: Some(problem.message.clone()), ..Seen::default() }),
         Some(Ok(Some(discovered))) => discovered,
     };
     let compose = match host.compose().await {
         Ok(compose) => compose,
         Err(error) => return Err(fault(error)),
     };
-    let in_use = discovered.in_use(&compose, &request.place);
+    let in_use = Some(discovered.in_use(&compose, &request.place));
     let log = host.store.compose_log(&request.tenant.uid).map_err(|error| store_refused(&error))?;
-    Ok(match on_disk(host, cache, &compose, &request.place, discovered, log).await {
-        Ok(model) => (Some(in_use), Some(model), None),
-        Err(problem) => (Some(in_use), None, Some(problem.message)),
-    })
+    let model = match on_disk(host, cache, &compose, &request.place, discovered, log).await {
+        Ok(model) => model,
+        Err(problem) => {
+            return Ok(Seen { compose: in_use, problem: Some(problem.message), ..Seen::default() });
+        }
+    };
+    let texts = match host.tree(&request.place.directory).map_err(fault)? {
+        Some(tree) => texts(&tree, discovered).map_err(fault)?,
+        None => Texts::new(),
+    };
+    let of = (&request.place, &request.manifest);
+    let meanings = meanings(host, cache, &compose, of, discovered, texts).await;
+    Ok(Seen { compose: in_use, model: Some(model), problem: None, meanings })
 }
 
 fn is_from(container: &ProjectContainer, directory: &str) -> bool {
@@ -258,7 +280,7 @@ fn services(
             name: name.clone(),
             image_ref: service.image.clone(),
             one_shot: expected.get(name).is_some_and(|expected| expected.one_shot),
-            local_image: service.local_image,
+            local_image: service.image_from == ImageFrom::Host,
             running: youngest.map(|container| image_run(container, &of_it, &service.image, images)),
             state: service_state(&of_it),
             health: service_health(&of_it),

@@ -9,6 +9,7 @@ use tenantry_protocol::{
     Manifest, Place,
 };
 
+use super::copies::Texts;
 use crate::compose::{Discovered, Explained, inputs};
 use crate::files::{FILE_LIMIT, FilesError, Found, Seen, Stamps, Tree};
 use crate::host::TenantCache;
@@ -118,6 +119,8 @@ fn env_observation(
         name: name.clone(),
         present: false,
         as_wanted: false,
+        by_default: false,
+        reaches: None,
     };
     let keys = patch
         .iter()
@@ -141,6 +144,12 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
     }
     stamps.add(looked);
     found
+}
+
+/// The texts that compose reads of a directory.
+pub fn texts(tree: &Tree, discovered: &Discovered) -> Result<Texts, FilesError> {
+    let read = |path: &RelativePath| Ok(tree.read(path, FILE_LIMIT)?.map(|text| (path.clone(), text)));
+    discovered.inputs.iter().filter_map(|path| read(path).transpose()).collect()
 }
 
 /// A file's trouble in compose's place.

@@ -7,4 +7,5 @@ pub mod model;
 pub mod policy;
 pub mod ports;
 pub mod probes;
+pub mod reach;
 pub mod space;

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use tenantry_api::names::{OperationId, RelativePath};
 use tenantry_api::tenant::Approach;
 use tenantry_planner::env::patch;
-use tenantry_planner::steps::{FileChange, Plan};
+use tenantry_planner::steps::{FileChange, ImageEdit, Plan};
 use tenantry_protocol::{EnvManifest, FailureCategory, FileManifest, FileState, OperateRequest};
 
 use super::changes::{Changes, protect};
 use super::error::StepError;
 use super::way_back;
-use crate::files::{Before, Change, FILE_LIMIT, Found, Tree};
+use crate::files::{Before, Change, FILE_LIMIT, Found, Tree, sha256};
 use crate::host::TenantCache;
-use crate::observe::{edited, file_state};
+use crate::observe::{Texts, edited, file_state, with_images};
 use crate::store::{Baseline, Store};
 
 /// What a request changes, whatever it asks for. `own` is the operation that has begun on it, where one has.
@@ -40,7 +40,8 @@ pub fn planned_changes(
     store: &Store,
     plan: &Plan,
 ) -> Result<Changes, StepError> {
-    let changes = file_changes(request, Some(own), tree, cache, store)?;
+    let mut changes = file_changes(request, Some(own), tree, cache, store)?;
+    edit_images(request, tree, &plan.image_edits, &mut changes)?;
     let adopted = matches!(request.manifest.env, EnvManifest::Adopted { .. });
     let is_meant = |change: &FileChange| {
         let content_stays = change.before == change.after;
@@ -221,6 +222,30 @@ fn some(paths: &[String]) -> String {
     text
 }
 
+/// Adds what is set in compose files of the tenant's own.
+pub fn edit_images(
+    request: &OperateRequest,
+    tree: &Tree,
+    edits: &[ImageEdit],
+    all: &mut Changes,
+) -> Result<(), StepError> {
+    let mut texts = Texts::new();
+    for edit in edits {
+        protect(request, &edit.path)?;
+        texts.insert(edit.path.clone(), tree.read(&edit.path, FILE_LIMIT)?.unwrap_or_default());
+    }
+    let edited = with_images(edits, |path| texts.get(path).cloned().unwrap_or_default())?;
+    for (path, content) in edited {
+        let old = &texts[&path];
+        if *old == content {
+            continue;
+        }
+        let before = Before::Is(sha256(old));
+        all.set.changes.push(Change::Write { path, content, mode: None, owner: None, before });
+    }
+    Ok(())
+}
+
 fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), StepError> {
     let EnvManifest::Adopted { patch: values } = &request.manifest.env else { return Ok(()) };
     if values.is_empty() {
@@ -236,7 +261,7 @@ fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), S
         return Ok(());
     }
     all.env = true;
-    let before = old.map_or(Before::Missing, |old| Before::Is(crate::files::sha256(&old)));
+    let before = old.map_or(Before::Missing, |old| Before::Is(sha256(&old)));
     all.set.changes.push(Change::Write { path, content: patched.bytes, mode: None, owner: None, before });
     Ok(())
 }
@@ -246,7 +271,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::files::{DiskIo, sha256};
+    use crate::files::DiskIo;
 
     const ID: &str = "1a2b3c4d-1";
 

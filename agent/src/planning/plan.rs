@@ -11,24 +11,25 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::OperationId;
 use tenantry_planner::compare::expectations;
 use tenantry_planner::model::Model;
-use tenantry_planner::steps::{Checked, ImageChoice, Plan, PlannedImage, PreviousReference};
+use tenantry_planner::steps::{Checked, ImageChoice, ImageEdit, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{ComposeUse, FailureCategory, PlanReport, RunImage};
 
 use super::changes::{Changes, patched_values};
-use super::checks::{env, in_project_agent, manual_run, model, policy, ports, probes, space};
+use super::checks::{env, in_project_agent, manual_run, model, policy, ports, probes, reach, space};
 use super::context::RequestContext;
 use super::error::StepError;
-use super::file_changes::file_changes;
+use super::file_changes::{edit_images, file_changes};
+use super::image_edits::image_edits;
 use super::orphans::orphans;
 use super::recreates::recreates;
-use super::stage::{StagedRelease, StagedTree, hashes, resolve_stage, stage};
+use super::stage::{StagedRelease, StagedTree, hashes, next_texts, resolve_stage, stage};
 use super::terms::terms;
 use super::{data, images, way_back};
 use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
 use crate::files::Stage;
 use crate::host::OpenPlan;
-use crate::observe::own;
+use crate::observe::{Texts, own, with_images};
 
 /// How many references are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
@@ -69,10 +70,10 @@ async fn planned(
 ) -> Result<Planned, StepError> {
     directory(context)?;
     let compose = context.compose().await?;
-    let (containers, staged) = tokio::join!(containers(context), staged(context, own, open));
+    let (containers, staged) = tokio::join!(containers(context), staged(context, &compose, own, open));
     let containers = containers?;
     let inside = in_project_agent::service(context, &containers).await?;
-    let (changes, tree) = staged?;
+    let Staged { changes, image_edits, texts, tree } = staged?;
     let (has_env, path) = (tree.discovered.env, tree.path.clone());
     // What is on disk is resolved already, unless the agent has just been started.
     let (staged, read_back, previous) = tokio::join!(
@@ -84,6 +85,7 @@ async fn planned(
     read_back?;
     let old = previous.as_ref().map(|(_, model)| &**model);
     policy::check(context, &compose, &staged).await?;
+    reach::check(context, &compose, &staged, texts).await?;
     let terms = terms(context).await?;
     let expected = expectations(&staged.model, &terms.jobs);
     probes::check(context, &terms.verify, &expected, inside.as_deref())?;
@@ -111,6 +113,7 @@ async fn planned(
         writes: !changes.is_empty(),
         changed: changes.changed.clone(),
         files: changes.list(),
+        image_edits,
         env_keys: patched_values(&context.request.manifest.env).into_keys().map(str::to_owned).collect(),
         first: containers.is_empty(),
         containers: containers.iter().map(|container| container.container.id.clone()).collect(),
@@ -151,22 +154,43 @@ async fn containers(context: &RequestContext) -> Result<Vec<ProjectContainer>, S
     Ok(own(all, context.directory()))
 }
 
+/// What changes on disk, and the staged tree of it.
+struct Staged {
+    changes: Changes,
+    image_edits: Vec<ImageEdit>,
+    texts: Texts,
+    tree: StagedTree,
+}
+
 /// The staged tree of what changes. Trees of plans that nobody makes any more are removed by the way.
 async fn staged(
     context: &RequestContext,
+    compose: &Compose,
     own: Option<&OperationId>,
     open: &OpenPlan,
-) -> Result<(Changes, StagedTree), StepError> {
+) -> Result<Staged, StepError> {
     let (host, cache, request, tree) =
         (context.host.clone(), context.cache.clone(), context.request.clone(), context.tree()?);
-    let (own, name) = (own.cloned(), open.name().to_owned());
-    context
+    let own = own.cloned();
+    let (changes, discovered, texts) = context
         .blocking(move || {
             Stage::remove_abandoned(&tree, |plan| host.plans.is_open(plan))?;
             let changes = file_changes(&request, own.as_ref(), &tree, &cache, &host.store)?;
+            let (discovered, texts) = next_texts(&request, &tree, &changes)?;
+            Ok((changes, discovered, texts))
+        })
+        .await?;
+    let image_edits = image_edits(context, compose, &discovered, &texts).await?;
+    let (request, tree, name) = (context.request.clone(), context.tree()?, open.name().to_owned());
+    context
+        .blocking(move || {
+            let (mut changes, mut texts) = (changes, texts);
+            edit_images(&request, &tree, &image_edits, &mut changes)?;
+            let edited = with_images(&image_edits, |path| texts.get(path).cloned().unwrap_or_default())?;
+            texts.extend(edited);
             space::check(&tree, &changes)?;
-            let staged = stage(&request, name, &tree, &changes)?;
-            Ok((changes, staged))
+            let tree = stage(name, &tree, discovered, &texts)?;
+            Ok(Staged { changes, image_edits, texts, tree })
         })
         .await
 }

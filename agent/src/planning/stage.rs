@@ -13,7 +13,7 @@ use super::context::RequestContext;
 use super::error::StepError;
 use crate::compose::{Compose, Discovered, inputs};
 use crate::files::{FILE_LIMIT, Found, Stage, Tree, sha256};
-use crate::observe::{explained, no_compose_file, resolve};
+use crate::observe::{Texts, explained, no_compose_file, resolve};
 
 /// A release that was planned, as compose will see it once its files are written.
 pub struct StagedRelease {
@@ -54,26 +54,39 @@ impl ResolvedStage {
     }
 }
 
-/// Writes a staged tree: new content, and copies of every other file that the model is read from.
-pub fn stage(
+/// The compose files that there will be, and every text that the model is read from.
+pub fn next_texts(
     request: &OperateRequest,
-    plan: String,
     tree: &Tree,
     changes: &Changes,
-) -> Result<StagedTree, StepError> {
+) -> Result<(Discovered, Texts), StepError> {
     let read = |path: &RelativePath| match changes.content(path) {
         Becomes::Written(content) => Ok(Some(content.to_vec())),
         Becomes::Gone => Ok(None),
         Becomes::AsItIs => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
     };
     let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
+    let mut texts = Texts::new();
+    for path in &discovered.inputs {
+        texts.extend(read(path)?.map(|text| (path.clone(), text)));
+    }
+    Ok((discovered, texts))
+}
+
+/// Writes a staged tree: copies of everything that the model is read from, as it will be.
+pub fn stage(
+    plan: String,
+    tree: &Tree,
+    discovered: Discovered,
+    texts: &Texts,
+) -> Result<StagedTree, StepError> {
     let stage = Stage::create(tree, &plan)?;
     let mut checked = Checked::new();
     for path in &discovered.inputs {
-        let content = read(path)?;
-        checked.insert(path.clone(), content.as_deref().map(sha256));
+        let content = texts.get(path);
+        checked.insert(path.clone(), content.map(|content| sha256(content)));
         if let Some(content) = content {
-            stage.write(path, &content)?;
+            stage.write(path, content)?;
         }
     }
     Ok(StagedTree { plan, path: stage.path().to_owned(), discovered, checked })

@@ -39,7 +39,7 @@ impl Row {
             namespace: tenant.namespace().unwrap_or_default(),
             name: tenant.name_any(),
             host: tenant.spec.host.clone(),
-            image_tag: tenant.spec.image_tag.clone(),
+            image_tag: tenant.spec.release(),
             deployed: status
                 .and_then(|status| status.deployed.as_ref())
                 .map(|deployed| deployed.image_tag.clone()),

@@ -13,8 +13,8 @@ use tenantry_planner::render::{TIME_LIMIT, render};
 use tenantry_planner::target::{Desired, Intent, Refusal, RefusalReason};
 use tenantry_process::runtime::{BrokeOff, Runtime, blocking, timeout};
 use tenantry_protocol::{
-    ApiError, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse, OperationState,
-    OperationStatus,
+    ApiError, Capability, ErrorCode, FileContent, Observation, ObserveRequest, ObserveResponse,
+    OperationState, OperationStatus,
 };
 
 use super::Tenants;
@@ -93,10 +93,16 @@ impl Tenants {
             }
             Some(route) => match self.duplicate(tenant, route) {
                 Some(refusal) => (Err(refusal), None),
+                None if self.sets_no_images(tenant) => (Err(no_images(&tenant.spec.host)), back),
                 None => (prepared.desired, back),
             },
         };
         DesiredState { desired, back, contents: prepared.contents, route }
+    }
+
+    /// Whether the host's agent is known to be one that does not know what `spec.images` is.
+    fn sets_no_images(&self, tenant: &Tenant) -> bool {
+        !tenant.spec.images.is_empty() && self.lacks(tenant, Capability::Images)
     }
 
     async fn prepare(&self, key: &Key, tenant: &Tenant) -> Prepared {
@@ -325,6 +331,14 @@ fn goes_back(tenant: &Tenant) -> bool {
     in_flight || asked.is_some() && asked != handled
 }
 
+fn no_images(host: &str) -> Refusal {
+    let message = format!(
+        "The agent of host {host} does not know spec.images: install a tenantry-agent of this operator's version, or take \
+         it out."
+    );
+    Refusal::new(RefusalReason::RequestRefused, message)
+}
+
 fn intent(tenant: &Tenant) -> Result<Intent, Refusal> {
     let key = Key::of(tenant);
     Intent::parse(&tenant.uid().unwrap_or_default(), &key.namespace, &key.name, &tenant.spec)
@@ -354,6 +368,6 @@ async fn build(
         Some(Err(BrokeOff)) => return Err(failed("rendering broke off").of_time()),
         None => return Err(failed("rendering took longer than it may").of_time()),
     };
-    let desired = Desired::with_bundle(intent, &bundle, rendered.files)?;
+    let desired = Desired::with_bundle(intent, &bundle, &rendered)?;
     Ok((desired, rendered.contents))
 }

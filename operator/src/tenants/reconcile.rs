@@ -215,16 +215,21 @@ fn version(tenant: &Tenant) -> u128 {
 impl Tenants {
     /// What of a Tenant, and of what its host's agent can do, the decision needs.
     pub(super) fn subject(&self, tenant: &Tenant) -> Subject {
+        Subject {
+            cannot_roll_back: self.lacks(tenant, Capability::Rollback),
+            only_http_probes: self.lacks(tenant, Capability::Probes),
+            ignores_reach: self.lacks(tenant, Capability::Images),
+            ..subject(tenant)
+        }
+    }
+
+    /// Whether the agent of a Tenant's host is known to be one that can't do something.
+    pub(super) fn lacks(&self, tenant: &Tenant, able: Capability) -> bool {
         let host = self.hosts.get(&Key::of(tenant).beside(&tenant.spec.host));
         let capabilities =
             host.as_ref().and_then(|host| host.status.as_ref()).map(|status| &status.capabilities);
         let known = capabilities.filter(|capabilities| !capabilities.is_empty());
-        let lacks = |able: Capability| known.is_some_and(|all| !all.contains(&String::from(able)));
-        Subject {
-            cannot_roll_back: lacks(Capability::Rollback),
-            only_http_probes: lacks(Capability::Probes),
-            ..subject(tenant)
-        }
+        known.is_some_and(|all| !all.contains(&String::from(able)))
     }
 }
 
@@ -237,7 +242,7 @@ fn subject(tenant: &Tenant) -> Subject {
         finalizer: tenant.finalizers().iter().any(|name| name == tenantry_api::FINALIZER),
         suspend: tenant.spec.suspend,
         host: tenant.spec.host.clone(),
-        image_tag: tenant.spec.image_tag.clone(),
+        image_tag: tenant.spec.release(),
         reconcile: annotation(RECONCILE),
         retry: annotation(RETRY),
         rollback_to: annotation(ROLLBACK_TO),
@@ -245,6 +250,7 @@ fn subject(tenant: &Tenant) -> Subject {
         claim: annotation(CLAIM),
         cannot_roll_back: false,
         only_http_probes: false,
+        ignores_reach: false,
         orphan: tenant.annotations().contains_key(ORPHAN),
     }
 }

@@ -12,6 +12,7 @@ use super::annotations::asked;
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
 use super::lifecycle::{Block, Cause, Host, Lifecycle};
+use super::reach::reaches;
 use super::{Draft, Effect, SHOWN};
 use crate::target::{Desired, RefusalReason};
 use crate::text::{clause, listed};
@@ -92,7 +93,7 @@ impl Draft<'_> {
         target: &str,
     ) -> Option<Ruling> {
         self.block.as_ref().filter(|block| block.cause == Cause::Accepted && block.target_hash == target)?;
-        let differences = accepted_differences(observation);
+        let differences = accepted_differences(desired, observation);
         if differences.is_empty() {
             self.block = None;
             self.deploy_seen(desired, observation, target);
@@ -109,8 +110,9 @@ impl Draft<'_> {
 }
 
 /// What keeps an accepted host from being the target.
-fn accepted_differences(observation: &Observation) -> Vec<String> {
+fn accepted_differences(desired: &Desired, observation: &Observation) -> Vec<String> {
     let mut differences = differences(observation);
+    differences.extend(reaches(desired, observation).err().map(|refusal| clause(&refusal.message)));
     for service in &observation.services {
         if service.running.as_ref().is_some_and(|image| !image.current) {
             differences.push(format!("{} runs another image than {} is", service.name, service.image_ref));

@@ -138,6 +138,12 @@ fn is_there(observation: &Observation) -> bool {
     has_files || has_containers || observation.compose.is_some() || observation.compose_problem.is_some()
 }
 
+/// Services whose image is not as `spec.images` says, a clause each.
+pub(super) fn pending_images(observation: &Observation, says: &str) -> Vec<String> {
+    let pending = observation.images.iter().flat_map(|image| &image.pending);
+    pending.map(|one| format!("{} has {}, {says} {}", one.service, one.now, one.wanted)).collect()
+}
+
 /// What of an existing project differs: managed files, values of patched keys, image references.
 pub(super) fn differences(observation: &Observation) -> Vec<String> {
     let file = |file: &tenantry_protocol::FileObservation| match &file.state {
@@ -147,10 +153,11 @@ pub(super) fn differences(observation: &Observation) -> Vec<String> {
         FileState::Blocked { found } => Some(format!("{} is {found}", file.path)),
     };
     let mut all: Vec<String> = observation.files.iter().filter_map(file).collect();
-    for key in observation.env.keys.iter().filter(|key| !key.as_wanted) {
+    for key in observation.env.keys.iter().filter(|key| !key.as_wanted && !key.by_default) {
         let how = if key.present { "has another value" } else { "is not set" };
         all.push(format!("{} in .env {how}", key.name));
     }
+    all.extend(pending_images(observation, "spec.images says"));
     all.extend(observation.image_differences.iter().cloned());
     all.extend(observation.compose_problem.iter().cloned());
     all

@@ -8,6 +8,7 @@ use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_secon
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
 use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
 
+use super::adoption::pending_images;
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
 use super::ended::{one_per_service, plain_digest};
@@ -112,8 +113,9 @@ impl Draft<'_> {
             };
             all.push(format!("{} {how}", file.path));
         }
-        let keys = observation.env.keys.iter().filter(|key| !key.as_wanted);
+        let keys = observation.env.keys.iter().filter(|key| !key.as_wanted && !key.by_default);
         all.extend(keys.map(|key| format!("{} in .env has another value or is gone", key.name)));
+        all.extend(pending_images(observation, "deployed was"));
         all.extend(observation.services.iter().filter_map(|service| self.service_differs(service)));
         for container in &observation.foreign_containers {
             all.push(format!("container {} was made from {}", container.name, container.directory));

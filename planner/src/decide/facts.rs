@@ -21,7 +21,7 @@ pub struct Subject {
     pub suspend: bool,
     /// `spec.host`.
     pub host: String,
-    /// `spec.imageTag`.
+    /// What people call the release of `spec`.
     pub image_tag: String,
     /// `tenantry.dev/reconcile`.
     pub reconcile: Option<String>,
@@ -37,6 +37,8 @@ pub struct Subject {
     pub cannot_roll_back: bool,
     /// Whether its host's agent is known to be one that makes no other probes than by HTTP.
     pub only_http_probes: bool,
+    /// Whether its host's agent is known to be one that does not look whether a release reaches an image.
+    pub ignores_reach: bool,
     /// Whether `tenantry.dev/orphan` is there.
     pub orphan: bool,
 }

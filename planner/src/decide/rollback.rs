@@ -279,6 +279,7 @@ fn terms(epoch: u64, to: &RestorePointBrief, data: bool) -> OperationTerms {
         target_hash: bounded(&to.target_hash, 128),
         approach: Approach::Release,
         pinned: Vec::new(),
+        checks_reach: false,
         rollback: Some(Rollback { to: to.id.clone(), data, release: label(&to.release) }),
     }
 }

@@ -8,6 +8,7 @@ mod drift;
 mod in_flight;
 mod lifecycle;
 mod promises;
+mod reach;
 mod rollback;
 mod upgrade;
 mod world;

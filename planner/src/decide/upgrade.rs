@@ -109,7 +109,8 @@ impl Draft<'_> {
         approach: Approach,
     ) -> OperationTerms {
         let pinned = desired.pinned(self.next.resolved.as_ref()).to_vec();
-        OperationTerms { epoch, target_hash, approach, pinned, rollback: None }
+        let checks_reach = !self.facts.subject.ignores_reach;
+        OperationTerms { epoch, target_hash, approach, pinned, checks_reach, rollback: None }
     }
 
     /// The id of an operation under this epoch, and the epoch also as status keeps it.

@@ -1,8 +1,8 @@
 //! Compose's JSON as it comes. What is not named here is covered by each service's definition hash.
 
 use super::{
-    BTreeMap, Bind, Condition, Demand, Deserialize, Model, ModelError, NamedNetwork, NamedVolume, Port,
-    Restart, Service, ServiceName, digest,
+    BTreeMap, Bind, Condition, Demand, Deserialize, ImageFrom, Model, ModelError, NamedNetwork, NamedVolume,
+    Port, Restart, Service, ServiceName, digest,
 };
 
 #[derive(Deserialize)]
@@ -148,6 +148,12 @@ impl Document {
 
     fn service(&self, name: &str, raw: RawService, value: &serde_json::Value) -> Result<Service, ModelError> {
         let built = raw.build.is_some();
+        let image_from = match raw.pull_policy.as_deref() {
+            Some("never" | "build") => ImageFrom::Host,
+            _ if !built => ImageFrom::Registry,
+            _ if raw.image.is_some() => ImageFrom::RegistryOrHost,
+            _ => ImageFrom::Host,
+        };
         let image = match raw.image {
             Some(image) => image,
             None if built => format!("{}-{name}", self.name),
@@ -161,11 +167,10 @@ impl Document {
         let mut binds: Vec<Bind> = raw.volumes.into_iter().filter_map(Volume::bind).collect();
         binds.extend(files(&raw.configs, &self.configs));
         binds.extend(files(&raw.secrets, &self.secrets));
-        let policy = raw.pull_policy.as_deref();
         let deploy = raw.deploy.as_ref();
         Ok(Service {
             image,
-            local_image: built || matches!(policy, Some("never" | "build")),
+            image_from,
             replicas: raw.scale.or(deploy.and_then(|deploy| deploy.replicas)).unwrap_or(1),
             depends_on: raw.depends_on.into_iter().map(|(on, how)| (on, how.condition())).collect(),
             env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),

@@ -31,14 +31,17 @@ fn a_service_is_read_with_the_paths_of_the_directory_that_it_is_for() {
     let model = model();
     let web = &model.services[&name("web")];
     assert_eq!((web.replicas, web.restart, web.stop_grace_ms), (2, Restart::Always, Some(90_500)));
-    assert!(web.healthcheck && !web.local_image);
+    assert!(web.healthcheck && web.image_from == ImageFrom::Registry);
     assert_eq!(web.mounts("/srv/acme", &path("c/web.conf")), Some(Mounted::Singly));
     assert_eq!(web.mounts("/srv/acme", &path("k.conf")), Some(Mounted::Singly));
     assert_eq!(web.mounts("/srv/acme", &path("conf.d/a/b.conf")), Some(Mounted::InDirectory));
     assert_eq!(web.mounts("/srv/acme", &path("conf.d2/b.conf")), None);
     assert!(web.reads_env_file("/srv/acme", ".env"));
     let db = &model.services[&name("db")];
-    assert_eq!((db.image.as_str(), db.local_image, db.replicas, db.healthcheck), ("acme-db", true, 0, false));
+    assert_eq!(
+        (db.image.as_str(), db.image_from, db.replicas, db.healthcheck),
+        ("acme-db", ImageFrom::Host, 0, false)
+    );
 }
 
 #[test]
@@ -86,7 +89,10 @@ fn the_definition_covers_all_but_the_image() {
 
 #[test]
 fn an_image_that_only_local_services_use_is_not_pulled() {
-    assert_eq!(model().references().into_iter().collect::<Vec<_>>(), [("acme-db", false), ("r/x:1", true)]);
+    assert_eq!(
+        model().references().into_iter().collect::<Vec<_>>(),
+        [("acme-db", ImageFrom::Host), ("r/x:1", ImageFrom::Registry)]
+    );
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct Plan {
     /// Every file that changes, `.env` among them, in the order of their paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileChange>,
+    /// What is written in the tenant's own compose files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_edits: Vec<ImageEdit>,
     /// The keys of an adopted `.env` that are set, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_keys: Vec<String>,
@@ -101,6 +104,18 @@ pub struct FileChange {
     /// The permission bits that it gets; absent where they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+}
+
+/// An image reference in a compose file of the tenant's own that becomes another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageEdit {
+    /// The file.
+    pub path: RelativePath,
+    /// The number of the scalar among those of the file that are images.
+    pub scalar: usize,
+    /// What is written there.
+    pub text: String,
 }
 
 /// Which image a reference stands for.

@@ -91,6 +91,7 @@ impl Case {
             first: self.first,
             changed: vec![],
             files: vec![],
+            image_edits: vec![],
             env_keys: vec![],
             containers: containers.clone(),
             references: vec![],

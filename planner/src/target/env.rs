@@ -28,9 +28,9 @@ pub(super) fn parse(spec: &TenantSpec, tag: &ImageTag) -> Result<EnvManifest, Re
         }
         patch.push(EnvValue { name, value });
     }
-    if spec.bundle.is_none() && patch.is_empty() {
-        let message = "spec.env.patch: is empty, and without a bundle the image tag reaches the host only through it; \
-                       name the variable, for example IMAGE_TAG.";
+    if spec.bundle.is_none() && patch.is_empty() && spec.images.is_empty() {
+        let message = "spec.env.patch: is empty, and without a bundle a release reaches the host only through it or \
+                       through spec.images; name the variable, for example IMAGE_TAG, or the images.";
         return Err(Refusal::new(RefusalReason::InvalidSpec, message));
     }
     patch.sort_by(|a, b| a.name.cmp(&b.name));

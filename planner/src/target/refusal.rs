@@ -50,6 +50,8 @@ pub enum RefusalReason {
     ReleaseNeeded,
     /// A managed file was edited by hand since it was last written.
     HandEdited,
+    /// The release reaches no service's image: nothing would change, and nothing is claimed.
+    ReachesNothing,
     /// There is nothing at the directory that an image could be changed in.
     ProjectMissing,
     /// The compose files on the host can't be read.

@@ -48,6 +48,13 @@ fn a_value_that_is_more_than_the_tag_is_refused(#[case] value: &str) {
 #[case::protect(|v: &mut serde_json::Value| v["protect"] = json!(["a/../b"]), "spec.protect[0]")]
 #[case::variable(|v: &mut serde_json::Value| v["env"]["patch"][0]["name"] = json!("COMPOSE_FILE"), "spec.env.patch[0].name")]
 #[case::value(|v: &mut serde_json::Value| v["env"]["patch"][0]["value"] = json!("$(id)"), "spec.env.patch[0].value")]
+#[case::no_tag(|v: &mut serde_json::Value| { v.as_object_mut().unwrap().remove("imageTag"); }, "spec.imageTag")]
+#[case::no_tag_for_an_image(|v: &mut serde_json::Value| { v.as_object_mut().unwrap().remove("imageTag"); v["env"] = json!({}); v["images"] = json!([{"name": "app", "newTag": "v$(imageTag)"}]) }, "spec.imageTag")]
+#[case::an_image_s_name(|v: &mut serde_json::Value| v["images"] = json!([{"name": "App:v1", "newTag": "v1"}]), "spec.images[0]")]
+#[case::an_image_s_tag(|v: &mut serde_json::Value| v["images"] = json!([{"name": "app", "newTag": "a/b"}]), "spec.images[0].newTag")]
+#[case::nothing_of_an_image(|v: &mut serde_json::Value| v["images"] = json!([{"name": "app"}]), "spec.images[0]")]
+#[case::one_image_twice(|v: &mut serde_json::Value| v["images"] = json!([{"name": "redis", "newTag": "1"}, {"name": "docker.io/library/redis", "newTag": "2", "services": ["a"]}]), "spec.images[1]")]
+#[case::a_new_name_that_is_another_s(|v: &mut serde_json::Value| v["images"] = json!([{"name": "a", "newName": "b"}, {"name": "b", "newTag": "2"}]), "spec.images[1]")]
 #[case::nothing_to_patch(|v: &mut serde_json::Value| v["env"] = json!({}), "spec.env.patch")]
 #[case::managed_without_bundle(|v: &mut serde_json::Value| v["env"] = json!({"ownership": "Managed"}), "spec.env.ownership")]
 #[case::timeout(|v: &mut serde_json::Value| v["upgrade"] = json!({"verify": {"timeout": "2h"}}), "spec.upgrade.verify.timeout")]
@@ -144,4 +151,29 @@ proptest::proptest! {
     fn a_value_without_dollars_is_itself(value in "[^$\r\n\0]{0,64}") {
         proptest::prop_assert_eq!(expand(&value, &ImageTag::parse("v2").unwrap()).unwrap(), value);
     }
+}
+
+#[test]
+fn a_release_without_a_tag_is_called_by_the_tags_of_its_images() {
+    let spec = spec(|spec| {
+        spec.as_object_mut().unwrap().remove("imageTag");
+        spec["env"] = json!({});
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        spec["images"] = json!([
+            {"name": "app", "newTag": "2.0"}, {"name": "redis", "newTag": "7.4-alpine", "services": ["cache"]},
+            {"name": "redis", "newTag": "2.0", "services": ["queue"]}, {"name": "db", "digest": digest},
+        ]);
+    });
+    let intent = parse(&spec).unwrap();
+    assert_eq!(intent.image_tag.as_str(), "2.0_7.4-alpine_abababababab");
+    assert_eq!(intent.images.len(), 4);
+    assert!(intent.tag_use.is_unused() && !intent.tag_use.is_given());
+}
+
+#[test]
+fn a_target_is_another_one_with_other_images_and_the_same_as_ever_without() {
+    let with = |tag: &str| hash(&spec(|spec| spec["images"] = json!([{"name": "app", "newTag": tag}])));
+    assert_ne!(with("1"), with("2"));
+    assert_ne!(with("1"), hash(&spec(|_| {})));
+    assert_eq!(with("$(imageTag)"), with("v2"));
 }

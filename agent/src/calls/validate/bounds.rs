@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use tenantry_planner::bundle::path_conflict;
 use tenantry_planner::env::EnvFile;
+use tenantry_planner::images::{Change, Written, normal_name};
 use tenantry_planner::verify::named_probes;
 use tenantry_protocol::{
-    ApiError, EnvManifest, ErrorCode, FileContent, Manifest, OperateRequest, Place, Probe, ResolvedReference,
-    SnapshotPolicy, TenantRef, VerifyPolicy,
+    ApiError, EnvManifest, ErrorCode, FileContent, ImageSetting, Manifest, OperateRequest, Place, Probe,
+    ResolvedReference, SnapshotPolicy, TenantRef, VerifyPolicy,
 };
 
 use crate::engine::Reference;
@@ -18,6 +19,7 @@ const MAX_FILES: usize = 4_096;
 const MAX_COMPOSE_FILES: usize = 64;
 const MAX_PROTECTED: usize = 1_024;
 const MAX_VARIABLES: usize = 1_024;
+const MAX_IMAGES: usize = 64;
 const MAX_SERVICES: usize = 1_000;
 const MAX_RULES: usize = 256;
 const MAX_DATA: usize = 64;
@@ -58,6 +60,7 @@ pub fn request(request: &OperateRequest) -> Checked {
     verify(&request.verify)?;
     snapshot(&request.snapshot)?;
     let label = &request.release;
+    count("tagKeys", request.tag_keys.len(), MAX_VARIABLES)?;
     revision("release.imageTag", &label.image_tag)?;
     revision("release.filesHash", &label.files_hash)?;
     revision("release.bundleRevision", label.bundle_revision.as_deref().unwrap_or_default())
@@ -68,6 +71,27 @@ pub fn about(who: &TenantRef, at: &Place, what: &Manifest) -> Checked {
     tenant(who)?;
     place(at)?;
     manifest(what)
+}
+
+/// An image that compose files write out: what is made of it is a reference.
+fn image_setting(field: &str, image: &ImageSetting) -> Checked {
+    count(&format!("{field}.services"), image.services.len(), MAX_SERVICES)?;
+    let ImageSetting { name: own, new_name, new_tag, digest, services: _ } = image;
+    if new_name.is_none() && new_tag.is_none() && digest.is_none() {
+        return invalid(field, "says nothing of what becomes of the image");
+    }
+    let name = |member: &str, name: &str| {
+        let problem = "is no image's name without tag and digest";
+        normal_name(name)
+            .map(|_| ())
+            .ok_or_else(|| refused(ErrorCode::Invalid, &format!("{field}.{member}"), problem))
+    };
+    name("name", own)?;
+    new_name.iter().try_for_each(|new| name("newName", new))?;
+    Written::parse(own)
+        .with(&Change { new_name: None, new_tag: new_tag.clone(), digest: digest.clone() })
+        .map(|_| ())
+        .map_err(|problem| refused(ErrorCode::Invalid, field, problem.to_string()))
 }
 
 /// Who asks.
@@ -95,6 +119,10 @@ pub fn manifest(manifest: &Manifest) -> Checked {
     count("manifest.onChange", manifest.on_change.len(), MAX_RULES)?;
     if let EnvManifest::Adopted { patch } = &manifest.env {
         count("manifest.env.patch", patch.len(), MAX_VARIABLES)?;
+    }
+    count("manifest.images", manifest.images.len(), MAX_IMAGES)?;
+    for (at, image) in manifest.images.iter().enumerate() {
+        image_setting(&format!("manifest.images[{at}]"), image)?;
     }
     if let Some((at, problem)) = path_conflict(manifest.files.iter().map(|file| &file.path)) {
         return invalid(&format!("manifest.files[{at}].path"), &problem);

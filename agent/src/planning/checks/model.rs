@@ -1,7 +1,7 @@
 //! What the staged model itself must be like: image references, missing mounts below protected paths, reload signals.
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::model::{Model, Mounted};
+use tenantry_planner::model::{ImageFrom, Model, Mounted};
 use tenantry_protocol::FailureCategory;
 
 use crate::engine::Reference;
@@ -12,14 +12,14 @@ use crate::planning::error::StepError;
 
 /// Refuses a staged model that could not be carried out as it stands.
 pub fn check(context: &RequestContext, model: &Model, changes: &Changes) -> Result<(), StepError> {
-    for (reference, pulled) in model.references() {
+    for (reference, from) in model.references() {
         if Reference::parse(reference).is_none() {
             let message = format!(
                 "the image reference {reference:?} is not one: an image tag or variable is empty or wrong"
             );
             return Err(StepError::new(FailureCategory::ComposeInvalid, message));
         }
-        if pulled && !context.host.config.allow.reference(reference) {
+        if from == ImageFrom::Registry && !context.host.config.allow.reference(reference) {
             let registry = crate::config::registry_of(reference);
             let message = format!(
                 "{reference}: this host's policy does not allow the registry {registry}; a person can add it to \

@@ -341,6 +341,8 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
                 name: wanted.name.clone(),
                 present: state.env.contains_key(&wanted.name),
                 as_wanted: state.env.get(&wanted.name) == Some(&wanted.value),
+                by_default: false,
+                reaches: None,
             })
             .collect(),
     };
@@ -365,6 +367,7 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
     };
     let installed = !state.env.is_empty() || !state.files.is_empty();
     Observation {
+        images: Vec::new(),
         claim,
         epoch: state.epoch,
         operation: None,

@@ -42,9 +42,25 @@ fn after_a_crash_between_claim_and_status_the_same_is_recorded_without_a_second_
     assert!(world.status.deployed.is_some());
 }
 
+#[test]
+fn a_variable_that_is_absent_and_right_by_default_is_no_difference() {
+    let mut world = World::new("v1");
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    let key = &mut observation.env.keys[0];
+    (key.as_wanted, key.present, key.by_default) = (false, false, true);
+    let decision = world.decide(Answer::Seen(&observation));
+    assert!(matches!(decision.effect, Some(Effect::Claim(_))));
+    assert_eq!(world.phase(), Phase::Ready, "{}", world.message());
+    observation.claim = ClaimState::Ours;
+    world.decide(Answer::Seen(&observation));
+    let drifted = tenantry_api::conditions::find(&world.status.conditions, "Drifted").unwrap();
+    assert_eq!(drifted.status, "False", "{}", drifted.message);
+}
+
 #[rstest]
 #[case::another_value(|o: &mut Observation| o.env.keys[0].as_wanted = false, "IMAGE_TAG in .env has another value")]
 #[case::no_value(|o: &mut Observation| { o.env.keys[0].as_wanted = false; o.env.keys[0].present = false }, "IMAGE_TAG in .env is not set")]
+#[case::an_image_of_the_spec(|o: &mut Observation| o.images.push(image(&["web"], Some("app:v2"), None)), "web has app:v1, spec.images says app:v2")]
 #[case::other_images(|o: &mut Observation| o.image_differences.push("web was made from app:v0".to_owned()), "app:v0")]
 #[case::another_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Differs)), "a.conf has other content")]
 #[case::a_missing_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Missing)), "a.conf is not there")]

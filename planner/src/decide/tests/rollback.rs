@@ -341,6 +341,7 @@ fn p8_the_request_names_no_files_and_asks_for_nothing_but_the_point() {
         target_hash: "sha256:target-v0".to_owned(),
         approach: tenantry_api::tenant::Approach::Release,
         pinned: Vec::new(),
+        checks_reach: true,
         rollback,
     };
     let request = world.target().operate_request(&terms, Vec::new());

@@ -8,8 +8,8 @@ use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Outcome, Phase, PhaseState, TenantStatus};
 use tenantry_protocol::{
     ClaimState, ComposeUse, EnvKeyState, EnvObservation, Failure, FailureCategory, FileManifest,
-    FileObservation, FileState, Health, ImageRun, MountFreshness, Observation, OperationPhase,
-    OperationState, OperationStatus, PhaseRecord, ResolveResponse, RunImage, ServiceHealth,
+    FileObservation, FileState, Health, ImageRun, ImageState, MountFreshness, Observation, OperationPhase,
+    OperationState, OperationStatus, Pending, PhaseRecord, ResolveResponse, RunImage, ServiceHealth,
     ServiceObservation, ServiceState,
 };
 
@@ -87,6 +87,16 @@ impl World {
         self.subject.generation += 1;
     }
 
+    /// The same, with another spec.
+    pub fn want_now(mut self, tag: &str) -> Self {
+        self.want(tag);
+        self
+    }
+
+    pub fn target_mut(&mut self) -> &mut Desired {
+        self.desired.as_mut().unwrap()
+    }
+
     pub fn target(&self) -> &Desired {
         self.desired.as_ref().unwrap()
     }
@@ -162,8 +172,11 @@ pub fn running() -> Observation {
                 name: EnvKey::parse("IMAGE_TAG").unwrap(),
                 present: true,
                 as_wanted: true,
+                by_default: false,
+                reaches: Some(vec![ServiceName::parse("web").unwrap()]),
             }],
         },
+        images: Vec::new(),
         compose: Some(ComposeUse {
             files: vec!["docker-compose.yml".to_owned()],
             profiles: Vec::new(),
@@ -177,6 +190,18 @@ pub fn running() -> Observation {
         image_differences: Vec::new(),
         restore_points: Vec::new(),
         damage: None,
+    }
+}
+
+/// How an entry of `spec.images` stands: which services have it, and what web's is to be where it is not as wanted.
+pub fn image(services: &[&str], wanted: Option<&str>, problem: Option<&str>) -> ImageState {
+    let name = |name: &str| ServiceName::parse(name).unwrap();
+    let pending =
+        |wanted: &str| Pending { service: name("web"), now: "app:v1".to_owned(), wanted: wanted.to_owned() };
+    ImageState {
+        services: services.iter().map(|service| name(service)).collect(),
+        pending: wanted.map(pending).into_iter().collect(),
+        problem: problem.map(str::to_owned),
     }
 }
 

@@ -39,6 +39,7 @@ fn plan() -> Plan {
             after: Some(sha256('b')),
             mode: None,
         }],
+        image_edits: vec![],
         env_keys: vec!["IMAGE_TAG".to_owned()],
         containers: vec!["c1".to_owned()],
         references: vec![],

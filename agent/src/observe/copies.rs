@@ -1,0 +1,140 @@
+//! Copies of what compose reads, for questions to compose about what would be if something in them were another.
+//!
+//! They lie in the folder of our own records, not in the tenant's: a look changes nothing there. Nobody relies on them, so
+//! they are written without a sync and are gone when the last question was answered.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tenantry_api::names::RelativePath;
+use tenantry_process::runtime::blocking;
+use tenantry_protocol::{FailureCategory, Place};
+
+use crate::compose::{Compose, Discovered, Explained, explain};
+use crate::host::{Host, OpenPlan};
+
+/// The folder for copies, beneath that of our own records.
+const COPIES: &str = "copies";
+/// How long compose may take for an answer.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Contents of files by their path beneath the tenant's directory.
+pub type Texts = BTreeMap<RelativePath, Vec<u8>>;
+
+/// Which services an answer speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Services {
+    /// Those in the profiles that are switched on.
+    Selected,
+    /// Those of every profile.
+    All,
+}
+
+/// Copies of what compose reads for one project.
+pub struct Copies<'a> {
+    host: &'a Host,
+    compose: &'a Compose,
+    place: &'a Place,
+    /// The compose files among them, and the profiles that are switched on.
+    pub discovered: &'a Discovered,
+    /// What compose reads as it is.
+    pub texts: Texts,
+    folder: PathBuf,
+    /// Keeps the folder's name ours.
+    _name: OpenPlan,
+}
+
+impl<'a> Copies<'a> {
+    /// Copies of these contents. Nothing is written before the first question.
+    pub fn of(
+        host: &'a Host,
+        compose: &'a Compose,
+        place: &'a Place,
+        discovered: &'a Discovered,
+        texts: Texts,
+    ) -> Self {
+        let name = host.plans.open();
+        let folder =
+            host.config.state_dir.join(COPIES).join(format!("{}-{}", std::process::id(), name.name()));
+        Self { host, compose, place, discovered, texts, folder, _name: name }
+    }
+
+    /// What compose makes of them with some replaced. It holds secrets.
+    pub async fn resolved(&self, replaced: &Texts, services: Services) -> Result<Value, Explained> {
+        let project = self.folder.join(self.place.directory.base_name());
+        let mut texts = self.texts.clone();
+        texts.extend(replaced.iter().map(|(path, text)| (path.clone(), text.clone())));
+        let mut discovered = self.discovered.clone();
+        discovered.env = texts.keys().any(|path| path.as_str() == ".env");
+        if services == Services::All {
+            discovered.profiles.push("*".to_owned());
+        }
+        let (folder, root) = (self.folder.clone(), project.clone());
+        let written = blocking(&*self.host.runtime, move || write(&folder, &root, &texts)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let message = format!("what compose reads can't be copied to {}: {error}", project.display());
+                return Err(Explained { category: FailureCategory::DiskFull, message });
+            }
+            Err(_) => return Err(fault("the agent met a fault of its own; its log says more".to_owned())),
+        }
+        let arguments = self.compose.config_arguments(discovered.arguments(self.place, &project));
+        let output = self.compose.run(&project, &arguments, LIMIT, None).await;
+        let output = output.map_err(|error| fault(error.to_string()))?;
+        if !output.status.success() {
+            return Err(explain("config", output.status.code(), &output.stderr));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            let message = format!("compose's resolved model does not decode at line {}", error.line());
+            Explained { category: FailureCategory::ComposeInvalid, message }
+        })
+    }
+}
+
+fn fault(message: String) -> Explained {
+    Explained { category: FailureCategory::EngineFault, message }
+}
+
+impl Drop for Copies<'_> {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(folder = %self.folder.display(), %error, "copies of compose files can't be removed");
+            }
+        }
+    }
+}
+
+/// Removes copies that an agent left which was killed over a question.
+pub fn remove_left(state_dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(state_dir.join(COPIES)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes files anew, for our own eyes only: `.env` holds secrets.
+fn write(folder: &Path, root: &Path, texts: &Texts) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    make(root)?;
+    for (path, text) in texts {
+        let at = root.join(path.as_str());
+        if let Some(above) = at.parent() {
+            make(above)?;
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(at)?.write_all(text)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Where the compose files write out the images that `spec.images` means, found by asking compose: in copies of the files
+//! every image is marked, and the marks in the resolved model say which service's image comes from where, through
+//! override files, `include`, `extends`, merges and anchors alike.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tenantry_api::names::{RelativePath, ServiceName};
+use tenantry_planner::images::choose::{Chosen, Origin, Scalar, choose};
+use tenantry_planner::images::edit::replace;
+use tenantry_planner::images::scalars::image_scalars;
+use tenantry_planner::steps::ImageEdit;
+use tenantry_protocol::{FailureCategory, Manifest};
+
+use super::copies::{Copies, Services, Texts};
+use crate::compose::Explained;
+
+/// What is to be written for `spec.images`, and the model without it.
+pub struct Located {
+    /// What is to be written.
+    pub chosen: Chosen,
+    /// The resolved model as it is without that, of all services. It holds secrets.
+    model: Value,
+    /// Which services the model is of.
+    services: Services,
+}
+
+/// Finds what is to be written.
+pub async fn locate(copies: &Copies<'_>, manifest: &Manifest) -> Result<Located, Explained> {
+    let scalars = scalars(copies, manifest)?;
+    // A service that no profile switches on may be one that compose can't read.
+    let (services, model) = match copies.resolved(&Texts::new(), Services::All).await {
+        Ok(model) => (Services::All, model),
+        Err(_) => (Services::Selected, copies.resolved(&Texts::new(), Services::Selected).await?),
+    };
+    let marked = copies.resolved(&marked(&copies.texts, &scalars)?, services).await?;
+    let mut origins = BTreeMap::new();
+    for (name, service) in model["services"].as_object().into_iter().flatten() {
+        let (Ok(name), Some(reference)) = (ServiceName::parse(name.as_str()), service["image"].as_str())
+        else {
+            continue;
+        };
+        let scalar = marked["services"][name.as_str()]["image"].as_str().and_then(number);
+        let selected = services == Services::Selected || is_selected(service, copies);
+        origins.insert(name, Origin { reference: reference.to_owned(), scalar, selected });
+    }
+    let chosen = choose(&manifest.images, &scalars, &origins);
+    Ok(Located { chosen, model, services })
+}
+
+impl Located {
+    /// Proves by compose itself that with what is to be written the model has these images and is the same in all else.
+    pub async fn prove(&self, copies: &Copies<'_>) -> Result<(), Explained> {
+        if self.chosen.edits.is_empty() || tenantry_faults::Bug::SetUnproven.is_seeded() {
+            return Ok(());
+        }
+        let mut meant = self.model.clone();
+        for (service, image) in &self.chosen.becomes {
+            meant["services"][service.as_str()]["image"] = Value::from(image.as_str());
+        }
+        let written = edited(&self.chosen.edits, |path| copies.texts.get(path).cloned().unwrap_or_default())?;
+        let becomes = copies.resolved(&written, self.services).await?;
+        if becomes == meant {
+            return Ok(());
+        }
+        let files: Vec<String> = written.keys().map(ToString::to_string).collect();
+        let message = format!(
+            "with the images of spec.images written to {}, compose would read more than these images otherwise; nothing \
+             was written. Write them there by hand",
+            files.join(", ")
+        );
+        Err(Explained { category: FailureCategory::ComposeInvalid, message })
+    }
+}
+
+/// The files that change, as they become.
+pub fn edited(edits: &[ImageEdit], text: impl Fn(&RelativePath) -> Vec<u8>) -> Result<Texts, Explained> {
+    let mut by_file: BTreeMap<&RelativePath, Vec<(usize, String)>> = BTreeMap::new();
+    for edit in edits {
+        by_file.entry(&edit.path).or_default().push((edit.scalar, edit.text.clone()));
+    }
+    let edited = |(path, edits): (&RelativePath, Vec<(usize, String)>)| {
+        let text = replace(&text(path), &edits).map_err(|problem| invalid(path, &problem.to_string()))?;
+        Ok((path.clone(), text))
+    };
+    by_file.into_iter().map(edited).collect()
+}
+
+/// Whether a service is in a profile that is switched on.
+fn is_selected(service: &Value, copies: &Copies<'_>) -> bool {
+    let on =
+        |profile: &Value| copies.discovered.profiles.iter().any(|on| profile.as_str() == Some(on.as_str()));
+    service["profiles"].as_array().is_none_or(|profiles| profiles.is_empty() || profiles.iter().any(on))
+}
+
+/// Every image that the compose files write out.
+fn scalars(copies: &Copies<'_>, manifest: &Manifest) -> Result<Vec<Scalar>, Explained> {
+    let mut all = Vec::new();
+    for path in &copies.discovered.compose_files {
+        let Some(text) = copies.texts.get(path) else { continue };
+        let managed = manifest.files.iter().any(|file| file.path == *path);
+        let found = image_scalars(text).map_err(|problem| invalid(path, &problem.to_string()))?;
+        all.extend(found.into_iter().enumerate().map(|(number, scalar)| Scalar {
+            path: path.clone(),
+            number,
+            line: scalar.line,
+            text: scalar.value,
+            managed,
+            also_at: scalar.also_at,
+        }));
+    }
+    Ok(all)
+}
+
+const MARK: &str = "tenantry.invalid/image-";
+
+/// The files with every image marked by its place in the list.
+fn marked(texts: &Texts, scalars: &[Scalar]) -> Result<Texts, Explained> {
+    let mark = |(at, scalar): (usize, &Scalar)| ImageEdit {
+        path: scalar.path.clone(),
+        scalar: scalar.number,
+        text: format!("{MARK}{at}"),
+    };
+    // A text that something else uses, too, is never written.
+    let own = scalars.iter().enumerate().filter(|(_, scalar)| scalar.also_at.is_none());
+    let edits: Vec<ImageEdit> = own.map(mark).collect();
+    edited(&edits, |path| texts.get(path).cloned().unwrap_or_default())
+}
+
+fn number(marked: &str) -> Option<usize> {
+    marked.strip_prefix(MARK)?.parse().ok()
+}
+
+fn invalid(path: &RelativePath, problem: &str) -> Explained {
+    Explained { category: FailureCategory::ComposeInvalid, message: format!("{path}: {problem}") }
+}
+
+/// What keeps entries from being written, by their number; the same for all where compose can't be asked.
+pub async fn problems(copies: &Copies<'_>, manifest: &Manifest) -> BTreeMap<usize, String> {
+    match locate(copies, manifest).await {
+        Ok(located) => located.chosen.problems,
+        Err(problem) => (0..manifest.images.len()).map(|at| (at, problem.message.clone())).collect(),
+    }
+}

@@ -1,0 +1,6 @@
+//! P7 of images: every other byte stays, and what is read is exactly what is meant.
+
+mod edit;
+mod generated;
+mod scalars;
+mod written;
