@@ -714,7 +714,7 @@ impl World {
         }
     }
 
-    /// P14 and P16, at every write of status.
+    /// P14, P16 and P17, at every write of status.
     pub fn written(&mut self, old: &Object, new: &Object) {
         self.note_state();
         if old.status == new.status {
@@ -739,6 +739,9 @@ impl World {
             let seen =
                 deployed.images.iter().all(|image| runs(&image.service) == Some(image.image_id.as_str()));
             let target = deployed.target_hash.clone();
+            let release = self.releases.all.iter().find(|release| release.tag == deployed.image_tag);
+            let reaches = release.is_none_or(|release| release.reaches);
+            self.require("P17", reaches, || format!("{target} is called deployed, and reaches no image"));
             self.require("P16", succeeded || seen, || {
                 format!("{target} is called deployed, but nobody has seen it")
             });

@@ -20,6 +20,8 @@ pub const PROJECT: &str = "acme";
 pub const COMPOSE: &str = "docker-compose.yml";
 /// The variables.
 pub const ENV: &str = ".env";
+/// A tag that `.env` says.
+pub const FROM_ENV: &str = "${IMAGE_TAG:?}";
 /// How many releases there are.
 pub const COUNT: usize = 8;
 
@@ -71,6 +73,8 @@ pub struct Release {
     pub files: BTreeMap<String, Blob>,
     /// How well its application does.
     pub behaviour: Behaviour,
+    /// Whether its tag reaches an image: some write another release's out.
+    pub reaches: bool,
 }
 
 /// All releases of a run.
@@ -143,13 +147,15 @@ fn release(rng: &mut Rng, number: usize, steady: bool) -> Release {
     // Some releases share their files with the one before: only the image changes.
     let shape = if rng.bool() { number / 2 * 2 } else { number };
     let variant = shape % 4;
-    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant)));
+    let reaches = number == 0 || rng.u32(0..12) > 0;
+    let tag = if reaches { FROM_ENV } else { "v0" };
+    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant, tag)));
     files.insert("conf/app.conf".to_owned(), Blob::new(&format!("conf {}\n", shape / 2)));
     if shape % 3 != 0 {
         files.insert("conf/extra.conf".to_owned(), Blob::new(&format!("extra {shape}\n")));
     }
     let behaviour = behaviour(rng, number, steady);
-    Release { tag: format!("v{number}"), files, behaviour }
+    Release { tag: format!("v{number}"), files, behaviour, reaches }
 }
 
 fn behaviour(rng: &mut Rng, number: usize, steady: bool) -> Behaviour {
@@ -169,9 +175,9 @@ fn behaviour(rng: &mut Rng, number: usize, steady: bool) -> Behaviour {
     }
 }
 
-/// A compose file. JSON is YAML, too.
-pub fn compose_file(variant: usize) -> String {
-    let app = "reg.example/app:${IMAGE_TAG:?}";
+/// A compose file of which the application's tag is written so. JSON is YAML, too.
+pub fn compose_file(variant: usize, tag: &str) -> String {
+    let app = format!("reg.example/app:{tag}");
     let bind =
         |path: &str, target: &str| json!([{"type": "bind", "source": format!("./{path}"), "target": target}]);
     let mut services = json!({

@@ -9,7 +9,7 @@ use tenantry_planner::model::Model;
 use crate::compose;
 use crate::host::{FOREIGN, start};
 use crate::oracle::Actor;
-use crate::releases::{Behaviour, Blob, COMPOSE, ENV, PROJECT, compose_file, image_id};
+use crate::releases::{Behaviour, Blob, COMPOSE, ENV, FROM_ENV, PROJECT, compose_file, image_id};
 use crate::run::env_text;
 use crate::scenario::Deed;
 use crate::scheduler::{Owner, Shared, sleep};
@@ -64,7 +64,7 @@ pub fn edit(world: &mut World) {
     let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
     let Ok(old) = std::fs::read_to_string(world.host.disk.directory.join(path)) else { return };
     world.count(Fault::EditedByHand);
-    let text = if path == COMPOSE { compose_file(0) } else { format!("{old}# mine\n") };
+    let text = if path == COMPOSE { compose_file(0, FROM_ENV) } else { format!("{old}# mine\n") };
     world.host.disk.write(path, &text);
     world.edited(path);
 }

@@ -35,5 +35,6 @@ kills! {
     p6_renames_before_the_commit_record_are_found_out: RenameBeforeCommit breaks "P6";
     p8_a_stop_before_every_image_is_local_is_found_out: StopBeforePull breaks "P8";
     p10_a_window_that_is_not_waited_for_is_found_out: SkipStableWindow breaks "P10";
+    p17_a_target_that_reaches_no_image_and_is_deployed_is_found_out: ReachAnything breaks "P17";
     p10_a_crashed_service_that_is_called_healthy_is_found_out: CrashedIsHealthy breaks "P10";
 }

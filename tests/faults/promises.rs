@@ -210,6 +210,9 @@ fn expected(sandbox: &Sandbox, release: &Release, before: &Files) -> Files {
         // Also where it is managed: that one is in both releases with the same mode and owner.
         all.insert(".env".to_owned(), (release.env.clone().into_bytes(), mode, uid, gid));
     }
+    if let (Some(compose), Some(now)) = (&release.compose, all.get_mut("docker-compose.yml")) {
+        now.0 = compose.clone().into_bytes();
+    }
     all
 }
 

@@ -108,7 +108,7 @@ impl Sandbox {
             release.env.split_inclusive('\n').filter(|line| !line.starts_with("ADDED_BY_US")).collect();
         project.write(".env", &before)?;
         if self.workload == Workload::ImageOnly {
-            project.write("docker-compose.yml", &self.workload.compose(&self.repository, false))?;
+            project.write("docker-compose.yml", &self.workload.compose(&self.repository, false, "v1"))?;
             project.write("config/web.conf", "GREETING=theirs\n")?;
             project.write("conf.d/a.conf", "theirs\n")?;
         }
@@ -230,6 +230,7 @@ impl Sandbox {
             "manifest": {
                 "files": release.files.iter().map(manifest).collect::<Vec<_>>(),
                 "env": self.env(&release),
+                "images": self.images(tag),
                 "protect": ["mkdocs/"], "jobs": [], "onChange": [],
             },
             "contents": release.files.iter().map(|file| json!({"path": file.path, "content": tenantry_protocol::Bytes(file.content.clone().into_bytes())})).collect::<Vec<_>>(),
@@ -251,9 +252,18 @@ impl Sandbox {
         request.action = action;
         request.approach = Approach::Release;
         request.manifest.files.clear();
+        request.manifest.images.clear();
         request.manifest.env = EnvManifest::Adopted { patch: Vec::new() };
         request.contents.clear();
         Ok((id, request))
+    }
+
+    /// Images that the tenant's own compose file writes out.
+    fn images(&self, tag: &str) -> Value {
+        match self.workload {
+            Workload::ImageOnly => json!([{"name": self.repository, "newTag": tag, "services": ["worker"]}]),
+            _ => json!([]),
+        }
     }
 
     fn env(&self, release: &Release) -> Value {

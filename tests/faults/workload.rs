@@ -9,7 +9,7 @@ const USER: u32 = 1000;
 /// A kind of upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Only the tag in an adopted `.env` changes.
+    /// Only tags change: one in an adopted `.env`, one where the tenant's own compose file writes it out.
     ImageOnly,
     /// Files change, one of them mounted by itself.
     Release,
@@ -38,6 +38,8 @@ pub struct Release {
     pub patch: Vec<(&'static str, String)>,
     /// All of `.env`, as it must be in this release.
     pub env: String,
+    /// All of the tenant's own compose file, likewise; absent where the bundle has one.
+    pub compose: Option<String>,
 }
 
 impl Workload {
@@ -85,7 +87,7 @@ impl Workload {
         let mut files = Vec::new();
         if self != Self::ImageOnly {
             let greeting = format!("GREETING={tag}\n");
-            files.push(file("docker-compose.yml", self.compose(repository, even), 0o644, None));
+            files.push(file("docker-compose.yml", self.compose(repository, even, tag), 0o644, None));
             files.push(file("config/web.conf", greeting, 0o640, Some(USER)));
             files.push(file("conf.d/a.conf", format!("# of {tag}\n{}\n", "x".repeat(9000)), 0o644, None));
             if even {
@@ -95,7 +97,8 @@ impl Workload {
         if self == Self::ManagedEnv {
             files.push(file(".env", env.clone(), 0o600, Some(USER)));
         }
-        Release { tag: tag.to_owned(), files, patch: self.patch(tag, even), env }
+        let compose = (self == Self::ImageOnly).then(|| self.compose(repository, even, tag));
+        Release { tag: tag.to_owned(), files, patch: self.patch(tag, even), env, compose }
     }
 
     fn patch(self, tag: &str, even: bool) -> Vec<(&'static str, String)> {
@@ -123,7 +126,7 @@ impl Workload {
     }
 
     /// The compose file; its services are the same in all releases.
-    pub fn compose(self, repository: &str, even: bool) -> String {
+    pub fn compose(self, repository: &str, even: bool, tag: &str) -> String {
         let volumes = if self == Self::Volumes { ", \"data:/data\", \"./uploads:/uploads\"" } else { "" };
         let declared = if self == Self::Volumes { "volumes:\n  data:\n" } else { "" };
         // The release that fails is seen to fail by the one service that has spoiled the data before it ended.
@@ -137,6 +140,7 @@ impl Workload {
         } else {
             "odd"
         };
+        let tag = if self == Self::ImageOnly { tag } else { "${IMAGE_TAG:?}" };
         format!(
             r#"services:
   web:
@@ -148,7 +152,7 @@ impl Workload {
     volumes: ["./config/web.conf:/etc/web.conf:ro", "./conf.d:/conf.d:ro"{volumes}]
     healthcheck: {{test: [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 12}}
   worker:
-    image: {repository}:${{IMAGE_TAG:?}}
+    image: '{repository}:{tag}' # its own
     stop_grace_period: 1s
     environment: {worker}
     volumes: ["./mkdocs:/mkdocs:ro"]

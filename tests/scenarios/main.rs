@@ -8,6 +8,7 @@ mod bundles;
 mod failures;
 mod first_contact;
 mod image_only;
+mod literal_tags;
 mod one_machine;
 mod release;
 mod resource_rules;

@@ -47,6 +47,12 @@ fn going_back(request: &OperateRequest) -> Result<(), ApiError> {
             "must be empty where the action is Rollback: the files are on the host",
         );
     }
+    if !request.manifest.images.is_empty() {
+        return invalid(
+            "manifest.images",
+            "must be empty where the action is Rollback: the files are on the host",
+        );
+    }
     match &request.manifest.env {
         EnvManifest::Adopted { patch } if !patch.is_empty() => {
             invalid("manifest.env.patch", "must be empty where the action is Rollback: .env is on the host")

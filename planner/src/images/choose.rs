@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use tenantry_api::names::{RelativePath, ServiceName};
 use tenantry_protocol::ImageSetting;
 
@@ -48,6 +49,31 @@ pub struct Chosen {
     pub becomes: BTreeMap<ServiceName, String>,
     /// Why an entry can't be written, by the entry's number.
     pub problems: BTreeMap<usize, String>,
+}
+
+impl Chosen {
+    /// Whether what is written changes just these images, by compose's own models before and after, and nothing else.
+    pub fn is_all(&self, before: &Value, after: Value) -> bool {
+        if tenantry_faults::Bug::SetUnproven.is_seeded() {
+            return true;
+        }
+        let mut meant = before.clone();
+        for (service, image) in &self.becomes {
+            meant["services"][service.as_str()]["image"] = Value::from(image.as_str());
+        }
+        without_extensions(meant) == without_extensions(after)
+    }
+}
+
+/// A model without what compose carries along but gives no meaning: the place of an anchor, mostly.
+fn without_extensions(mut model: Value) -> Value {
+    let keep = |members: &mut serde_json::Map<String, Value>| members.retain(|key, _| !key.starts_with("x-"));
+    if let Some(members) = model.as_object_mut() {
+        keep(members);
+    }
+    let services = model["services"].as_object_mut().into_iter().flatten();
+    services.filter_map(|(_, service)| service.as_object_mut()).for_each(keep);
+    model
 }
 
 /// What is wanted of a scalar.
@@ -224,6 +250,27 @@ mod tests {
         scalars[1].managed = true;
         let managed = origins(&[("a", "r/app:v1", Some(1))]);
         assert!(choose(&wanted, &scalars, &managed).problems[&0].contains("spec.bundle"));
+    }
+
+    #[test]
+    fn p7_what_is_written_must_change_these_images_and_nothing_else() {
+        let scalars = [scalar(0, "r/app:v1")];
+        let services = origins(&[("a", "r/app:v1", Some(0))]);
+        let chosen = choose(&[setting("r/app", "v2", &[])], &scalars, &services);
+        let model = |image: &str, more: serde_json::Value| {
+            serde_json::json!({"name": "p", "x-app": {"image": image},
+                "services": {"a": {"image": image, "x-y": image}, "b": more}})
+        };
+        let before = model("r/app:v1", serde_json::json!({"image": "db:1"}));
+        assert!(chosen.is_all(&before, model("r/app:v2", serde_json::json!({"image": "db:1"}))));
+        for (image, more) in [
+            ("r/app:v2", serde_json::json!({"image": "db:1", "environment": {"V": "v2"}})),
+            ("r/app:v2", serde_json::json!({"image": "db:2"})),
+            ("r/app:v3", serde_json::json!({"image": "db:1"})),
+            ("r/app:v1", serde_json::json!({"image": "db:1"})),
+        ] {
+            assert!(!chosen.is_all(&before, model(image, more.clone())), "{image} {more}");
+        }
     }
 
     #[test]

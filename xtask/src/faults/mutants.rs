@@ -56,6 +56,8 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::RenameBeforeCommit, "P6", "files are renamed before the commit record": "tenantry-agent" LIB, "files::tests::crash::p6_after_a_crash_at_any_effect_the_set_is_wholly_old_or_wholly_new";
     Bug::KeepTheOldInode, "P6", "a service goes on with the old file that it mounts by itself": "tenantry-agent" INTEGRATION, "release::p6_a_changed_file_that_is_mounted_restarts_the_service_that_mounts_it";
     Bug::TidyLineEndings, "P7", "other lines of .env get other line endings": "tenantry-planner" LIB, "env::tests::p7_other_lines_keep_their_bytes_and_the_value_is_exact";
+    Bug::SetEveryMention, "P7", "an image is set for all that share its place": "tenantry-planner" LIB, "images::choose::tests::p7_a_place_that_several_share_is_written_only_where_all_want_the_same_of_it";
+    Bug::SetUnproven, "P7", "an image is set without a look at what else changes": "tenantry-planner" LIB, "images::choose::tests::p7_what_is_written_must_change_these_images_and_nothing_else";
     Bug::StopBeforePull, "P8", "services are changed before their images are local": "tenantry-planner" LIB, "steps::tests::p8_nothing_changes_before_it_may_and_no_outcome_claims_what_did_not_happen";
     Bug::RestoreUnverified, "P9", "what was kept is put back without a look at its hash": "tenantry-agent" LIB, "files::tests::transaction::p9_a_damaged_restore_point_is_not_restored";
     Bug::ForgetOwner, "P9", "a restored file belongs to us": "tenantry-agent" LIB, "files::tests::transaction::p9_a_restore_brings_back_content_mode_owner_and_absence";
@@ -76,6 +78,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::AnySize, "P15", "a body may be of any size": "tenantry-agent" INTEGRATION, "tls::p15_a_body_that_is_too_large_is_refused_whether_declared_or_not";
     Bug::TrustTheLastLook, "P16", "a file is told as it was last seen": "tenantry-agent" LIB, "files::tests::inspect::p16_an_edit_that_keeps_size_and_mtime_is_noticed";
     Bug::OverwriteEdits, "P16", "a file that a person edited counts as ours": "tenantry-agent" INTEGRATION, "release::p16_a_file_that_was_edited_by_hand_is_not_overwritten";
+    Bug::ReachAnything, "P17", "a target that reaches no image is deployed": "tenantry-planner" LIB, "decide::tests::reach::p17_a_digest_beside_the_tag_is_named";
 };
 
 /// How a run of one test ended.

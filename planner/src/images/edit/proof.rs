@@ -135,3 +135,55 @@ fn without<'b>(bytes: &'b [u8], placed: &[Placed], meant: &BTreeMap<usize, Strin
     left.push(bytes.get(at..).unwrap_or_default());
     left
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const BEFORE: &str = "image: a # c\nb: c\n---\nd: {image: 'e'}\n";
+
+    fn proved(range: Range<usize>, text: &str, meant: &[(usize, &str)]) -> Result<String, EditError> {
+        let placed = scalars::placed(BEFORE.as_bytes())?;
+        let mut draft = Draft::of(BEFORE.as_bytes());
+        draft.put(range, text);
+        let meant = meant.iter().map(|(index, value)| (*index, (*value).to_owned())).collect();
+        draft.prove(&placed, &meant).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    #[test]
+    fn what_says_what_is_meant_is_given_out() {
+        assert_eq!(proved(7..8, "b", &[(0, "b")]), Ok(BEFORE.replacen(": a", ": b", 1)));
+        assert_eq!(proved(0..0, "", &[]).as_deref(), Ok(BEFORE));
+    }
+
+    const OTHERWISE: EditError = EditError::ReadsBackOtherwise { line: 1 };
+    const HERE: EditError = EditError::Elsewhere { line: 1 };
+    const BELOW: EditError = EditError::Elsewhere { line: 2 };
+    const LAST: EditError = EditError::Elsewhere { line: 4 };
+
+    #[rstest]
+    #[case::another_value_than_meant(7..8, "d", &[(0, "b")], OTHERWISE)]
+    #[case::no_yaml(7..8, "'b", &[(0, "b")], OTHERWISE)]
+    #[case::a_value_that_is_not_meant(7..8, "b", &[], HERE)]
+    #[case::the_value_of_another_image(32..33, "f", &[], LAST)]
+    #[case::the_style_of_another_image(7..8, "'a'", &[], HERE)]
+    #[case::an_image_more(7..8, "b\nx: {image: a}", &[(0, "b")], LAST)]
+    #[case::an_anchor(7..8, "&x b", &[(0, "b")], HERE)]
+    #[case::a_tag(7..8, "!!str b", &[(0, "b")], HERE)]
+    #[case::a_comment_that_goes(7..12, "b", &[(0, "b")], HERE)]
+    #[case::a_comment_that_changes(7..12, "b # d", &[(0, "b")], HERE)]
+    #[case::a_space_more(7..8, "b ", &[(0, "b")], HERE)]
+    #[case::another_key(7..14, "b # c\ne", &[(0, "b")], BELOW)]
+    #[case::a_key_more(7..8, "b\nx: y", &[(0, "b")], BELOW)]
+    #[case::the_end_of_the_document(13..13, "...\n---\n", &[], BELOW)]
+    fn what_says_anything_else_is_not(
+        #[case] range: Range<usize>,
+        #[case] text: &str,
+        #[case] meant: &[(usize, &str)],
+        #[case] error: EditError,
+    ) {
+        assert_eq!(proved(range, text, meant), Err(error));
+    }
+}
