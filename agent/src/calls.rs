@@ -27,7 +27,7 @@ use crate::files::DiskIo;
 use crate::host::{Host, Machine, TenantCache, damage, open_operation, refused, store_refused};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::observe::{MAX_REFERENCES, observe};
+use crate::observe::{MAX_REFERENCES, observe, remove_left};
 use crate::store::StoreError;
 
 /// How many references are asked for side by side.
@@ -62,6 +62,9 @@ impl Agent {
     pub async fn start_on(config: Arc<Config>, machine: Machine) -> Result<Arc<Self>, StartError> {
         let slots = config.max_operations as usize;
         let host = Arc::new(Host::open(config, machine)?);
+        if let Err(error) = remove_left(&host.config.state_dir) {
+            tracing::warn!(%error, "copies that an agent left behind can't be removed");
+        }
         let agent = Arc::new(Self {
             host,
             caches: Mutex::default(),

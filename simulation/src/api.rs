@@ -79,7 +79,7 @@ impl Default for Server {
             "apiVersion": "tenantry.dev/v1alpha1", "kind": "ComposeHost",
             "metadata": {"name": HOST, "namespace": NAMESPACE, "uid": "a0", "generation": 1, "resourceVersion": "1"},
             "spec": {"connection": {"dial": {"address": "127.0.0.1:1"}}, "identity": HOST},
-            "status": {"capabilities": ["ImageOnly", "Release", "Rollback"]},
+            "status": {"capabilities": ["ImageOnly", "Release", "Rollback", "Probes", "Images"]},
         });
         #[allow(clippy::expect_used, reason = "a literal that decodes")]
         let host = Arc::new(serde_json::from_value(host).expect("a host"));
