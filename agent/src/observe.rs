@@ -7,6 +7,7 @@ mod build;
 mod disk;
 mod freshness;
 mod model;
+mod policy;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use disk::Disk;
 pub use disk::{edited, explained, file_state, no_compose_file};
 pub use freshness::{Contents, freshness};
 pub use model::{Resolved, on_disk, resolve};
+pub use policy::{foreign, lacking};
 
 use crate::host::{CachedObservation, Host, TenantCache, refused};
 
@@ -42,6 +44,7 @@ pub async fn observe(
     host.metrics.observed(false);
     let generation = host.engine.events().generation(request.place.project.as_str());
     let records = cache.records();
+    let policy = host.policy.revision();
     let (observation, stamps) = build::observation(host, cache, &request).await?;
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
@@ -50,6 +53,7 @@ pub async fn observe(
             request: key,
             generation,
             records,
+            policy,
             stamps,
             made: host.runtime.instant(),
             hash,
@@ -81,6 +85,7 @@ async fn still_good(
     let same = cached.request == key
         && host.since(cached.made) < CACHE_LIMIT
         && cached.records == cache.records()
+        && cached.policy == host.policy.revision()
         && generation == Some(cached.generation);
     if !same {
         return Ok(None);

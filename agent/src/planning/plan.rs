@@ -83,7 +83,7 @@ async fn planned(
     let staged = staged?;
     read_back?;
     let old = previous.as_ref().map(|(_, model)| &**model);
-    policy::check(context, &compose, &staged).await?;
+    policy::check(context, &staged.model).await?;
     let terms = terms(context).await?;
     let expected = expectations(&staged.model, &terms.jobs);
     probes::check(context, &terms.verify, &expected, inside.as_deref())?;
