@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
         }
         self.record_compose(observation);
         self.record_points(observation);
-        self.note_policy(observation);
+        self.note_policy(desired, observation);
         if let Some(ruling) =
             self.asked_to_accept(desired, observation).or_else(|| self.annotations(desired, observation))
         {

@@ -76,6 +76,12 @@ pub struct Observation {
     /// Names what the agent's policy file allows; another one whenever that has changed.
     #[serde(default)]
     pub policy_revision: Option<String>,
+    /// By what else than a look from outside that file lets releases be verified. Absent where an older agent does not say.
+    #[serde(default)]
+    pub granted_verifications: Option<Vec<String>>,
+    /// Where that file is.
+    #[serde(default)]
+    pub policy_file: String,
     /// What the project, as it is on the disk, asks of the host that the policy file does not grant.
     #[serde(default)]
     pub lacking: Option<Lacking>,

@@ -9,6 +9,7 @@ mod failures;
 mod first_contact;
 mod image_only;
 mod one_machine;
+mod policy;
 mod release;
 mod resource_rules;
 mod sample;

@@ -68,6 +68,8 @@ pub(super) async fn observation(
         restore_points: local.restore_points,
         damage: local.damage,
         policy_revision: Some(host.policy.revision()),
+        granted_verifications: Some(host.policy.allow().verify.iter().map(ToString::to_string).collect()),
+        policy_file: host.policy.file().display().to_string(),
         lacking: None,
     };
     let own = own(containers, request.place.directory.as_str());

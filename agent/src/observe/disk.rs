@@ -104,7 +104,7 @@ fn env_observation(
 ) -> Result<EnvObservation, FilesError> {
     let Ok(file) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
     stamps.stat(tree, &file)?;
-    let content = match tree.read(&file, FILE_LIMIT) {
+    let content = match tree.read_followed(&file, FILE_LIMIT) {
         Ok(content) => content,
         Err(FilesError::Refused { .. }) => None,
         Err(error) => return Err(error),
@@ -130,7 +130,7 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
     let looked = std::cell::RefCell::new(Stamps::of_directory());
     let read = |path: &RelativePath| {
         looked.borrow_mut().stat(tree, path).map_err(|error| explained(&error))?;
-        tree.read(path, FILE_LIMIT).map_err(|error| explained(&error))
+        tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
     };
     let found = inputs(place, &read);
     let mut looked = looked.into_inner();

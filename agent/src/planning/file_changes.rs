@@ -42,9 +42,10 @@ pub fn planned_changes(
 ) -> Result<Changes, StepError> {
     let changes = file_changes(request, Some(own), tree, cache, store)?;
     let adopted = matches!(request.manifest.env, EnvManifest::Adopted { .. });
+    let own_env = tree.followed(&env_path()?)?;
     let is_meant = |change: &FileChange| {
         let content_stays = change.before == change.after;
-        content_stays || plan.files.contains(change) || (adopted && change.path.as_str() == ".env")
+        content_stays || plan.files.contains(change) || (adopted && change.path == own_env)
     };
     let others = changes.list().into_iter().filter(|change| !is_meant(change));
     let others: Vec<String> = others.map(|change| change.path.to_string()).collect();
@@ -221,13 +222,20 @@ fn some(paths: &[String]) -> String {
     text
 }
 
+fn env_path() -> Result<RelativePath, StepError> {
+    RelativePath::parse(".env")
+        .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))
+}
+
 fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), StepError> {
     let EnvManifest::Adopted { patch: values } = &request.manifest.env else { return Ok(()) };
     if values.is_empty() {
         return Ok(());
     }
-    let path = RelativePath::parse(".env")
-        .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))?;
+    let named = env_path()?;
+    protect(request, &named)?;
+    // A symlink stays: what is behind it is written.
+    let path = tree.followed(&named)?;
     protect(request, &path)?;
     let old = tree.read(&path, FILE_LIMIT)?;
     let patched = patch(old.as_deref().unwrap_or_default(), values)
@@ -318,6 +326,27 @@ mod tests {
         assert_eq!(host.planned(&plan), Ok(written.to_vec()));
         host.write(".env", "TAG=v1\nMINE=1\n");
         assert_eq!(host.planned(&plan), Ok(written.to_vec()));
+    }
+
+    #[test]
+    fn behind_a_link_the_file_is_written_and_the_link_stays() {
+        let host = Host::new();
+        let at = |path: &str| host.folder.path().join("acme").join(path);
+        std::fs::rename(at(".env"), at("app.conf")).unwrap();
+        std::os::unix::fs::symlink("app.conf", at(".env")).unwrap();
+        let plan = host.plan();
+        assert_eq!(host.planned(&plan), Ok(["a.conf", "app.conf"].map(str::to_owned).to_vec()));
+        host.write("app.conf", "TAG=v1\nMINE=1\n");
+        assert!(host.planned(&plan).is_ok(), "it is the tenant's own, and may change");
+
+        let mut request = host.request.clone();
+        request.manifest.protect = serde_json::from_value(json!(["app.conf"])).unwrap();
+        let changes = file_changes(&request, None, &host.tree, &TenantCache::default(), &host.store);
+        assert!(changes.unwrap_err().message.contains("protected"), "P1");
+        std::fs::remove_file(at(".env")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", at(".env")).unwrap();
+        let changes = file_changes(&host.request, None, &host.tree, &TenantCache::default(), &host.store);
+        assert!(changes.unwrap_err().message.contains("not in the tenant's directory"));
     }
 
     #[test]

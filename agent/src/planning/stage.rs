@@ -13,7 +13,7 @@ use super::changes::{Becomes, Changes};
 use super::context::RequestContext;
 use super::error::StepError;
 use crate::compose::{Compose, Discovered, inputs};
-use crate::files::{FILE_LIMIT, Found, Stage, Tree, sha256};
+use crate::files::{FILE_LIMIT, Found, Stage, Stat, Tree, sha256};
 use crate::observe::{explained, no_compose_file, resolve};
 
 /// A release that was planned, as compose will see it once its files are written.
@@ -62,14 +62,31 @@ pub fn stage(
     tree: &Tree,
     changes: &Changes,
 ) -> Result<StagedTree, StepError> {
-    let read = |path: &RelativePath| match changes.content(path) {
-        Becomes::Written(content) => Ok(Some(content.to_vec())),
-        Becomes::Gone => Ok(None),
-        Becomes::AsItIs => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
+    // Behind a symlink it is the file there that changes; the staged tree has a plain file in the link's place.
+    let read = |path: &RelativePath| {
+        let path = tree.followed(path).map_err(|error| explained(&error))?;
+        match changes.content(&path) {
+            Becomes::Written(content) => Ok(Some(content.to_vec())),
+            Becomes::Gone => Ok(None),
+            Becomes::AsItIs => tree.read(&path, FILE_LIMIT).map_err(|error| explained(&error)),
+        }
     };
     let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
     let stage = Stage::create(tree, &plan)?;
     let mut checked = Checked::new();
+    for path in &discovered.named_from_root {
+        if !matches!(changes.content(path), Becomes::AsItIs) {
+            let message = format!(
+                "a compose file names {path} by its path from /, and this release changes it: name it relative to the \
+                 tenant's directory, so that it can be checked before it is written"
+            );
+            return Err(StepError::new(FailureCategory::PathRefused, message));
+        }
+    }
+    for folder in discovered.folders.iter().filter(|folder| matches!(tree.stat(folder), Ok(Stat::Folder(_))))
+    {
+        stage.make_folder(folder)?;
+    }
     for path in &discovered.inputs {
         let content = read(path)?;
         checked.insert(path.clone(), content.as_deref().map(sha256));
@@ -118,10 +135,13 @@ async fn from_real(
     json: &[u8],
 ) -> Result<Model, StepError> {
     let (real, name, inputs) = (context.tree()?, tree.plan.clone(), tree.discovered.inputs.clone());
-    let from = tree.path.clone();
+    let (from, folders) = (tree.path.clone(), tree.discovered.folders.clone());
     let deeper = context
         .blocking(move || {
             let stage = Stage::deeper(&real, &name)?;
+            for folder in folders.iter().filter(|folder| from.join(folder.as_str()).is_dir()) {
+                stage.make_folder(folder)?;
+            }
             for path in &inputs {
                 match std::fs::read(from.join(path.as_str())) {
                     Ok(bytes) => stage.write(path, &bytes)?,
@@ -155,7 +175,7 @@ pub async fn hashes(context: &RequestContext, paths: Vec<RelativePath>) -> Resul
     context
         .blocking(move || {
             let hash = |path: RelativePath| -> Result<_, StepError> {
-                let found = match tree.inspect(&path, &cache.hashes)? {
+                let found = match tree.inspect(&tree.followed(&path)?, &cache.hashes)? {
                     Found::File(seen) => Some(seen.sha256),
                     Found::Missing | Found::Blocked(_) => None,
                 };

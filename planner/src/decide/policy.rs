@@ -1,14 +1,16 @@
 //! What a host's own policy does not grant: told whole before anything is begun, and looked at again once the policy has
 //! changed.
 
-use tenantry_api::tenant_status::{Lacking, Outcome};
-use tenantry_protocol::{FileState, Observation, PolicyRefusal};
+use tenantry_api::tenant_status::{Grant, Lacking, Outcome};
+use tenantry_protocol::{FileState, Observation, PolicyRefusal, Probe};
 
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
 use super::{Draft, lifecycle::Operation, lifecycle::Purpose};
+use crate::policy::Verification;
 use crate::policy::grants::sentences;
 use crate::target::{Desired, RefusalReason};
+use crate::verify::named_probes;
 
 /// What a person is told who can do nothing but change the policy.
 pub(super) const LOOKED_AT_AGAIN: &str =
@@ -16,7 +18,7 @@ pub(super) const LOOKED_AT_AGAIN: &str =
 
 impl Draft<'_> {
     /// Takes over what the policy says now. A target that it refused is free again once the policy is another one.
-    pub(super) fn note_policy(&mut self, observation: &Observation) {
+    pub(super) fn note_policy(&mut self, desired: &Desired, observation: &Observation) {
         let now = observation.policy_revision.as_deref();
         let refused_by = self.block.as_ref().and_then(|block| block.policy_revision.as_deref());
         match (refused_by, now) {
@@ -25,7 +27,7 @@ impl Draft<'_> {
             (Some(_), _) => return,
             (None, _) => {}
         }
-        self.next.lacking = lacking(observation);
+        self.next.lacking = lacking(desired, observation);
     }
 
     /// Keeps what of a release was refused, and by which policy.
@@ -62,10 +64,26 @@ pub(super) fn asks_for_more(desired: &Desired, lacking: &Lacking) -> String {
     )
 }
 
-/// What of what is on the disk the policy does not grant.
-pub(super) fn lacking(observation: &Observation) -> Option<Lacking> {
-    let lacking = observation.lacking.clone().map(Lacking::bounded);
-    lacking.filter(|lacking| !lacking.is_empty())
+/// What the policy does not grant of what is on the disk, and of how the Tenant is verified.
+fn lacking(desired: &Desired, observation: &Observation) -> Option<Lacking> {
+    let known = observation.lacking.clone().unwrap_or_default();
+    let mut all = Lacking { file: observation.policy_file.clone(), ..known };
+    all.grants.extend(command(desired, observation));
+    Some(all.bounded()).filter(|lacking| !lacking.is_empty())
+}
+
+/// The line that lets releases be verified by commands, where the Tenant asks for that.
+fn command(desired: &Desired, observation: &Observation) -> Option<Grant> {
+    let granted = observation.granted_verifications.as_ref()?;
+    let probes = named_probes(&desired.intent.verify.probes);
+    let (at, _) = probes.iter().find(|(_, probe)| matches!(probe, Probe::Exec(_)))?;
+    let way = Verification::Exec;
+    (!granted.contains(&way.to_string())).then(|| Grant {
+        list: "verify".to_owned(),
+        item: way.to_string(),
+        at: format!("spec.upgrade.{at}"),
+        means: way.means().to_owned(),
+    })
 }
 
 /// Whether nothing that compose reads would be changed by a release.

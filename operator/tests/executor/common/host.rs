@@ -388,6 +388,8 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         restore_points: state.points.clone(),
         damage: state.damage.clone(),
         policy_revision: None,
+        granted_verifications: None,
+        policy_file: String::new(),
         lacking: None,
     }
 }

@@ -68,6 +68,27 @@ fn p13_what_is_lacking_is_told_whole_at_first_contact_and_taken_over_once_it_is_
 }
 
 #[test]
+fn p13_commands_that_would_verify_a_release_are_told_at_first_contact_too() {
+    let mut value = spec("v1");
+    value["upgrade"] = json!({"verify": {"exec": [{"service": "web", "command": ["true"]}]}});
+    let mut world = World::with_spec(value);
+    let mut seen = Observation { claim: ClaimState::Free, ..asking("policy-1") };
+    assert_eq!(world.decide(Answer::Seen(&seen)).effect, None);
+    let says = "{compose: [DockerSocket], verify: [Exec]}";
+    assert!(world.message().contains(says), "{}", world.message());
+    seen.lacking = None;
+    world.decide(Answer::Seen(&seen));
+    assert!(world.message().contains("--- {allow: {verify: [Exec]}}"), "{}", world.message());
+    assert!(world.message().contains("/etc/tenantry/agent.yaml"), "{}", world.message());
+    seen.granted_verifications = Some(vec!["Exec".to_owned()]);
+    assert!(matches!(world.decide(Answer::Seen(&seen)).effect, Some(Effect::Claim(_))));
+    // An older agent does not say; its own plan will.
+    let mut world = World { status: tenantry_api::tenant_status::TenantStatus::default(), ..world };
+    seen.granted_verifications = None;
+    assert!(matches!(world.decide(Answer::Seen(&seen)).effect, Some(Effect::Claim(_))));
+}
+
+#[test]
 fn p14_a_tenant_that_runs_keeps_running_when_its_policy_is_narrowed_and_says_what_comes() {
     let mut world = World::deployed("v1");
     let decision = world.decide(Answer::Seen(&asking("policy-2")));

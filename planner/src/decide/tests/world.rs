@@ -178,6 +178,8 @@ pub fn running() -> Observation {
         restore_points: Vec::new(),
         damage: None,
         policy_revision: Some("policy-1".to_owned()),
+        granted_verifications: Some(Vec::new()),
+        policy_file: "/etc/tenantry/agent.yaml".to_owned(),
         lacking: None,
     }
 }
