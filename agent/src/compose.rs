@@ -7,6 +7,7 @@ mod find;
 mod launcher;
 mod log;
 mod login_shell;
+mod paths;
 mod scan;
 mod yaml;
 
@@ -25,7 +26,7 @@ pub use discover::{Discovered, InputFile, inputs};
 pub use explain::{Explained, explain};
 pub use find::{ComposeError, Found};
 pub use launcher::{Launcher, Programs, Run};
-pub use login_shell::is_another_engine;
+pub use login_shell::{is_another_engine, login_variables};
 pub use scan::{Scan, scan};
 
 /// The most that is kept of what compose prints.
@@ -103,9 +104,9 @@ impl Compose {
 
 /// All that compose sees of our environment.
 fn environment(docker_host: &str) -> Vec<(OsString, OsString)> {
-    let kept = ["PATH", "HOME", "DOCKER_CONFIG"];
-    let own = kept.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
-    own.chain([("DOCKER_HOST".into(), docker_host.into())]).collect()
+    let own = std::env::var_os("DOCKER_CONFIG").map(|value| ("DOCKER_CONFIG".into(), value));
+    let engine = [("DOCKER_HOST".into(), docker_host.into())];
+    login_variables().into_iter().chain(own).chain(engine).collect()
 }
 
 /// Runs a program in a process group of its own, bounded in time and output.

@@ -10,6 +10,7 @@ mod crash_points;
 mod disk_io;
 mod error;
 mod folder;
+mod follow;
 mod inspect;
 mod kept_files;
 mod new_file;

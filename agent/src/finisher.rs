@@ -142,7 +142,7 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let place = &pending.request.place;
     let tree = host.tree(&place.directory)?;
     let read = |path: &tenantry_api::names::RelativePath| match &tree {
-        Some(tree) => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
+        Some(tree) => tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error)),
         None => Ok(None),
     };
     let discovered = inputs(place, &read)?.ok_or_else(|| crate::observe::no_compose_file(place))?;

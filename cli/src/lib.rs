@@ -4,6 +4,7 @@ pub mod accept;
 pub mod access;
 pub mod ask;
 pub mod claim;
+pub mod explain;
 pub mod output;
 pub mod paths;
 pub mod pki;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{accept, claim, output, pki, rollback, status, up, watch};
+use tenantry_cli::{accept, claim, explain, output, pki, rollback, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -17,6 +17,7 @@ struct Arguments {
 enum Command {
     Up(up::Up),
     Status(status::Status),
+    Explain(explain::Explain),
     Watch(watch::Watch),
     Rollback(rollback::Rollback),
     AcceptHost(accept::AcceptHost),
@@ -52,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         match command {
             Command::Up(up) => up::run(up).await,
             Command::Status(status) => status::run(&status).await,
+            Command::Explain(explain) => explain::run(&explain).await,
             Command::Watch(watch) => watch::run(&watch).await,
             Command::Rollback(rollback) => rollback::run(&rollback).await,
             Command::AcceptHost(accept) => accept::run(&accept).await,

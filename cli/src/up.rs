@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use tenantry_api::names::Directory;
+use tenantry_planner::policy::{AllowedMount, Feature};
 use tenantry_process::Hangup;
 
 use crate::{output, paths};
@@ -48,6 +49,14 @@ pub struct Up {
     /// Images may come from this registry, `*` for any; for the policy file at the first start [default: *]
     #[arg(long, value_name = "REGISTRY")]
     allow_registry: Vec<String>,
+    /// Compose files may ask for this beyond ordinary containers, a word of docs/agent.md such as `DockerSocket`; for the
+    /// policy file at the first start
+    #[arg(long, value_name = "WORD", value_parser = policy::feature)]
+    allow_compose: Vec<Feature>,
+    /// Containers may mount this host directory or file, `:ro` where they may only read it; for the policy file at the first
+    /// start
+    #[arg(long, value_name = "PATH[:ro]", value_parser = policy::mount)]
+    allow_mount: Vec<AllowedMount>,
     /// Where the agent listens; for the policy file at the first start [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     agent_listen: Option<SocketAddr>,

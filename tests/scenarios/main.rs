@@ -10,6 +10,7 @@ mod first_contact;
 mod image_only;
 mod literal_tags;
 mod one_machine;
+mod policy;
 mod release;
 mod resource_rules;
 mod sample;

@@ -9,7 +9,8 @@ use tenantry_api::names::RelativePath;
 use tenantry_planner::env::EnvFile;
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
-use super::scan::{Named, Scan, scan};
+use super::paths::Surroundings;
+use super::scan::{Include, Named, Scan, scan};
 use super::{Compose, Explained};
 
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -35,6 +36,10 @@ pub struct Discovered {
     pub compose_files: Vec<RelativePath>,
     /// Every file that the model is read from, `.env` included: those that exist and those that would count if they did.
     pub inputs: Vec<RelativePath>,
+    /// Folders that paths of included files are seen from.
+    pub folders: Vec<RelativePath>,
+    /// Compose files that another one names from `/`: compose reads these in the tenant's directory itself.
+    pub named_from_root: Vec<RelativePath>,
     /// Whether plain compose, without any flag, would choose the same.
     plain: bool,
 }
@@ -55,6 +60,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         .map(EnvFile::parse)
         .transpose()
         .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}")))?;
+    let known = Surroundings::new(place.directory.as_str(), env.as_ref());
     let chosen = place.compose.as_ref().filter(|choice| !choice.files.is_empty());
     let named = setting(env.as_ref(), "COMPOSE_FILE")?;
     let mut candidates: Vec<RelativePath> = Vec::new();
@@ -63,10 +69,9 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         (None, Some(text)) => {
             let separator =
                 setting(env.as_ref(), "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
+            let named = |one: &str| Named { key: "COMPOSE_FILE".to_owned(), path: one.to_owned() };
             text.split(separator.as_str())
-                .map(|one| {
-                    within("", &Named { key: "COMPOSE_FILE".to_owned(), path: one.to_owned() }, &env_path)
-                })
+                .map(|one| known.file("", &named(one), &env_path).map(|(path, _)| path))
                 .collect::<Result<_, _>>()?
         }
         (None, None) => {
@@ -81,7 +86,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
     let by_env = setting(env.as_ref(), "COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
-    let scans = follow(&files, read)?;
+    let Followed { scans, folders, named_from_root } = follow(&files, &known, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
     let name = plain_name(place, env.as_ref(), &files, &scans)?;
@@ -91,8 +96,16 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     inputs.push(env_path);
     inputs.sort();
     inputs.dedup();
-    let profiles = given.unwrap_or_else(by_env);
-    Ok(Some(Discovered { files, profiles, env: env.is_some(), compose_files, inputs, plain }))
+    Ok(Some(Discovered {
+        files,
+        profiles: given.unwrap_or_else(by_env),
+        env: env.is_some(),
+        compose_files,
+        inputs,
+        folders,
+        named_from_root,
+        plain,
+    }))
 }
 
 impl Discovered {
@@ -166,10 +179,22 @@ fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explaine
     Err(Explained::new(FailureCategory::ComposeInvalid, problem))
 }
 
+/// What the compose files lead to.
+#[derive(Default)]
+struct Followed {
+    scans: Scans,
+    folders: Vec<RelativePath>,
+    named_from_root: Vec<RelativePath>,
+}
+
 /// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
-/// but a plain file. What is no compose file names nothing.
-fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<Scans, Explained> {
-    let mut scans = Scans::new();
+/// but a plain file, or a symlink to one that stays there. What is no compose file names nothing.
+fn follow(
+    files: &[RelativePath],
+    known: &Surroundings<'_>,
+    read: &impl InputFile,
+) -> Result<Followed, Explained> {
+    let mut all = Followed::default();
     // What a file names is seen from the project's directory; in one that is included or extended, from its own folder.
     let mut open: Vec<(RelativePath, String)> =
         files.iter().map(|file| (file.clone(), String::new())).collect();
@@ -186,24 +211,50 @@ fn follow(files: &[RelativePath], read: &impl InputFile) -> Result<Scans, Explai
         let found = scan(&content).map_err(|problem| {
             Explained::new(FailureCategory::ComposeInvalid, format!("{file}: {problem}"))
         })?;
-        for named in found.includes.iter().chain(&found.extends) {
-            let path = within(&folder, named, &file)?;
+        for included in &found.includes {
+            open.extend(all.include(&folder, included, &file, known)?);
+            // Compose takes the `.env` of the included project, too.
+            if let Some(beside) = open.last().map(|(_, own)| own).filter(|own| !own.is_empty()) {
+                env_file(path(&format!("{beside}/.env"))?, read, &mut all.scans)?;
+            }
+        }
+        for named in &found.extends {
+            let (path, from_root) = known.file(&folder, named, &file)?;
+            all.named_from_root.extend(from_root.then(|| path.clone()));
             let own = path.parent().map(String::from).unwrap_or_default();
             open.push((path, own));
         }
-        for named in &found.includes {
-            // Compose takes the `.env` beside an included file, too.
-            let beside = within(&folder, named, &file)?.parent().map(|folder| format!("{folder}/.env"));
-            if let Some(beside) = beside {
-                env_file(path(&beside)?, read, &mut scans)?;
-            }
-        }
         for named in &found.env_files {
-            env_file(within(&folder, named, &file)?, read, &mut scans)?;
+            env_file(known.file(&folder, named, &file)?.0, read, &mut all.scans)?;
         }
-        scans.insert(file, Some(found));
+        all.scans.insert(file, Some(found));
     }
-    Ok(scans)
+    Ok(all)
+}
+
+impl Followed {
+    /// The files of an entry of `include`, each with the folder that its paths are seen from.
+    fn include(
+        &mut self,
+        folder: &str,
+        included: &Include,
+        by: &RelativePath,
+        known: &Surroundings<'_>,
+    ) -> Result<Vec<(RelativePath, String)>, Explained> {
+        let mut files = Vec::new();
+        for named in &included.files {
+            let (path, from_root) = known.file(folder, named, by)?;
+            self.named_from_root.extend(from_root.then(|| path.clone()));
+            files.push(path);
+        }
+        let own = match (&included.folder, files.first()) {
+            (Some(named), _) => known.folder(folder, named, by)?,
+            (None, first) => first.and_then(RelativePath::parent),
+        };
+        self.folders.extend(own.clone());
+        let own = own.map(String::from).unwrap_or_default();
+        Ok(files.into_iter().map(|file| (file, own.clone())).collect())
+    }
 }
 
 /// Takes an environment file among the inputs. Reading it shows that it is a plain file, or not there.
@@ -246,40 +297,6 @@ fn normal_name(folder: &str) -> String {
 
 fn path(text: &str) -> Result<RelativePath, Explained> {
     RelativePath::parse(text).map_err(|e| Explained::new(FailureCategory::PathRefused, e.to_string()))
-}
-
-/// A path as written in a file that is read for `folder`, seen from the project's directory.
-fn within(folder: &str, named: &Named, by: &RelativePath) -> Result<RelativePath, Explained> {
-    let Named { key, path: written } = named;
-    let refuse = |problem: &str| {
-        let message = format!("{by}: {key}: {:?} {problem}", tenantry_api::conditions::bounded(written, 120));
-        Explained::new(FailureCategory::PathRefused, message)
-    };
-    if written.contains('$') {
-        return Err(refuse("depends on variables: name the files that compose reads plainly"));
-    }
-    // Git repositories, OCI artifacts, and whatever else a later compose may fetch.
-    let remote = ["git@", "github.com/", "gitlab.com/", "bitbucket.org/"];
-    if written.contains(':') || written.contains('#') || remote.iter().any(|start| written.starts_with(start))
-    {
-        return Err(refuse(
-            "is not on this host: the files that compose reads must lie in the tenant's directory",
-        ));
-    }
-    if written.starts_with(['/', '~', '\\']) {
-        return Err(refuse("is absolute: name it relative to the tenant's directory"));
-    }
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in written.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop().ok_or_else(|| refuse("leaves the tenant's directory"))?;
-            }
-            other => parts.push(other),
-        }
-    }
-    RelativePath::parse(parts.join("/")).map_err(|error| refuse(&error.to_string()))
 }
 
 #[cfg(test)]

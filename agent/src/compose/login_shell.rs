@@ -19,17 +19,10 @@ pub(super) async fn login_shell(
     directory: &Path,
     words: &[OsString],
 ) -> Result<Option<Output>, RunError> {
-    let Some(shell) = SHELLS.into_iter().find(|shell| Path::new(shell).exists()) else { return Ok(None) };
+    let Some(shell) = shell() else { return Ok(None) };
     let mut command = Command::new(shell);
     command.args(["-l", "-c", "exec \"$@\"", "login"]).args(words).env_clear();
-    for name in ["HOME", "LANG", "PATH"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    if let Some(user) = user_name() {
-        command.env("USER", &user).env("LOGNAME", &user);
-    }
-    // A profile may print, and may ask for a terminal's kind.
-    command.env("TERM", "dumb").env("SHELL", shell);
+    command.envs(login_variables());
     if is_another_engine(docker_host) {
         command.env("DOCKER_HOST", docker_host);
     }
@@ -37,6 +30,25 @@ pub(super) async fn login_shell(
     let ended = run(command, directory, LIMIT, None).await;
     tenantry_faults::point("compose.by-hand.after");
     ended.map(Some)
+}
+
+/// What a login sets by itself. Compose is run with the same, so that a compose file that asks for it means the same by
+/// hand and by us.
+pub fn login_variables() -> Vec<(OsString, OsString)> {
+    let kept = ["HOME", "LANG", "PATH"];
+    let mut all: Vec<(OsString, OsString)> =
+        kept.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect();
+    if let Some(user) = user_name() {
+        all.extend(["USER", "LOGNAME"].map(|name| (name.into(), user.clone().into())));
+    }
+    all.extend(shell().map(|shell| ("SHELL".into(), shell.into())));
+    // A profile may ask for a terminal's kind.
+    all.push(("TERM".into(), "dumb".into()));
+    all
+}
+
+fn shell() -> Option<&'static str> {
+    SHELLS.into_iter().find(|shell| Path::new(shell).exists())
 }
 
 /// Whether this engine is another one than a person's client talks to by itself.

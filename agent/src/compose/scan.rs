@@ -18,12 +18,21 @@ pub const MAX_SERVICES: usize = 1_000;
 pub struct Scan {
     /// The project's name, where the file gives one.
     pub name: Option<String>,
-    /// Compose files that are included, relative to the folder that the file is read for.
-    pub includes: Vec<Named>,
+    /// Compose files that are included, each group as one project of its own.
+    pub includes: Vec<Include>,
     /// Compose files that are extended, relative to the same.
     pub extends: Vec<Named>,
     /// Environment and label files, relative to the same.
     pub env_files: Vec<Named>,
+}
+
+/// An entry of `include`; its paths are relative to the folder that the file is read for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Include {
+    /// The files: the first one, and what is merged into it.
+    pub files: Vec<Named>,
+    /// The folder that paths in them are seen from; otherwise that of the first one.
+    pub folder: Option<Named>,
 }
 
 /// A path, and the key that names it.
@@ -75,14 +84,18 @@ impl Scan {
         for (at, one) in all.iter().enumerate() {
             let key = format!("include[{at}]");
             if let Value::String(path) = one {
-                self.includes.push(Named { key, path: path.clone() });
+                self.includes.push(Include { files: vec![Named { key, path: path.clone() }], folder: None });
                 continue;
             }
-            let folder = one.get("project_directory").and_then(Value::as_str).unwrap_or(".");
-            if !matches!(folder, "" | ".") {
-                return Err(format!("{key}.project_directory: is not supported: leave it out"));
-            }
-            self.includes.extend(paths(&format!("{key}.path"), one.get("path"))?);
+            let within = format!("{key}.project_directory");
+            let folder = match one.get("project_directory") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(path)) if path.is_empty() => None,
+                Some(Value::String(path)) => Some(Named { key: within, path: path.clone() }),
+                Some(_) => return Err(format!("{within}: is not a path")),
+            };
+            let files = paths(&format!("{key}.path"), one.get("path"))?;
+            self.includes.push(Include { files, folder });
             self.env_files.extend(paths(&format!("{key}.env_file"), one.get("env_file"))?);
         }
         Ok(())
@@ -137,7 +150,7 @@ mod tests {
             b"name: acme
 include:
   - a.yml
-  - {path: [b.yml, c/d.yml], env_file: b.env}
+  - {path: [b.yml, c/d.yml], env_file: b.env, project_directory: e}
 x-common: &common {env_file: .env}
 services:
   one: {<<: *common, extends: {file: base.yml, service: x}}
@@ -149,10 +162,11 @@ services:
         )
         .unwrap();
         assert_eq!(found.name.as_deref(), Some("acme"));
-        assert_eq!(
-            names(&found.includes),
-            ["include[0]=a.yml", "include[1].path[0]=b.yml", "include[1].path[1]=c/d.yml"]
-        );
+        let included: Vec<Vec<String>> = found.includes.iter().map(|one| names(&one.files)).collect();
+        assert_eq!(included[0], ["include[0]=a.yml"]);
+        assert_eq!(included[1], ["include[1].path[0]=b.yml", "include[1].path[1]=c/d.yml"]);
+        let folder = found.includes[1].folder.clone().unwrap();
+        assert_eq!((folder.key.as_str(), folder.path.as_str()), ("include[1].project_directory", "e"));
         assert_eq!(names(&found.extends), ["services.one.extends.file=base.yml"]);
         assert_eq!(
             names(&found.env_files),

@@ -100,6 +100,20 @@ impl Folder {
         }
     }
 
+    /// Where a symlink beneath leads, as it says; `None` where there is none.
+    pub fn link(&self, relative: &str) -> Result<Option<String>, FilesError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(fd) = self.open_at(relative, flags) else { return Ok(None) };
+        match rustix::fs::readlinkat(&fd, "", Vec::new()) {
+            Ok(target) => target
+                .into_string()
+                .map(Some)
+                .map_err(|_| FilesError::refused(relative, "there is a symlink to a path that is not UTF-8")),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(FilesError::io("read the symlink", self.path.join(relative), error)),
+        }
+    }
+
     /// The mount that the folder itself is on.
     pub fn mount(&self) -> Result<u64, FilesError> {
         let found = statx(&self.fd).map_err(|error| FilesError::io("look at", &self.path, error))?;

@@ -78,18 +78,24 @@ impl Stage {
 
     /// Writes a file, with the folders above it.
     pub fn write(&self, path: &RelativePath, content: &[u8]) -> Result<(), FilesError> {
-        let above = path.parent();
-        let folder = match &above {
+        let folder = match &path.parent() {
             None => self.root.again()?,
             Some(parent) => {
-                for (at, _) in parent.as_str().match_indices('/').chain([(parent.as_str().len(), "")]) {
-                    self.root.make(&parent.as_str()[..at], 0o700)?;
-                }
+                self.make_folder(parent)?;
                 self.root.below(parent.as_str())?
             }
         };
         folder.remove(path.file_name())?;
         folder.create(path.file_name())?.append(content)
+    }
+
+    /// Makes a folder, with those above it.
+    pub fn make_folder(&self, path: &RelativePath) -> Result<(), FilesError> {
+        let path = path.as_str();
+        for (at, _) in path.match_indices('/').chain([(path.len(), "")]) {
+            self.root.make(&path[..at], 0o700)?;
+        }
+        Ok(())
     }
 
     /// Copies a file of the tenant's directory as it is; false where there is none.

@@ -17,6 +17,8 @@ const TIMESTAMP_GRANULARITY: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub struct Stamps {
     stats: BTreeMap<RelativePath, Stat>,
+    /// Where symlinks led that were followed.
+    links: BTreeMap<RelativePath, RelativePath>,
     /// Whether the directory itself exists.
     directory: bool,
 }
@@ -24,7 +26,7 @@ pub struct Stamps {
 impl Stamps {
     /// No stamps yet, of a directory that exists; `default()` is of one that does not.
     pub fn of_directory() -> Self {
-        Self { stats: BTreeMap::new(), directory: true }
+        Self { directory: true, ..Self::default() }
     }
 
     /// The stamps of these paths as they are now.
@@ -41,9 +43,16 @@ impl Stamps {
 
     /// Adds the stamp of a path as it is now, unless it is known.
     pub fn stat(&mut self, tree: &Tree, path: &RelativePath) -> Result<(), FilesError> {
-        if !self.stats.contains_key(path) {
-            self.stats.insert(path.clone(), tree.stat(path)?);
+        if self.stats.contains_key(path) {
+            return Ok(());
         }
+        let stat = tree.stat(path)?;
+        // Where a symlink leads counts, and what is there; one that leads nowhere is what it is.
+        if let Some(target) = tree.followed(path).ok().filter(|target| target != path) {
+            self.links.insert(path.clone(), target.clone());
+            self.stat(tree, &target)?;
+        }
+        self.stats.insert(path.clone(), stat);
         Ok(())
     }
 
@@ -54,6 +63,10 @@ impl Stamps {
             Some(tree) => {
                 self.directory
                     && self.stats.iter().all(|(path, stat)| tree.stat(path).is_ok_and(|now| now == *stat))
+                    && self
+                        .links
+                        .iter()
+                        .all(|(path, target)| tree.followed(path).is_ok_and(|now| now == *target))
             }
         }
     }
@@ -73,5 +86,6 @@ impl Stamps {
     /// Adds the stamps of other paths.
     pub fn add(&mut self, other: Self) {
         self.stats.extend(other.stats);
+        self.links.extend(other.links);
     }
 }

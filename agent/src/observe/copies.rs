@@ -74,8 +74,8 @@ impl<'a> Copies<'a> {
         if services == Services::All {
             discovered.profiles.push("*".to_owned());
         }
-        let (folder, root) = (self.folder.clone(), project.clone());
-        let written = blocking(&*self.host.runtime, move || write(&folder, &root, &texts)).await;
+        let (folder, root, folders) = (self.folder.clone(), project.clone(), discovered.folders.clone());
+        let written = blocking(&*self.host.runtime, move || write(&folder, &root, &folders, &texts)).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -122,13 +122,14 @@ pub fn remove_left(state_dir: &Path) -> io::Result<()> {
 }
 
 /// Writes files anew, for our own eyes only: `.env` holds secrets.
-fn write(folder: &Path, root: &Path, texts: &Texts) -> io::Result<()> {
+fn write(folder: &Path, root: &Path, folders: &[RelativePath], texts: &Texts) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
     make(root)?;
+    folders.iter().try_for_each(|folder| make(&root.join(folder.as_str())))?;
     for (path, text) in texts {
         let at = root.join(path.as_str());
         if let Some(above) = at.parent() {

@@ -105,7 +105,7 @@ fn env_observation(
 ) -> Result<EnvObservation, FilesError> {
     let Ok(file) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
     stamps.stat(tree, &file)?;
-    let content = match tree.read(&file, FILE_LIMIT) {
+    let content = match tree.read_followed(&file, FILE_LIMIT) {
         Ok(content) => content,
         Err(FilesError::Refused { .. }) => None,
         Err(error) => return Err(error),
@@ -133,7 +133,7 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
     let looked = std::cell::RefCell::new(Stamps::of_directory());
     let read = |path: &RelativePath| {
         looked.borrow_mut().stat(tree, path).map_err(|error| explained(&error))?;
-        tree.read(path, FILE_LIMIT).map_err(|error| explained(&error))
+        tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
     };
     let found = inputs(place, &read);
     let mut looked = looked.into_inner();
@@ -148,7 +148,8 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
 
 /// The texts that compose reads of a directory.
 pub fn texts(tree: &Tree, discovered: &Discovered) -> Result<Texts, FilesError> {
-    let read = |path: &RelativePath| Ok(tree.read(path, FILE_LIMIT)?.map(|text| (path.clone(), text)));
+    let read =
+        |path: &RelativePath| Ok(tree.read_followed(path, FILE_LIMIT)?.map(|text| (path.clone(), text)));
     discovered.inputs.iter().filter_map(|path| read(path).transpose()).collect()
 }
 

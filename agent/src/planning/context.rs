@@ -53,8 +53,9 @@ impl RequestContext {
         let discovered = self
             .blocking(move || {
                 let Some(tree) = host.tree(&place.directory)? else { return Ok(None) };
-                let read =
-                    |path: &RelativePath| tree.read(path, FILE_LIMIT).map_err(|error| explained(&error));
+                let read = |path: &RelativePath| {
+                    tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
+                };
                 Ok(inputs(&place, &read)?)
             })
             .await?;

@@ -43,9 +43,10 @@ pub fn planned_changes(
     let mut changes = file_changes(request, Some(own), tree, cache, store)?;
     edit_images(request, tree, &plan.image_edits, &mut changes)?;
     let adopted = matches!(request.manifest.env, EnvManifest::Adopted { .. });
+    let own_env = tree.followed(&env_path()?)?;
     let is_meant = |change: &FileChange| {
         let content_stays = change.before == change.after;
-        content_stays || plan.files.contains(change) || (adopted && change.path.as_str() == ".env")
+        content_stays || plan.files.contains(change) || (adopted && change.path == own_env)
     };
     let others = changes.list().into_iter().filter(|change| !is_meant(change));
     let others: Vec<String> = others.map(|change| change.path.to_string()).collect();
@@ -222,19 +223,25 @@ fn some(paths: &[String]) -> String {
     text
 }
 
-/// Adds what is set in compose files of the tenant's own.
+/// Adds what is set in compose files of the tenant's own. Behind a symlink it is the file there that changes.
 pub fn edit_images(
     request: &OperateRequest,
     tree: &Tree,
     edits: &[ImageEdit],
     all: &mut Changes,
 ) -> Result<(), StepError> {
-    let mut texts = Texts::new();
+    let (mut texts, mut there) = (Texts::new(), Vec::new());
     for edit in edits {
-        protect(request, &edit.path)?;
-        texts.insert(edit.path.clone(), tree.read(&edit.path, FILE_LIMIT)?.unwrap_or_default());
+        let path = tree.followed(&edit.path)?;
+        protect(request, &path)?;
+        texts.insert(path.clone(), tree.read(&path, FILE_LIMIT)?.unwrap_or_default());
+        let edit = ImageEdit { path, ..edit.clone() };
+        // One file may be read by two names.
+        if !there.contains(&edit) {
+            there.push(edit);
+        }
     }
-    let edited = with_images(edits, |path| texts.get(path).cloned().unwrap_or_default())?;
+    let edited = with_images(&there, |path| texts.get(path).cloned().unwrap_or_default())?;
     for (path, content) in edited {
         let old = &texts[&path];
         if *old == content {
@@ -246,13 +253,20 @@ pub fn edit_images(
     Ok(())
 }
 
+fn env_path() -> Result<RelativePath, StepError> {
+    RelativePath::parse(".env")
+        .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))
+}
+
 fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), StepError> {
     let EnvManifest::Adopted { patch: values } = &request.manifest.env else { return Ok(()) };
     if values.is_empty() {
         return Ok(());
     }
-    let path = RelativePath::parse(".env")
-        .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))?;
+    let named = env_path()?;
+    protect(request, &named)?;
+    // A symlink stays: what is behind it is written.
+    let path = tree.followed(&named)?;
     protect(request, &path)?;
     let old = tree.read(&path, FILE_LIMIT)?;
     let patched = patch(old.as_deref().unwrap_or_default(), values)
@@ -343,6 +357,27 @@ mod tests {
         assert_eq!(host.planned(&plan), Ok(written.to_vec()));
         host.write(".env", "TAG=v1\nMINE=1\n");
         assert_eq!(host.planned(&plan), Ok(written.to_vec()));
+    }
+
+    #[test]
+    fn behind_a_link_the_file_is_written_and_the_link_stays() {
+        let host = Host::new();
+        let at = |path: &str| host.folder.path().join("acme").join(path);
+        std::fs::rename(at(".env"), at("app.conf")).unwrap();
+        std::os::unix::fs::symlink("app.conf", at(".env")).unwrap();
+        let plan = host.plan();
+        assert_eq!(host.planned(&plan), Ok(["a.conf", "app.conf"].map(str::to_owned).to_vec()));
+        host.write("app.conf", "TAG=v1\nMINE=1\n");
+        assert!(host.planned(&plan).is_ok(), "it is the tenant's own, and may change");
+
+        let mut request = host.request.clone();
+        request.manifest.protect = serde_json::from_value(json!(["app.conf"])).unwrap();
+        let changes = file_changes(&request, None, &host.tree, &TenantCache::default(), &host.store);
+        assert!(changes.unwrap_err().message.contains("protected"), "P1");
+        std::fs::remove_file(at(".env")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", at(".env")).unwrap();
+        let changes = file_changes(&host.request, None, &host.tree, &TenantCache::default(), &host.store);
+        assert!(changes.unwrap_err().message.contains("not in the tenant's directory"));
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn pulled_or_local(
     reference: &str,
     known: Option<String>,
 ) -> Result<ImageSource, StepError> {
-    let pulled = if context.host.config.allow.reference(reference) {
+    let pulled = if context.host.policy.allow().reference(reference) {
         pulled_from(context, reference, known).await
     } else {
         local(context, reference).await

@@ -1,18 +1,19 @@
 //! The staged release: what compose will read once the files are written, resolved before anything is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Model, ModelError, Roots, seen_from_real};
+use tenantry_planner::policy::{Demand, Wants};
 use tenantry_planner::steps::Checked;
-use tenantry_protocol::{ComposeUse, OperateRequest};
+use tenantry_protocol::{ComposeUse, FailureCategory, OperateRequest};
 
 use super::changes::{Becomes, Changes};
 use super::context::RequestContext;
 use super::error::StepError;
 use crate::compose::{Compose, Discovered, inputs};
-use crate::files::{FILE_LIMIT, Found, Stage, Tree, sha256};
+use crate::files::{FILE_LIMIT, Found, Stage, Stat, Tree, sha256};
 use crate::observe::{Texts, explained, no_compose_file, resolve};
 
 /// A release that was planned, as compose will see it once its files are written.
@@ -54,18 +55,31 @@ impl ResolvedStage {
     }
 }
 
-/// The compose files that there will be, and every text that the model is read from.
+/// The compose files that there will be, and every text that the model is read from. Behind a symlink it is the file there
+/// that changes; what is read has a plain file in the link's place.
 pub fn next_texts(
     request: &OperateRequest,
     tree: &Tree,
     changes: &Changes,
 ) -> Result<(Discovered, Texts), StepError> {
-    let read = |path: &RelativePath| match changes.content(path) {
-        Becomes::Written(content) => Ok(Some(content.to_vec())),
-        Becomes::Gone => Ok(None),
-        Becomes::AsItIs => tree.read(path, FILE_LIMIT).map_err(|error| explained(&error)),
+    let read = |path: &RelativePath| {
+        let path = tree.followed(path).map_err(|error| explained(&error))?;
+        match changes.content(&path) {
+            Becomes::Written(content) => Ok(Some(content.to_vec())),
+            Becomes::Gone => Ok(None),
+            Becomes::AsItIs => tree.read(&path, FILE_LIMIT).map_err(|error| explained(&error)),
+        }
     };
     let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
+    for path in &discovered.named_from_root {
+        if !matches!(changes.content(path), Becomes::AsItIs) {
+            let message = format!(
+                "a compose file names {path} by its path from /, and this release changes it: name it relative to the \
+                 tenant's directory, so that it can be checked before it is written"
+            );
+            return Err(StepError::new(FailureCategory::PathRefused, message));
+        }
+    }
     let mut texts = Texts::new();
     for path in &discovered.inputs {
         texts.extend(read(path)?.map(|text| (path.clone(), text)));
@@ -82,6 +96,10 @@ pub fn stage(
 ) -> Result<StagedTree, StepError> {
     let stage = Stage::create(tree, &plan)?;
     let mut checked = Checked::new();
+    for folder in discovered.folders.iter().filter(|folder| matches!(tree.stat(folder), Ok(Stat::Folder(_))))
+    {
+        stage.make_folder(folder)?;
+    }
     for path in &discovered.inputs {
         let content = texts.get(path);
         checked.insert(path.clone(), content.map(|content| sha256(content)));
@@ -102,7 +120,66 @@ pub async fn resolve_stage(
     let resolved =
         resolve(&*context.host.runtime, compose, place, &tree.discovered, &tree.path, context.log()?).await?;
     let in_use = tree.discovered.in_use(compose, place);
-    Ok(ResolvedStage { tree, model: Arc::new(resolved.model), json: resolved.json, compose: in_use })
+    let model = if leaves(&tree, &resolved.json)? {
+        from_real(context, compose, &tree, &resolved.json).await?
+    } else {
+        resolved.model
+    };
+    Ok(ResolvedStage { tree, model: Arc::new(model), json: resolved.json, compose: in_use })
+}
+
+/// Whether a path of the staged model lies outside the staged tree: it was written out from `/`, or climbs by `..` and
+/// leads from the tree to somewhere else than from the tenant's directory.
+fn leaves(tree: &StagedTree, json: &[u8]) -> Result<bool, StepError> {
+    let root = tree.path.display().to_string();
+    let as_staged = Model::parse(json, &root, &root).map_err(|error| invalid(&error))?;
+    let outside = |demand: &Demand| match &demand.wants {
+        Wants::Path { source, .. } | Wants::Read(source) => !Path::new(source).starts_with(&root),
+        Wants::Feature(..) | Wants::Never(_) => false,
+    };
+    Ok(as_staged.demands.iter().any(outside))
+}
+
+/// The model with every path as it leads from the tenant's directory, read once more in a tree that lies one folder deeper.
+async fn from_real(
+    context: &RequestContext,
+    compose: &Compose,
+    tree: &StagedTree,
+    json: &[u8],
+) -> Result<Model, StepError> {
+    let (real, name, inputs) = (context.tree()?, tree.plan.clone(), tree.discovered.inputs.clone());
+    let (from, folders) = (tree.path.clone(), tree.discovered.folders.clone());
+    let deeper = context
+        .blocking(move || {
+            let stage = Stage::deeper(&real, &name)?;
+            for folder in folders.iter().filter(|folder| from.join(folder.as_str()).is_dir()) {
+                stage.make_folder(folder)?;
+            }
+            for path in &inputs {
+                match std::fs::read(from.join(path.as_str())) {
+                    Ok(bytes) => stage.write(path, &bytes)?,
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let message = format!("the staged {path} can't be read: {error}");
+                        return Err(StepError::new(FailureCategory::WriteFailed, message));
+                    }
+                }
+            }
+            Ok(stage.path().to_owned())
+        })
+        .await?;
+    let place = &context.request.place;
+    let again =
+        resolve(&*context.host.runtime, compose, place, &tree.discovered, &deeper, context.log()?).await?;
+    let directory = context.directory();
+    let (staged, deeper) = (tree.path.display().to_string(), deeper.display().to_string());
+    let roots = Roots { staged: &staged, deeper: &deeper, real: directory };
+    let settled = seen_from_real(json, &again.json, roots).map_err(|error| invalid(&error))?;
+    Model::parse(&settled, directory, directory).map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &ModelError) -> StepError {
+    StepError::new(FailureCategory::ComposeInvalid, error.to_string())
 }
 
 /// Files in the tenant's directory by hash, as they are now.
@@ -111,7 +188,7 @@ pub async fn hashes(context: &RequestContext, paths: Vec<RelativePath>) -> Resul
     context
         .blocking(move || {
             let hash = |path: RelativePath| -> Result<_, StepError> {
-                let found = match tree.inspect(&path, &cache.hashes)? {
+                let found = match tree.inspect(&tree.followed(&path)?, &cache.hashes)? {
                     Found::File(seen) => Some(seen.sha256),
                     Found::Missing | Found::Blocked(_) => None,
                 };

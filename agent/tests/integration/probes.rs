@@ -70,7 +70,7 @@ async fn p10_p13_ports_and_commands_decide_whether_a_release_runs_where_the_poli
     let told = failure(&refused);
     assert_eq!((told.category, told.during), (FailureCategory::PolicyRefused, OperationPhase::Preflight));
     assert!(
-        told.message.contains("verify.exec[0]") && told.message.contains("add Exec to allow.verify"),
+        told.message.contains("verify.exec[0]") && told.message.contains("needs Exec in allow.verify"),
         "{told:?}"
     );
     assert_eq!(tenant.containers(), []);

@@ -44,6 +44,8 @@ impl Processes {
         let wanted = Wanted {
             directories: &up.allow_directory,
             registries: &up.allow_registry,
+            compose: &up.allow_compose,
+            mounts: &up.allow_mount,
             listen: up.agent_listen,
         };
         for sentence in policy::ensure(&layout, &wanted)? {

@@ -39,7 +39,12 @@ impl Draft<'_> {
                 format!("{tag} is deployed; every service is healthy again and is watched for a while.");
             return Ruling::says(PhaseReport::of(Phase::Degraded, message)).within(left);
         }
-        Ruling::says(PhaseReport::of(Phase::Ready, ready_message(&tag, observation)))
+        let mut message = ready_message(&tag, observation);
+        if self.next.lacking.is_some() {
+            message += " It asks for more than the host's policy grants now, so that its next release will be refused: see \
+                        status.lacking, or `tenantry explain`.";
+        }
+        Ruling::says(PhaseReport::of(Phase::Ready, message))
     }
 
     fn unready_since(&self) -> jiff::Timestamp {

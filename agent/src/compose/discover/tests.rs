@@ -80,6 +80,9 @@ fn files_that_leave_the_directory_are_refused() {
         ("services: {w: {env_file: [a.env, {path: ../b.env, required: false}]}}", "services.w.env_file[1]"),
         ("services: {w: {env_file: '${X}'}}", "depends on variables"),
         ("services: {w: {label_file: ~/l}}", "services.w.label_file"),
+        ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
+        ("include: [{path: a.yml, project_directory: ../x}]", "include[0].project_directory"),
+        ("include: [{path: a.yml, project_directory: .tenantry}]", "agent's own folder"),
         ("x-a: &a {env_file: /etc/shadow}\nservices: {w: {<<: *a}}", "services.w.env_file"),
         ("services: {}\n---\ninclude: [../other.yml]", "leaves"),
     ] {
@@ -96,7 +99,7 @@ fn p13_what_compose_must_not_see_is_refused_before_it_is_run() {
         ("services: {w: {models: [m]}}", "services.w.models"),
         ("models: {m: {model: x}}", "models"),
         ("include: ../x.yml", "include: is not a list"),
-        ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
+        ("include: [{path: a.yml, project_directory: [x]}]", "include[0].project_directory"),
         ("services: {w: {env_file: [{file: x}]}}", "services.w.env_file[0]: is not a path"),
         ("services: [", "can't be read as YAML"),
     ] {
@@ -119,6 +122,35 @@ fn what_an_included_file_names_is_seen_from_its_own_folder() {
     let leaves =
         [("compose.yml", "include: [sub/a.yml]"), ("sub/a.yml", "services: {w: {env_file: ../../b.env}}")];
     assert!(discover(&place(PLAIN), &leaves).unwrap_err().message.contains("leaves"));
+}
+
+#[test]
+fn what_an_included_file_names_is_seen_from_the_folder_that_its_include_gives() {
+    let files = [
+        (".env", "ENVF=web.env\n"),
+        ("compose.yml", "include: [{path: [sub/a.yml, sub/b.yml], project_directory: parts/one}]"),
+        ("sub/a.yml", "services: {w: {env_file: [a.env, '${ENVF}', /srv/acme/c.env]}}"),
+        ("sub/b.yml", "services: {w: {env_file: b.env}}"),
+    ];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    for input in
+        ["parts/one/a.env", "parts/one/b.env", "parts/one/web.env", "parts/one/.env", "c.env", "sub/b.yml"]
+    {
+        assert!(names(&found.inputs).contains(&input), "{input}: {:?}", found.inputs);
+    }
+    assert_eq!(names(&found.folders), ["parts/one"]);
+    assert!(!names(&found.inputs).contains(&"sub/.env"), "{:?}", found.inputs);
+    assert_eq!(names(&found.named_from_root), [""; 0], "an environment file is not read by compose");
+
+    let here = [
+        ("compose.yml", "include: [{path: sub/a.yml, project_directory: .}]"),
+        ("sub/a.yml", "services: {w: {env_file: a.env}}"),
+    ];
+    let found = discover(&place(PLAIN), &here).unwrap().unwrap();
+    assert!(names(&found.inputs).contains(&"a.env"), "{:?}", found.inputs);
+    let rooted = [("compose.yml", "include: [/srv/acme/sub/a.yml]"), ("sub/a.yml", "services: {}")];
+    let found = discover(&place(PLAIN), &rooted).unwrap().unwrap();
+    assert_eq!(names(&found.named_from_root), ["sub/a.yml"]);
 }
 
 #[test]

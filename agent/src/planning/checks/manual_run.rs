@@ -4,17 +4,19 @@
 //! choice is compared by really running it, once for each choice; after that only the shell's variables are looked
 //! at, and it is run again as soon as one of them is mentioned in what compose reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use serde_json::Value;
 use tenantry_protocol::FailureCategory;
 
-use crate::compose::{Compose, Output, RunError, is_another_engine};
+use crate::compose::{Compose, Output, RunError, is_another_engine, login_variables};
 use crate::planning::context::RequestContext;
 use crate::planning::error::StepError;
 use crate::planning::stage::ResolvedStage;
 
+/// What a shell keeps for itself. Compose says itself where it is run (PWD).
+const SHELLS_OWN: [&str; 4] = ["PWD", "OLDPWD", "SHLVL", "_"];
 /// What a shell says for a command that it does not find.
 const NOT_FOUND: i32 = 127;
 
@@ -78,11 +80,8 @@ async fn guilty_variables(
     staged: &ResolvedStage,
 ) -> Result<Option<Vec<String>>, StepError> {
     let Some(output) = typed(context, staged, &["env".into(), "-0".into()]).await? else { return Ok(None) };
-    let set: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
-        .split('\0')
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let set: BTreeMap<&str, &str> = printed.split('\0').filter_map(|entry| entry.split_once('=')).collect();
     let inputs = staged.tree.discovered.inputs.clone();
     let root = staged.tree.path.clone();
     let texts = context
@@ -97,11 +96,30 @@ async fn guilty_variables(
         .iter()
         .flat_map(|text| text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_'))
         .collect();
+    let names: BTreeSet<&str> = set.keys().copied().filter(|name| words.contains(name.as_bytes())).collect();
+    let guilty = guilty(&set, &names, uses_another_engine(context));
+    Ok(Some(guilty.into_iter().take(8).map(str::to_owned).collect()))
+}
+
+/// Of the variables that a shell sets, those that could make a difference: compose is steered by them, or they are among
+/// those that are mentioned, and compose as we run it does not have the same.
+fn guilty<'a>(
+    set: &BTreeMap<&'a str, &str>,
+    mentioned: &BTreeSet<&str>,
+    another_engine: bool,
+) -> Vec<&'a str> {
+    let ours = login_variables();
     let steers = |name: &str| ["COMPOSE_", "DOCKER_"].iter().any(|prefix| name.starts_with(prefix));
-    // Ours are the same: compose is given them.
-    let same = |name: &str| name == "HOME" || (name == "DOCKER_HOST" && uses_another_engine(context));
-    let guilty = |name: &String| (steers(name) || words.contains(name.as_bytes())) && !same(name);
-    Ok(Some(set.into_iter().filter(guilty).take(8).collect()))
+    let given = |name: &str, value: &str| {
+        ours.iter().any(|(known, own)| known == name && own == value)
+            || SHELLS_OWN.contains(&name)
+            || (name == "DOCKER_HOST" && another_engine)
+    };
+    let guilty = |(name, value): (&&'a str, &&str)| {
+        let counts = steers(name) || mentioned.contains(*name);
+        (counts && !given(name, value)).then_some(*name)
+    };
+    set.iter().filter_map(guilty).collect()
 }
 
 /// Words in a login shell of this host, in the staged tree; `None` where there is no shell to log in to.
@@ -115,4 +133,32 @@ async fn typed(
 
 fn uses_another_engine(context: &RequestContext) -> bool {
     is_another_engine(&context.host.config.docker_host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_sets_by_itself_is_nobodys_fault_and_what_a_profile_sets_is() {
+        let ours = login_variables();
+        let own: Vec<(String, String)> = ours
+            .iter()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        assert!(own.iter().any(|(name, _)| name == "USER") && own.iter().any(|(name, _)| name == "SHELL"));
+        let mut set: BTreeMap<&str, &str> =
+            own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        set.extend([
+            ("PWD", "/srv/acme"),
+            ("SHLVL", "1"),
+            ("_", "/usr/bin/env"),
+            ("DOCKER_HOST", "unix:///x"),
+        ]);
+        let mentioned: BTreeSet<&str> = set.keys().copied().chain(["IMAGE_TAG"]).collect();
+        assert_eq!(guilty(&set, &mentioned, true), [""; 0]);
+        assert_eq!(guilty(&set, &mentioned, false), ["DOCKER_HOST"]);
+        set.extend([("USER", "somebody-else"), ("IMAGE_TAG", "v0"), ("EDITOR", "vi"), ("COMPOSE_FILE", "x")]);
+        assert_eq!(guilty(&set, &mentioned, true), ["COMPOSE_FILE", "IMAGE_TAG", "USER"]);
+    }
 }

@@ -6,7 +6,7 @@ use super::{Case, Expect, Input, with};
 use crate::hostile::host::{Host, manage};
 
 /// Paths that the files a compose file names must not have, and what is said of them.
-const PATHS: [(&str, &str); 22] = [
+const PATHS: [(&str, &str); 24] = [
     ("/etc/shadow", "is absolute"),
     ("../other/docker-compose.yml", "leaves"),
     ("../../outside/secret", "leaves"),
@@ -23,8 +23,10 @@ const PATHS: [(&str, &str); 22] = [
     ("git://example.org/a", "not on this host"),
     ("${X}/x.yml", "depends on variables"),
     ("$X", "depends on variables"),
-    ("${X:-/etc/shadow}", "depends on variables"),
-    ("conf/$$x", "depends on variables"),
+    ("${X:-/etc/shadow}", "is absolute"),
+    ("${X:-../x}", "leaves"),
+    ("${X:-https://example.org/x.yml}", "not on this host"),
+    ("conf/${X}$$x", "depends on variables"),
     (".tenantry/stage/x.yml", "agent's own folder"),
     ("./.tenantry/x", "agent's own folder"),
     ("a\\u0000b", "control"),
@@ -111,12 +113,8 @@ fn unreadable(host: &mut Host, all: &mut Vec<Case>) {
         ("include as a text", b"include: /etc/shadow\nservices: {web: {image: x}}\n".to_vec()),
         ("include as a mapping", b"include: {path: /etc/shadow}\nservices: {web: {image: x}}\n".to_vec()),
         (
-            "a project directory",
-            b"include: [{path: a.yml, project_directory: /}]\nservices: {web: {image: x}}\n".to_vec(),
-        ),
-        (
-            "a project directory above",
-            b"include: [{path: a.yml, project_directory: ..}]\nservices: {web: {image: x}}\n".to_vec(),
+            "a project directory of another kind",
+            b"include: [{path: a.yml, project_directory: [x]}]\nservices: {web: {image: x}}\n".to_vec(),
         ),
         (
             "an env_file of another kind",
@@ -131,6 +129,16 @@ fn unreadable(host: &mut Host, all: &mut Vec<Case>) {
             Input::Operation(body),
             Expect::unseen("ComposeInvalid", "docker-compose.yml"),
         ));
+    }
+    for (folder, says) in
+        [("/", "is absolute"), ("..", "leaves"), ("../x", "leaves"), (".tenantry", "agent's own folder")]
+    {
+        let content = format!(
+            "include: [{{path: a.yml, project_directory: {folder}}}]\nservices: {{web: {{image: x}}}}\n"
+        );
+        let body = compose(host, content.as_bytes());
+        let expect = Expect::unseen("PathRefused", says);
+        all.push(Case::new(format!("a project directory {folder}"), Input::Operation(body), expect));
     }
     let body = compose(host, b"services: {a: {image: x}}\n---\ninclude: [/etc/shadow]\n");
     all.push(Case::new(

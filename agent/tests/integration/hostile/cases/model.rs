@@ -5,7 +5,7 @@ use super::{Case, Expect, Input};
 use crate::hostile::host::{Host, manage};
 
 /// Fields of a service, and what is said of them.
-const FIELDS: [(&str, &str); 62] = [
+const FIELDS: [(&str, &str); 66] = [
     ("privileged: true", "Privileged"),
     ("privileged: \"${X:-true}\"", "Privileged"),
     ("post_start: [{command: id, privileged: true}]", "Privileged"),
@@ -30,7 +30,11 @@ const FIELDS: [(&str, &str); 62] = [
     ("volumes: [/run:/s:ro]", "DockerSocket"),
     ("volumes: [/run/containerd:/s]", "DockerSocket"),
     ("volumes: [/:/host]", "agent's own files"),
-    ("volumes: [/:/host:ro]", "agent's own files"),
+    ("volumes: [/:/host:ro]", "HostFiles"),
+    ("volumes: [/etc/:/host//]", "not in the tenant's directory"),
+    ("volumes: [/srv/media:/m:z]", "Relabelling"),
+    ("volumes: [/etc/localtime:/etc/localtime]", "/etc/localtime"),
+    ("volumes: [../acme/.tenantry:/t]", "agent's own folder"),
     ("volumes: [/etc:/e:ro]", "not in the tenant's directory"),
     ("volumes: [/etc/shadow:/e:ro]", "not in the tenant's directory"),
     ("volumes: [/root/.ssh:/e]", "not in the tenant's directory"),
@@ -40,13 +44,13 @@ const FIELDS: [(&str, &str); 62] = [
     ("volumes: [/dev:/p]", "not in the tenant's directory"),
     ("volumes: [/var/lib/docker:/p]", "not in the tenant's directory"),
     ("volumes: [\"${X:-/etc}:/e\"]", "not in the tenant's directory"),
-    ("volumes: [\"./${X:-..}/${X:-..}/etc:/e\"]", "agent's own folder"),
-    ("volumes: [../other:/e]", "agent's own folder"),
-    ("volumes: [../../other:/e]", "agent's own folder"),
-    ("volumes: [../../../etc:/e]", "agent's own folder"),
-    ("volumes: [../../../../etc:/e]", "'..'"),
-    ("volumes: [../../../../../other:/e]", ""),
-    ("volumes: [../../../../conf:/e]", "'..'"),
+    ("volumes: [\"./${X:-..}/${X:-..}/etc:/e\"]", "not in the tenant's directory"),
+    ("volumes: [../other:/e]", "not in the tenant's directory"),
+    ("volumes: [../../other:/e]", "not in the tenant's directory"),
+    ("volumes: [../../../etc:/e]", "not in the tenant's directory"),
+    ("volumes: [../../../../etc:/e]", "not in the tenant's directory"),
+    ("volumes: [../../../../../other:/e]", "not in the tenant's directory"),
+    ("volumes: [../../../../conf:/e]", "not in the tenant's directory"),
     ("volumes: [./.tenantry:/t]", "agent's own folder"),
     ("volumes: [{type: bind, source: ./x/../.tenantry/restore, target: /t}]", "agent's own folder"),
     (
@@ -142,10 +146,10 @@ pub fn cases(host: &mut Host) -> Vec<Case> {
 
 fn images(host: &mut Host, all: &mut Vec<Case>) {
     for (image, category, says) in [
-        ("evil.example/app:v1", "PolicyRefused", "does not allow the registry"),
-        ("app:v1", "PolicyRefused", "does not allow the registry docker.io"),
-        ("registry.example.evil/app:v1", "PolicyRefused", "does not allow the registry"),
-        ("localhost/app", "PolicyRefused", "does not allow the registry"),
+        ("evil.example/app:v1", "PolicyRefused", "needs evil.example in allow.registries"),
+        ("app:v1", "PolicyRefused", "needs docker.io in allow.registries"),
+        ("registry.example.evil/app:v1", "PolicyRefused", "needs registry.example.evil in allow.registries"),
+        ("localhost/app", "PolicyRefused", "needs localhost in allow.registries"),
         ("\"tenantry.local/keep/a1:x-0\"", "PolicyRefused", "kept for another release"),
         ("\"registry.example/APP\"", "ComposeInvalid", ""),
         ("\"--privileged\"", "ComposeInvalid", ""),

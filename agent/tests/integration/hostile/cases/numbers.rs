@@ -191,9 +191,7 @@ fn commands(host: &mut Host, all: &mut Vec<Case>) {
         [("web", json!(["--privileged"])), ("nowhere", json!(["sh", "-c", "id; $(id)"]))]
     {
         let body = with(host, "/verify/exec", probe(service, command.clone()));
-        let says = format!(
-            "here of {service}, are what this host's policy does not allow; a person can add Exec to allow.verify"
-        );
+        let says = format!("a command would be run in a container of {service} (needs Exec in allow.verify)");
         all.push(Case::new(
             format!("{command} in {service}"),
             Input::Operation(body),

@@ -149,7 +149,7 @@ fn others(host: &mut Host, all: &mut Vec<Case>) {
         let case = Case::new(
             format!("on disk: a linked directory{tail}"),
             Input::Operation(body),
-            Expect::unseen("PathRefused", "symlink"),
+            Expect::invalid("place.directory"),
         );
         all.push(Case { prepare, ..case });
     }

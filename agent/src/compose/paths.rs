@@ -1,0 +1,203 @@
+//! Paths as compose files name them: with variables, `~`, from `/` or relative; each as a path of the tenant's directory.
+
+use std::collections::BTreeMap;
+
+use tenantry_api::names::RelativePath;
+use tenantry_planner::env::{EnvFile, Value};
+use tenantry_planner::model::{beneath, plain_path};
+use tenantry_protocol::FailureCategory;
+
+use super::Explained;
+use super::scan::Named;
+
+/// What compose knows when it reads a path.
+pub(super) struct Surroundings<'a> {
+    /// The tenant's directory.
+    directory: &'a str,
+    env: Option<&'a EnvFile>,
+    /// What compose is run with; it wins over `.env`.
+    given: BTreeMap<String, String>,
+}
+
+/// A path that a compose file names.
+struct Resolved {
+    /// Beneath the tenant's directory; empty for the directory itself.
+    path: String,
+    /// Whether it was named from `/`: compose reads it in the tenant's directory itself, and in no staged tree.
+    from_root: bool,
+}
+
+impl<'a> Surroundings<'a> {
+    pub fn new(directory: &'a str, env: Option<&'a EnvFile>) -> Self {
+        let text = |value: std::ffi::OsString| value.into_string().ok();
+        let given = super::login_variables()
+            .into_iter()
+            .filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+        let own = [("PWD".to_owned(), directory.to_owned())];
+        Self { directory, env, given: given.chain(own).collect() }
+    }
+
+    /// A file as written in a file that is read for `folder`, and whether it was named from `/`.
+    pub fn file(
+        &self,
+        folder: &str,
+        named: &Named,
+        by: &RelativePath,
+    ) -> Result<(RelativePath, bool), Explained> {
+        let Resolved { path, from_root } = self.resolved(folder, named, by)?;
+        let path = RelativePath::parse(path).map_err(|error| refused(named, by, &error.to_string()))?;
+        Ok((path, from_root))
+    }
+
+    /// A folder, the same; `None` for the directory itself.
+    pub fn folder(
+        &self,
+        folder: &str,
+        named: &Named,
+        by: &RelativePath,
+    ) -> Result<Option<RelativePath>, Explained> {
+        let path = self.resolved(folder, named, by)?.path;
+        let parsed = (!path.is_empty()).then(|| RelativePath::parse(path)).transpose();
+        parsed.map_err(|error| refused(named, by, &error.to_string()))
+    }
+
+    /// Any path as written in a file that is read for `folder`.
+    fn resolved(&self, folder: &str, named: &Named, by: &RelativePath) -> Result<Resolved, Explained> {
+        let refuse = |problem: &str| refused(named, by, problem);
+        let written = self.interpolated(&named.path).map_err(|problem| refuse(&problem))?;
+        // Git repositories, OCI artifacts, and whatever else a later compose may fetch.
+        let remote = ["git@", "github.com/", "gitlab.com/", "bitbucket.org/"];
+        if written.contains([':', '#']) || remote.iter().any(|start| written.starts_with(start)) {
+            return Err(refuse(
+                "is not on this host: the files that compose reads must lie in the tenant's directory",
+            ));
+        }
+        let written = match (written.strip_prefix('~'), self.given.get("HOME")) {
+            (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => format!("{home}{rest}"),
+            (Some(_), _) => return Err(refuse("names another user's home: name it plainly")),
+            (None, _) => written,
+        };
+        if written.starts_with('/') {
+            let plain = plain_path(&written);
+            let inside = beneath(self.directory, &plain);
+            let inside = inside.ok_or_else(|| refuse("is absolute, and not in the tenant's directory"))?;
+            return Ok(Resolved { path: inside.to_owned(), from_root: true });
+        }
+        if written.starts_with('\\') {
+            return Err(refuse("is no path of this host"));
+        }
+        let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+        for part in written.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop().ok_or_else(|| refuse("leaves the tenant's directory"))?;
+                }
+                other => parts.push(other),
+            }
+        }
+        Ok(Resolved { path: parts.join("/"), from_root: false })
+    }
+
+    /// A text with its variables put in, as far as they are plain.
+    fn interpolated(&self, text: &str) -> Result<String, String> {
+        let depends =
+            |why: &str| format!("depends on variables: {why}; name the files that compose reads plainly");
+        let mut all = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            all.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(after) = after.strip_prefix('$') {
+                all.push('$');
+                rest = after;
+                continue;
+            }
+            let (inner, next) = match after.strip_prefix('{') {
+                Some(inner) => inner.split_once('}').ok_or_else(|| depends("a brace is open"))?,
+                None => after.split_at(after.find(|c: char| !is_of_name(c)).unwrap_or(after.len())),
+            };
+            let (name, form) = inner.split_at(inner.find(|c: char| !is_of_name(c)).unwrap_or(inner.len()));
+            if name.is_empty() || form.contains(['$', '{']) {
+                return Err(depends("one within another can't be followed"));
+            }
+            let value = self.value(name).map_err(|why| depends(&why))?;
+            let said = value.filter(|value| !(value.is_empty() && form.starts_with(':')));
+            all += match (said, form) {
+                (Some(_), form) if form.trim_start_matches(':').starts_with('+') => {
+                    return Err(depends("one that replaces another can't be followed"));
+                }
+                (Some(value), _) => value,
+                (None, form) => match form.trim_start_matches(':').strip_prefix('-') {
+                    Some(default) => default,
+                    None => return Err(depends(&format!("{name} is not set in .env"))),
+                },
+            };
+            rest = next;
+        }
+        all.push_str(rest);
+        Ok(all)
+    }
+
+    fn value(&self, name: &str) -> Result<Option<&str>, String> {
+        if let Some(given) = self.given.get(name) {
+            return Ok(Some(given));
+        }
+        match self.env.and_then(|env| env.get(name)) {
+            None | Some(Value::Inherited) => Ok(None),
+            Some(value) => match value.literal() {
+                Some(text) => Ok(Some(text)),
+                None => Err(format!("{name} in .env depends on others itself")),
+            },
+        }
+    }
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn refused(named: &Named, by: &RelativePath, problem: &str) -> Explained {
+    let Named { key, path } = named;
+    let message = format!("{by}: {key}: {:?} {problem}", tenantry_api::conditions::bounded(path, 120));
+    Explained::new(FailureCategory::PathRefused, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case("a.env", Ok("sub/a.env"))]
+    #[case("${ENVF}", Ok("sub/web.env"))]
+    #[case("$ENVF", Ok("sub/web.env"))]
+    #[case("x$$y", Ok("sub/x$y"))]
+    #[case("${NONE:-b.env}", Ok("sub/b.env"))]
+    #[case("${EMPTY:-b.env}", Ok("sub/b.env"))]
+    #[case("${EMPTY-b}.env", Ok("sub/.env"))]
+    #[case("${PWD}/c.env", Ok("c.env"))]
+    #[case("/srv/acme//conf/../d.env", Ok("d.env"))]
+    #[case("${NONE}", Err("NONE is not set in .env"))]
+    #[case("${LATER}", Err("LATER in .env depends on others itself"))]
+    #[case("${ENVF:+x}", Err("depends on variables"))]
+    #[case("${NONE:-${ENVF}}", Err("depends on variables"))]
+    #[case("${OUT}", Err("leaves the tenant's directory"))]
+    #[case("${URL}", Err("is not on this host"))]
+    #[case("~/x", Err("is absolute, and not in the tenant's directory"))]
+    #[case("~other/x", Err("another user's home"))]
+    #[case("/srv/acme2/x", Err("not in the tenant's directory"))]
+    #[case("/srv/acme/../x", Err("not in the tenant's directory"))]
+    fn a_path_is_what_compose_makes_of_it(#[case] written: &str, #[case] expected: Result<&str, &str>) {
+        let env = "ENVF=web.env\nEMPTY=\nLATER=${ENVF}\nOUT=../../x\nURL=https://example.org/x\n";
+        let env = EnvFile::parse(env.as_bytes()).unwrap();
+        let known = Surroundings::new("/srv/acme", Some(&env));
+        let named = Named { key: "services.w.env_file".to_owned(), path: written.to_owned() };
+        let by = RelativePath::parse("compose.yaml").unwrap();
+        match (known.resolved("sub", &named, &by), expected) {
+            (Ok(found), Ok(path)) => assert_eq!(found.path, path),
+            (Err(error), Err(says)) => assert!(error.message.contains(says), "{}", error.message),
+            (Ok(found), Err(_)) => panic!("{written} is {}", found.path),
+            (Err(error), Ok(_)) => panic!("{}", error.message),
+        }
+    }
+}
