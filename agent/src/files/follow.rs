@@ -11,9 +11,19 @@ use super::tree::Tree;
 const MOST: usize = 8;
 
 impl Tree {
-    /// The path of what is really at `path`; `path` itself where no symlink is on the way. One that leads out of the
-    /// directory is refused.
+    /// The path of what is really at `path`; `path` itself where no symlink is on the way. A symlink that leads out of the
+    /// directory, or to where nothing is, is refused.
     pub fn followed(&self, path: &RelativePath) -> Result<RelativePath, FilesError> {
+        let real = self.led_to(path)?;
+        if real != *path && self.stat(&real)? == Stat::Missing {
+            let found = format!("there is a symlink that leads to {real}, where nothing is");
+            return Err(FilesError::refused(path.as_str(), found));
+        }
+        Ok(real)
+    }
+
+    /// The same, whether something is there or not.
+    pub(super) fn led_to(&self, path: &RelativePath) -> Result<RelativePath, FilesError> {
         let mut at = path.clone();
         for _ in 0..MOST {
             if !matches!(self.stat(&at)?, Stat::Other(_)) {
@@ -121,11 +131,8 @@ mod tests {
     fn p13_a_link_that_stays_in_the_directory_is_followed_and_one_that_leaves_is_refused() {
         let place = Place::new();
         let own = place.tree.directory().display().to_string();
-        let inside = [
-            ("stack/compose.yaml", "stack/compose.yaml"),
-            ("./stack//compose.yaml", "stack/compose.yaml"),
-            ("nothing/there", "nothing/there"),
-        ];
+        let inside =
+            [("stack/compose.yaml", "stack/compose.yaml"), ("./stack//compose.yaml", "stack/compose.yaml")];
         for (target, leads) in inside {
             place.link("compose.yaml", target);
             assert_eq!(place.followed("compose.yaml").as_deref(), Ok(leads), "{target}");
@@ -155,6 +162,10 @@ mod tests {
                 "{target}: {refused}"
             );
         }
+        place.link("compose.yaml", "nothing/there");
+        assert!(
+            place.followed("compose.yaml").unwrap_err().contains("leads to nothing/there, where nothing is")
+        );
         place.link("a", "b");
         place.link("b", "a");
         assert!(place.followed("a").unwrap_err().contains("more than 8"));
@@ -181,6 +192,9 @@ mod tests {
         assert!(!seen.still_hold(Some(&place.tree)));
         let seen = stamps();
         place.link("compose.yaml", "stack/deep/compose.yaml");
+        assert!(!seen.still_hold(Some(&place.tree)));
+        let seen = stamps();
+        std::fs::write(place.folder.path().join("acme/stack/deep/compose.yaml"), "now there").unwrap();
         assert!(!seen.still_hold(Some(&place.tree)));
     }
 }

@@ -48,7 +48,7 @@ impl Stamps {
         }
         let stat = tree.stat(path)?;
         // Where a symlink leads counts, and what is there; one that leads nowhere is what it is.
-        if let Some(target) = tree.followed(path).ok().filter(|target| target != path) {
+        if let Some(target) = tree.led_to(path).ok().filter(|target| target != path) {
             self.links.insert(path.clone(), target.clone());
             self.stat(tree, &target)?;
         }
@@ -66,7 +66,7 @@ impl Stamps {
                     && self
                         .links
                         .iter()
-                        .all(|(path, target)| tree.followed(path).is_ok_and(|now| now == *target))
+                        .all(|(path, target)| tree.led_to(path).is_ok_and(|now| now == *target))
             }
         }
     }

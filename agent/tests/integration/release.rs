@@ -170,3 +170,36 @@ async fn a_compose_file_that_does_not_parse_aborts_with_file_and_line() {
     assert!(failure.message.contains("line"), "{failure:?}");
     assert_eq!(tenant.read("docker-compose.yml"), tenant.compose());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_compose_files_name_are_found_where_compose_finds_them() {
+    let mut tenant = Sandbox::new("named").await;
+    let directory = tenant.directory().display().to_string();
+    tenant.publish("v1", &[]);
+    tenant.write(".env", "IMAGE_TAG=none\nENVF=web.env\n");
+    tenant.write("web.env", "A=1\n");
+    tenant.write("here.env", "B=1\n");
+    // Nothing of this folder is read by compose itself, and the staged tree must have it all the same.
+    tenant.write("parts/data/kept", "x");
+    let named =
+        format!("    env_file: [\"${{ENVF}}\", \"{directory}/here.env\"]\n    restart: unless-stopped\n");
+    let compose = tenant.compose().replacen("    restart: unless-stopped\n", &named, 1);
+    let include = "include: [{path: sub/part.yml, project_directory: parts}]\n";
+    tenant.manage("docker-compose.yml", &format!("{include}{compose}"));
+    let part = format!(
+        "services:\n  part:\n    image: {}:${{IMAGE_TAG:?}}\n    stop_grace_period: 1s\n    volumes: [\"./data:/data:ro\"]\n",
+        tenant.repository
+    );
+    tenant.manage("sub/part.yml", &part);
+    tenant.manage("config/web.conf", "GREETING=one\n");
+    tenant.manage("conf.d/a.conf", "one\n");
+    tenant.tag("v1");
+    assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
+    let part = tenant.container("part");
+    let mounted = crate::support::docker(&["inspect", "--format", "{{(index .Mounts 0).Source}}", &part]);
+    assert_eq!(mounted.trim(), format!("{directory}/parts/data"));
+    let web = crate::support::docker(&["inspect", "--format", "{{.Config.Env}}", &tenant.container("web")]);
+    assert!(web.contains("A=1") && web.contains("B=1"), "{web}");
+    let (before, after) = tenant.by_hand();
+    assert_eq!(before, after);
+}
