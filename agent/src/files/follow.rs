@@ -150,6 +150,8 @@ mod tests {
             "../other/secret",
             "/etc/passwd",
             "stack/../../other/secret",
+            // Behind a name that is a link itself, '..' leads elsewhere.
+            "stack/../stack/compose.yaml",
             "/",
             ".",
             ".tenantry/x",

@@ -168,10 +168,13 @@ mod tests {
         let first = file.policy.revision();
         assert_eq!(file.after(&format!("{GOOD}--- {{allow: {{compose: [HostPid]}}}}\n")), [true, false]);
         assert_ne!(file.policy.revision(), first);
-        // The same length within the same tick of the clock.
+        // Two changes of the same length within one tick of the clock can look the same: the next look reads again.
+        assert_eq!(file.policy.now.lock().read_as, None);
         assert_eq!(file.after(&format!("{GOOD}--- {{allow: {{compose: [HostIpc]}}}}\n")), [false, true]);
         assert_eq!(file.after(GOOD), [false, false]);
         assert_eq!(file.policy.revision(), first);
+        file.policy.look(Timestamp::now() + Duration::from_mins(1));
+        assert!(file.policy.now.lock().read_as.is_some(), "one that has settled is not read again and again");
     }
 
     #[test]
