@@ -88,10 +88,12 @@ fn image_setting(field: &str, image: &ImageSetting) -> Checked {
     };
     name("name", own)?;
     new_name.iter().try_for_each(|new| name("newName", new))?;
-    Written::parse(own)
-        .with(&Change { new_name: None, new_tag: new_tag.clone(), digest: digest.clone() })
-        .map(|_| ())
-        .map_err(|problem| refused(ErrorCode::Invalid, field, problem.to_string()))
+    let part = |member: &str, change: Change| {
+        let made = Written::parse(own).with(&change).map(|_| ());
+        made.map_err(|problem| refused(ErrorCode::Invalid, &format!("{field}.{member}"), problem.to_string()))
+    };
+    part("newTag", Change { new_tag: new_tag.clone(), ..Change::default() })?;
+    part("digest", Change { digest: digest.clone(), ..Change::default() })
 }
 
 /// Who asks.

@@ -46,6 +46,23 @@ pub fn cases(host: &mut Host) -> Vec<Case> {
     each(host, "/manifest/jobs/0", "manifest.jobs[0]", &[".a", "_a", &long]);
     each(host, "/manifest/env/patch/0/name", "manifest.env", &["A=B", "1A", "a-b", "a.b", "export A", &long]);
     each(host, "/manifest/files/0/sha256", "manifest.files[0]", &[&"A".repeat(64), &"a".repeat(63)]);
+    let digest = format!("sha256:{}", "A".repeat(64));
+    for (member, more) in [
+        ("name", vec!["Upper", "app:v1", "app@sha256:00", "../app", "${IMAGE}", &long]),
+        ("newName", vec!["Upper", "app:v1", "http://registry/app", "${IMAGE}", &long]),
+        ("newTag", vec![".a", "-a", "${TAG}", "v1 #", &long]),
+        ("digest", vec!["sha256:", "md5:00", &digest, &long]),
+    ] {
+        for word in WORDS.iter().chain(&more) {
+            let mut image = json!({"name": "app", "newTag": "v1"});
+            image[member] = json!(word);
+            let body = with(host, "/manifest/images", json!([image]));
+            let field = format!("manifest.images[0].{member}");
+            let case =
+                Case::new(format!("{field} {word:?}"), Input::Operation(body), Expect::invalid(&field));
+            all.push(case);
+        }
+    }
     for word in WORDS.iter().filter(|word| !word.is_empty()) {
         let body = with(host, "/place/compose", json!({"files": [], "profiles": [word]}));
         let case = Case::new(
