@@ -97,6 +97,7 @@ impl Agent {
             let problem = format!("are more than {MAX_REFERENCES}");
             return Err(refused(ErrorCode::Invalid, "references", problem));
         }
+        self.host.policy.look(self.host.now());
         let asked = request.references.into_iter().map(|reference| self.resolve_one(reference));
         let references = futures::stream::iter(asked).buffered(SIDE_BY_SIDE).collect().await;
         Ok(ResolveResponse { references })
@@ -105,7 +106,7 @@ impl Agent {
     async fn resolve_one(&self, reference: String) -> ResolvedReference {
         let problem = if crate::engine::Reference::parse(&reference).is_none() {
             "is no image reference".to_owned()
-        } else if !self.host.config.allow.reference(&reference) {
+        } else if !self.host.policy.allow().reference(&reference) {
             "its registry is not allowed by this host's policy".to_owned()
         } else {
             match self.host.engine.remote_digest(&reference).await {

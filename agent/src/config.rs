@@ -1,14 +1,19 @@
-//! The host's local policy: who may ask, and for what. Read once at the start; nothing that an operator sends changes it.
+//! The host's local policy: who may ask, and for what. Nothing that an operator sends changes it. What is allowed is read
+//! again when the file changes (`host/local_policy.rs`), all else once at the start.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tenantry_api::names::{Directory, Identity, NameError};
 use tenantry_planner::policy::{AllowedMount, Feature, Policy, Verification};
 use tenantry_protocol::{AGENT_DOMAIN, OPERATOR_DOMAIN};
+
+use crate::files::sha256;
 
 /// How many operations are carried out at once where the file does not say.
 pub const DEFAULT_MAX_OPERATIONS: u32 = 4;
@@ -30,6 +35,8 @@ const USUAL_SOCKETS: [&str; 6] = [
 pub struct Config {
     /// The file itself.
     pub file: PathBuf,
+    /// What the file was like when it was read; absent where the text came from somewhere else.
+    pub read_as: Option<FileStamp>,
     /// Who this agent is: what its certificate's name begins with.
     pub identity: Identity,
     /// Where operators connect to.
@@ -48,6 +55,40 @@ pub struct Config {
     pub max_operations: u32,
     /// The engine's address as `DOCKER_HOST` holds it: `unix://` and an absolute path.
     pub docker_host: String,
+}
+
+/// What a file is like from outside: another one whenever its content may be another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    inode: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    /// The stamp of a file; `None` where it can't be looked at.
+    pub fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+
+    /// Whether the file's last change was longer ago than this.
+    pub fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
+        let last = self.modified.max(self.changed);
+        let last = i128::from(last.0) * 1_000_000_000 + i128::from(last.1);
+        now.as_nanosecond() - last > age.as_nanos().cast_signed()
+    }
+}
+
+impl From<&std::fs::Metadata> for FileStamp {
+    fn from(seen: &std::fs::Metadata) -> Self {
+        Self {
+            inode: (seen.dev(), seen.ino()),
+            size: seen.len(),
+            modified: (seen.mtime(), seen.mtime_nsec()),
+            changed: (seen.ctime(), seen.ctime_nsec()),
+        }
+    }
 }
 
 /// Where certificates and key are. All are PEM and are read again when they change.
@@ -137,6 +178,24 @@ struct Document {
     docker_host: Option<String>,
 }
 
+/// A further document of the file: what a person has appended to what is allowed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Appended {
+    allow: AppendedAllow,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Default)]
+struct AppendedAllow {
+    directories: Vec<String>,
+    registries: Vec<String>,
+    compose: Vec<String>,
+    mounts: Vec<String>,
+    verify: Vec<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AllowDocument {
@@ -154,15 +213,26 @@ impl Config {
     /// Reads and checks the policy file. Relative paths in it are seen from the folder that holds it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        check_exposure(path, &std::fs::metadata(path).map_err(unreadable)?)?;
+        // Seen before it is read: a change in between makes it another one.
+        let seen = std::fs::metadata(path).map_err(unreadable)?;
+        check_exposure(path, &seen)?;
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(path, &text)
+        Ok(Self { read_as: Some(FileStamp::from(&seen)), ..Self::parse(path, &text)? })
     }
 
     /// Checks a policy file's text; `path` is where it stands, for messages and relative paths.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let document: Document = serde_saphyr::from_str(text)
-            .map_err(|error| ConfigError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
+        let malformed = |error: serde_saphyr::Error| ConfigError::Malformed {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
+        let mut documents = documents(text).into_iter();
+        let first = documents.next().unwrap_or_default();
+        let mut document: Document = serde_saphyr::from_str(&first).map_err(malformed)?;
+        for text in documents {
+            let appended: Appended = serde_saphyr::from_str(&text).map_err(malformed)?;
+            document.allow.append(appended.allow);
+        }
         let checked = document.check(path.parent().unwrap_or(Path::new("/")));
         let config = checked.map_err(|refusal| ConfigError::Field {
             path: path.to_owned(),
@@ -189,6 +259,21 @@ impl Config {
 }
 
 impl Allow {
+    /// Names what is allowed: another name whenever that is another. The order of the lines does not count.
+    pub fn revision(&self) -> String {
+        let mut lines: Vec<String> = self.directories.iter().map(|one| format!("directory {one}")).collect();
+        lines.extend(self.registries.iter().map(|one| match one {
+            Registry::Any => "registry *".to_owned(),
+            Registry::Host(host) => format!("registry {}", host.to_ascii_lowercase()),
+        }));
+        lines.extend(self.compose.features.iter().map(|one| format!("compose {one}")));
+        lines.extend(self.compose.mounts.iter().map(|one| format!("mount {one}")));
+        lines.extend(self.verify.iter().map(|one| format!("verify {one}")));
+        lines.sort();
+        lines.dedup();
+        format!("sha256:{}", sha256(lines.join("\n").as_bytes()))
+    }
+
     /// Whether tenants may live in `directory`.
     pub fn directory(&self, directory: &Directory) -> bool {
         self.directories.iter().any(|allowed| directory.is_at_or_below(allowed.as_str()))
@@ -220,6 +305,38 @@ pub fn registry_of(reference: &str) -> &str {
     match reference.split_once('/') {
         Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => first,
         _ => "docker.io",
+    }
+}
+
+/// The documents of a YAML text, each on the lines where it stands, so that an error names the right one. Those that
+/// hold nothing but comments are left out.
+fn documents(text: &str) -> Vec<String> {
+    let marks = |line: &str| line == "---" || line.starts_with("--- ") || line.starts_with("---\t");
+    let mut all: Vec<String> = vec![String::new()];
+    for (at, line) in text.lines().enumerate() {
+        match all.last_mut().filter(|_| !marks(line)) {
+            Some(open) => {
+                open.push_str(line);
+                open.push('\n');
+            }
+            None => all.push(format!("{}{line}\n", "\n".repeat(at))),
+        }
+    }
+    let says = |line: &str| {
+        let line = line.strip_prefix("---").unwrap_or(line).trim();
+        !line.is_empty() && !line.starts_with('#')
+    };
+    all.retain(|document| document.lines().any(says));
+    all
+}
+
+impl AllowDocument {
+    fn append(&mut self, more: AppendedAllow) {
+        self.directories.extend(more.directories);
+        self.registries.extend(more.registries);
+        self.compose.extend(more.compose);
+        self.mounts.extend(more.mounts);
+        self.verify.extend(more.verify);
     }
 }
 
@@ -262,6 +379,7 @@ impl Document {
         };
         Ok(Config {
             file: PathBuf::new(),
+            read_as: None,
             identity,
             listen: self.listen,
             metrics_listen: self.metrics_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
@@ -341,6 +459,7 @@ fn mounts(texts: Vec<String>) -> Result<Vec<AllowedMount>, Refusal> {
     numbered
         .map(|(at, text)| {
             let (path, read_only) = text.strip_suffix(":ro").map_or((text.as_str(), false), |path| (path, true));
+            let path = path.trim_end_matches('/');
             let relative = path.strip_prefix('/').unwrap_or_default();
             let normal = relative.split('/').all(|part| !matches!(part, "" | "." | ".."));
             if normal && !relative.contains([':', '\0']) {
@@ -348,7 +467,8 @@ fn mounts(texts: Vec<String>) -> Result<Vec<AllowedMount>, Refusal> {
             }
             let problem = format!(
                 "{text:?} is not a directory that can be allowed: write an absolute path below /, for example \
-                 /mnt/media, or /mnt/media:ro where it may only be read. / itself is never allowed"
+                 /mnt/media, or /mnt/media:ro where it may only be read. / itself is never allowed here; HostFiles in \
+                 allow.compose lets it be read"
             );
             Err(Refusal::new(format!("allow.mounts[{at}]"), problem))
         })
@@ -518,6 +638,47 @@ allow:
             let directory = Directory::parse(directory).unwrap();
             assert_eq!(allow.own_files_in(&directory).is_some(), own, "{directory}");
         }
+    }
+
+    #[test]
+    fn what_a_person_appends_adds_to_what_is_allowed_and_to_nothing_else() {
+        let appended = format!(
+            "---\n# mine\n{GOOD}# since the move\n--- {{allow: {{compose: [DockerSocket], mounts: [\"/mnt/a/:ro\"]}}}}\n\
+             ---\nallow:\n  registries: [ghcr.io]\n---\n# nothing\n"
+        );
+        let allow = parse(&appended).unwrap().allow;
+        assert_eq!(allow.compose.features, [Feature::DockerSocket]);
+        assert_eq!(allow.compose.mounts[0].to_string(), "/mnt/a:ro");
+        assert!(allow.registry("ghcr.io") && allow.registry("docker.io"));
+        assert_eq!(allow.directories, parse(GOOD).unwrap().allow.directories);
+        for (more, says) in [
+            ("--- {operators: [evil]}", "operators"),
+            ("--- {allow: {}, operators: [evil]}", "operators"),
+            ("--- {allow: {compose: [Privilege]}}", "allow.compose[0]: \"Privilege\""),
+            ("---\nallow:\n  mount: [/x]", "line 11"),
+        ] {
+            let problem = parse(&format!("{GOOD}{more}")).unwrap_err();
+            assert!(problem.contains(says), "{more}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_revision_names_what_is_allowed_whatever_the_order() {
+        let revision = |text: &str| parse(text).unwrap().allow.revision();
+        let two = GOOD.replace("registries:", "compose: [HostPid, HostIpc]\n  registries:");
+        let turned = two.replace("[HostPid, HostIpc]", "[HostIpc, HostPid]");
+        assert_eq!(revision(&two), revision(&turned));
+        assert_eq!(revision(GOOD), revision(&GOOD.replace("7443", "7444")));
+        for (old, new) in [
+            ("[/srv]", "[/srv, /home]"),
+            ("docker.io]", "docker.io, ghcr.io]"),
+            ("registries:", "mounts: [/mnt]\n  registries:"),
+            ("registries:", "verify: [Exec]\n  registries:"),
+        ] {
+            assert_ne!(revision(GOOD), revision(&GOOD.replace(old, new)), "{new}");
+        }
+        let read_only = GOOD.replace("registries:", "mounts: ['/mnt:ro']\n  registries:");
+        assert_ne!(revision(&read_only), revision(&read_only.replace(":ro", "")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What all work on this host shares: policy, records, engine and compose; what is remembered, and what is refused.
 
 mod journals;
+mod local_policy;
 mod plans;
 mod refusals;
 pub mod restore_points;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::store::{OwnProcesses, Store, StoreError, StrayProcesses};
 
 pub use journals::{damage, open_operation, recorded, request_of};
+pub use local_policy::LocalPolicy;
 pub use plans::{OpenPlan, Plans};
 pub use refusals::{claim_refused, fault, refused, store_refused};
 pub use tenant_cache::{CachedModel, CachedObservation, RunningOperation, TenantCache};
@@ -34,8 +36,10 @@ const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 /// What all work on this host shares.
 pub struct Host {
-    /// The local policy.
+    /// What the agent was started with. What is allowed is in `policy`.
     pub config: Arc<Config>,
+    /// What is allowed on this host, as the policy file says it now.
+    pub policy: LocalPolicy,
     /// The agent's own records.
     pub store: Store,
     /// The container engine.
@@ -105,7 +109,8 @@ impl Host {
     fn on(machine: Machine, config: Arc<Config>, store: Store, metrics: Arc<Metrics>) -> Self {
         let Machine { disk_io, engine, launcher, runtime, limits, strays: _ } = machine;
         let (plans, compose) = (Plans::default(), Mutex::default());
-        Self { config, store, engine, launcher, runtime, metrics, disk_io, limits, plans, compose }
+        let policy = LocalPolicy::new(config.clone());
+        Self { config, policy, store, engine, launcher, runtime, metrics, disk_io, limits, plans, compose }
     }
 
     /// The time of day.
@@ -140,10 +145,11 @@ impl Host {
 
     /// What this agent says of itself and its machine.
     pub async fn info(&self) -> HostInfo {
+        self.policy.look(self.now());
         let asked = timeout(&*self.runtime, ASK_LIMIT, async {
             tokio::join!(self.engine.version(), self.engine.data_root(), self.compose())
         });
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> = self.policy.problem().into_iter().collect();
         let (docker, root, compose) = if let Some((docker, root, compose)) = asked.await {
             let docker = docker.map_err(|error| problems.push(error.to_string())).ok();
             (docker, root.ok().flatten(), compose.map_err(|error| problems.push(error.to_string())).ok())
@@ -167,25 +173,30 @@ impl Host {
             disk_free_bytes: free,
             disk_total_bytes: total,
             max_operations: self.config.max_operations,
+            policy_revision: Some(self.policy.revision()),
             problems,
         }
     }
 
-    /// A tenant's directory, if the policy allows it.
+    /// A tenant's directory, if the policy allows it and it is what its path says. The policy file is looked at for it, for
+    /// every call about a tenant begins here.
     pub fn allowed(&self, directory: &Directory) -> Result<(), ApiError> {
-        if let Some(own) = self.config.allow.own_files_in(directory) {
+        self.policy.look(self.now());
+        let allow = self.policy.allow();
+        if let Some(own) = allow.own_files_in(directory) {
             let message =
                 format!("{directory} and the agent's own {own} lie in each other: use another directory");
             return Err(refused(ErrorCode::PolicyRefused, "place.directory", message));
         }
-        if self.config.allow.directory(directory) {
-            return Ok(());
+        if allow.directory(directory) {
+            return no_link(directory);
         }
-        let allowed: Vec<&str> = self.config.allow.directories.iter().map(Directory::as_str).collect();
+        let allowed: Vec<&str> = allow.directories.iter().map(Directory::as_str).collect();
         let message = format!(
             "{directory} is not at or below a directory that this host's policy allows ({}); a person can add it to \
-             allow.directories in the agent's policy file",
-            allowed.join(", ")
+             allow.directories in {}, which is read again by itself",
+            allowed.join(", "),
+            self.policy.file().display()
         );
         Err(refused(ErrorCode::PolicyRefused, "place.directory", message))
     }
@@ -198,6 +209,23 @@ impl Host {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Refuses a directory that is reached through a symlink: the policy allows paths, and a symlink would make them mean
+/// something else.
+fn no_link(directory: &Directory) -> Result<(), ApiError> {
+    let above: Vec<&Path> = Path::new(directory.as_str()).ancestors().collect();
+    for part in above.into_iter().rev() {
+        let Ok(target) = std::fs::read_link(part) else { continue };
+        let real = std::fs::canonicalize(directory.as_str()).ok();
+        let advice = real.map_or_else(
+            || "give the directory's real path".to_owned(),
+            |real| format!("give the directory's real path, {}", real.display()),
+        );
+        let message = format!("{} is a symlink to {}: {advice}", part.display(), target.display());
+        return Err(refused(ErrorCode::Invalid, "place.directory", message));
+    }
+    Ok(())
 }
 
 /// Free and all bytes of the disk that holds `path`, or of the root's where that is not to be seen.

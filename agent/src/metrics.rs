@@ -265,6 +265,7 @@ mod tests {
             disk_free_bytes: 7,
             disk_total_bytes: 9,
             max_operations: 4,
+            policy_revision: None,
             problems: vec!["Docker does not answer".into()],
         };
         let text = metrics.render(&host);

@@ -11,6 +11,7 @@ mod freshness;
 mod images;
 mod meaning;
 mod model;
+mod policy;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub use freshness::{Contents, freshness};
 pub use images::{Located, edited as with_images, locate};
 pub use meaning::meanings;
 pub use model::{Resolved, on_disk, resolve};
+pub use policy::{foreign, lacking};
 
 use crate::host::{CachedObservation, Host, TenantCache, refused};
 
@@ -49,6 +51,7 @@ pub async fn observe(
     host.metrics.observed(false);
     let generation = host.engine.events().generation(request.place.project.as_str());
     let records = cache.records();
+    let policy = host.policy.revision();
     let (observation, stamps) = build::observation(host, cache, &request).await?;
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
@@ -57,6 +60,7 @@ pub async fn observe(
             request: key,
             generation,
             records,
+            policy,
             stamps,
             made: host.runtime.instant(),
             hash,
@@ -88,6 +92,7 @@ async fn still_good(
     let same = cached.request == key
         && host.since(cached.made) < CACHE_LIMIT
         && cached.records == cache.records()
+        && cached.policy == host.policy.revision()
         && generation == Some(cached.generation);
     if !same {
         return Ok(None);

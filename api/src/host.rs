@@ -91,6 +91,10 @@ pub struct ComposeHostStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub max_operations: Option<i32>,
+    /// Which policy file the agent goes by; another one whenever what it allows has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub policy_revision: Option<String>,
     /// When the agent last answered, as known at the last write of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<Time>,

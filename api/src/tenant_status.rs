@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::bounded;
+
 /// How many ended upgrades `status.history` keeps.
 pub const HISTORY_LIMIT: usize = 10;
 
@@ -31,6 +33,9 @@ pub struct TenantStatus {
     /// A target that failed: not tried again until it changes or `tenantry.dev/retry` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_target: Option<BlockedTarget>,
+    /// What the project asks of its host that the host's own policy does not grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<Lacking>,
     /// Digests that moved tags were found at when `tenantry.dev/reconcile` asked; they belong to the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
@@ -215,8 +220,87 @@ pub struct BlockedTarget {
     /// Whether a person accepted the host as it is instead: the target is applied only when that is asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
+    /// The revision of the host's policy that refused it, where that was the reason: tried again by itself once the policy is
+    /// another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub policy_revision: Option<String>,
     /// When.
     pub at: Time,
+}
+
+/// The most lines of a policy file that are told.
+pub const GRANT_LIMIT: usize = 64;
+/// The most sentences on what no line grants.
+pub const UNGRANTABLE_LIMIT: usize = 16;
+
+/// What a project asks of its host that the host's own policy does not grant. Only a person on the host can change that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lacking {
+    /// The policy file on the host.
+    #[schemars(length(max = 4096))]
+    pub file: String,
+    /// The lines of `allow` that would grant it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub grants: Vec<Grant>,
+    /// What no line grants, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub ungrantable: Vec<String>,
+    /// How many of both are not listed.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub more: i32,
+}
+
+/// A line of a policy file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// The list of `allow` that it belongs to: `registries`, `compose`, `mounts` or `verify`.
+    #[schemars(length(max = 32))]
+    pub list: String,
+    /// The line itself. Example: `DockerSocket`, `/mnt/media:ro`.
+    #[schemars(length(max = 1100))]
+    pub item: String,
+    /// What asks for it. Example: `services.web.volumes[0].source`.
+    #[schemars(length(max = 256))]
+    pub at: String,
+    /// What granting it means for the host's safety.
+    #[schemars(length(max = 256))]
+    pub means: String,
+}
+
+impl Lacking {
+    /// Whether nothing is lacking.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty() && self.ungrantable.is_empty() && self.more <= 0
+    }
+
+    /// The same within the bounds of a status. An agent may say anything.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let left_out = self.grants.len().saturating_sub(GRANT_LIMIT)
+            + self.ungrantable.len().saturating_sub(UNGRANTABLE_LIMIT);
+        self.grants.truncate(GRANT_LIMIT);
+        self.ungrantable.truncate(UNGRANTABLE_LIMIT);
+        self.more = self.more.max(0).saturating_add(i32::try_from(left_out).unwrap_or(i32::MAX));
+        self.file = bounded(&self.file, 4_096);
+        for grant in &mut self.grants {
+            grant.list = bounded(&grant.list, 32);
+            grant.item = bounded(&grant.item, 1_100);
+            grant.at = bounded(&grant.at, 256);
+            grant.means = bounded(&grant.means, 256);
+        }
+        for text in &mut self.ungrantable {
+            *text = bounded(text, 512);
+        }
+        self
+    }
 }
 
 /// Digests that moved tags were found at.

@@ -100,6 +100,7 @@ fn info() -> String {
         disk_free_bytes: 1,
         disk_total_bytes: 2,
         max_operations: 4,
+        policy_revision: None,
         problems: Vec::new(),
     };
     let body = serde_json::to_string(&info).unwrap();

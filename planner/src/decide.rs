@@ -27,6 +27,7 @@ mod facts;
 mod in_flight;
 mod lifecycle;
 pub mod outcomes;
+mod policy;
 mod progress;
 mod reach;
 mod rollback;
@@ -146,6 +147,7 @@ impl<'a> Draft<'a> {
         }
         self.record_compose(observation);
         self.record_points(observation);
+        self.note_policy(observation);
         if let Some(ruling) =
             self.asked_to_accept(desired, observation).or_else(|| self.annotations(desired, observation))
         {

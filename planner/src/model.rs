@@ -9,7 +9,10 @@ use tenantry_api::names::{ProtectedPath, RelativePath, ServiceName};
 
 use crate::policy::{Demand, demands};
 
+mod climb;
 mod raw;
+
+pub use climb::{Roots, seen_from_real};
 
 /// Why a resolved model could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,14 @@ pub enum ModelError {
         line: usize,
         /// The column in that line.
         column: usize,
+    },
+    /// A relative path that can't be told apart from others where it leads.
+    #[error(
+        "{path} leaves the tenant's directory by '..' in a way that can't be followed: write the path out from /"
+    )]
+    Climbs {
+        /// The path, as it is in the staged tree.
+        path: String,
     },
     /// A service's name is none that Tenantry can handle.
     #[error("services.{name}: {problem}")]
@@ -238,6 +249,21 @@ impl Service {
 pub fn beneath<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+/// A path without what says nothing: doubled and closing slashes, `.`, and `..` with what it takes back, as the engine
+/// itself reads mounts.
+pub fn plain_path(path: &str) -> String {
+    let Some(relative) = path.strip_prefix('/') else { return path.to_owned() };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in relative.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 fn relocate(text: &str, from: &str, to: &str) -> String {

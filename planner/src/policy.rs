@@ -6,11 +6,13 @@
 
 mod demands;
 mod feature;
+pub mod grants;
 
 use std::fmt;
 
 pub(crate) use demands::demands;
 pub use feature::{Feature, Verification};
+pub use grants::Grants;
 
 use crate::model::{Model, beneath};
 
@@ -20,6 +22,9 @@ pub const MAX_SERVICES: usize = 1_000;
 pub const MAX_CONTAINERS: u64 = 2_000;
 /// The folder of a tenant's directory that no container sees by name.
 const OWN_FOLDER: &str = tenantry_api::names::AGENT_FOLDER;
+/// What containers are shown to know the time as the host does: nothing in it is anybody's secret.
+const TIME: [&str; 2] = ["/etc/localtime", "/etc/timezone"];
+const TIME_ZONES: &str = "/usr/share/zoneinfo";
 
 /// What a host grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,45 +82,87 @@ pub enum Wants {
 pub struct Violation {
     /// The field of the resolved model.
     pub at: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it.
+    pub lack: Lack,
+}
+
+/// Why something is not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// What is wrong; where no line of a policy file grants it, with what would be right.
     pub problem: String,
+    /// The line of the policy file that would grant it.
+    pub needs: Option<Need>,
+}
+
+/// A line of a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Of `allow.registries`.
+    Registry(String),
+    /// Of `allow.compose`.
+    Feature(Feature),
+    /// Of `allow.mounts`.
+    Mount(AllowedMount),
+    /// Of `allow.verify`.
+    Verification(Verification),
+}
+
+impl Lack {
+    /// What no line of a policy file grants.
+    pub fn never(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), needs: None }
+    }
+
+    /// What a line of a policy file would grant.
+    pub fn of(need: Need, problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), needs: Some(need) }
+    }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.problem)
+        write!(f, "{}: {}", self.at, self.lack.problem)?;
+        match &self.lack.needs {
+            None => Ok(()),
+            Some(need) => write!(f, " (needs {} in allow.{})", need.item(), need.list()),
+        }
+    }
+}
+
+impl fmt::Display for AllowedMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.path, if self.read_only { ":ro" } else { "" })
     }
 }
 
 /// What of a model the policy does not grant to a tenant in `directory`.
 pub fn violations(model: &Model, directory: &str, policy: &Policy) -> Vec<Violation> {
-    let judged = |demand: &Demand| {
-        let problem = policy.judge(directory, &demand.wants).err()?;
-        Some(Violation { at: demand.at.clone(), problem })
+    let judged = |demand: &Demand| -> Vec<Violation> {
+        let lacks = policy.judge(directory, &demand.wants).into_iter();
+        lacks.map(|lack| Violation { at: demand.at.clone(), lack }).collect()
     };
-    model.demands.iter().filter_map(judged).collect()
+    model.demands.iter().flat_map(judged).collect()
 }
 
 impl Policy {
-    fn judge(&self, directory: &str, wants: &Wants) -> Result<(), String> {
+    fn judge(&self, directory: &str, wants: &Wants) -> Vec<Lack> {
         match wants {
-            Wants::Feature(feature, what) => self.feature(*feature, what),
+            Wants::Feature(feature, what) => self.feature(*feature, what).into_iter().collect(),
             Wants::Path { source, read_only, relabels } => {
                 self.path(directory, source, *read_only, *relabels)
             }
             Wants::Read(path) => match beneath(directory, path) {
-                Some(inside) if !is_own(inside) => Ok(()),
-                _ => Err(format!("{path} is not in the tenant's directory: move it there")),
+                Some(inside) if !is_own(inside) => Vec::new(),
+                _ => vec![Lack::never(format!("{path} is not in the tenant's directory: move it there"))],
             },
-            Wants::Never(problem) => Err(problem.clone()),
+            Wants::Never(problem) => vec![Lack::never(problem)],
         }
     }
 
-    fn feature(&self, feature: Feature, what: &str) -> Result<(), String> {
-        if self.features.contains(&feature) {
-            return Ok(());
-        }
-        Err(format!("{what}, which this host's policy does not allow; {}", person(feature)))
+    fn feature(&self, feature: Feature, what: &str) -> Option<Lack> {
+        let lacks = !self.features.contains(&feature);
+        lacks.then(|| Lack::of(Need::Feature(feature), what))
     }
 
     /// Whether a mount shows files of the agent's own that a person has not named, as for an agent that is part of a
@@ -129,53 +176,88 @@ impl Policy {
         above || below && !self.mounts.iter().any(named)
     }
 
-    /// Whether a container of a tenant in `directory` may see a host path, which must have no symlink in it.
-    pub fn path(&self, directory: &str, source: &str, read_only: bool, relabels: bool) -> Result<(), String> {
+    /// Why a container of a tenant in `directory` may not see a host path, which must have no symlink in it.
+    pub fn path(&self, directory: &str, source: &str, read_only: bool, relabels: bool) -> Vec<Lack> {
         if !is_normal(source) {
-            return Err(format!("{source} is not a plain absolute path"));
+            return vec![Lack::never(format!("{source} is not a plain absolute path"))];
         }
-        let or_below = |path: &str, top: &str| beneath(top, path).is_some();
+        if source == "/" && read_only && !relabels {
+            return self.feature(Feature::HostFiles, "/ is every file of the host").into_iter().collect();
+        }
         if self.private.iter().any(|private| self.reveals(source, private)) {
-            return Err(format!("{source} holds the agent's own files, which no container may see"));
+            let problem = format!("{source} holds the agent's own files, which no container may see");
+            return vec![Lack::never(problem)];
         }
-        if let Some(socket) = self.sockets.iter().find(|socket| or_below(socket, source)) {
+        let mut lacks = Vec::new();
+        if let Some(socket) = self.sockets.iter().find(|socket| is_at_or_below(socket, source)) {
             let what = if socket == source {
                 format!("{source} is the engine's socket")
             } else {
                 format!("{source} holds the engine's socket {socket}")
             };
-            self.feature(Feature::DockerSocket, &what)?;
+            lacks.extend(self.feature(Feature::DockerSocket, &what));
             if socket == source {
-                return Ok(());
+                return lacks;
             }
         }
         match beneath(directory, source) {
             Some(inside) if is_own(inside) => {
-                return Err(format!("{OWN_FOLDER} is the agent's own folder, which no container may see"));
+                let problem = format!("{OWN_FOLDER} is the agent's own folder, which no container may see");
+                lacks.push(Lack::never(problem));
             }
-            Some(_) => return Ok(()),
-            None => {}
+            Some(_) => {}
+            None => lacks.extend(self.outside(source, read_only, relabels)),
         }
+        lacks
+    }
+
+    /// Why a container may not see a host path that is not in its tenant's directory.
+    fn outside(&self, source: &str, read_only: bool, relabels: bool) -> Vec<Lack> {
         let granted =
-            |mount: &&AllowedMount| or_below(source, &mount.path) && (read_only || !mount.read_only);
-        if !self.mounts.iter().any(|mount| granted(&mount)) {
-            let how = if read_only { "" } else { " read-write" };
-            return Err(format!(
-                "{source} is not in the tenant's directory, and this host's policy does not allow mounting it{how}; a \
-                 person can add it to allow.mounts in the agent's policy file"
-            ));
+            |mount: &AllowedMount| is_at_or_below(source, &mount.path) && (read_only || !mount.read_only);
+        let mut lacks = Vec::new();
+        let ordinary = read_only && tells_time(source);
+        if !(ordinary || self.mounts.iter().any(granted)) {
+            let how = if read_only { "" } else { ", and mounted read-write" };
+            let problem = format!("{source} is not in the tenant's directory{how}");
+            lacks.push(if source.contains(':') {
+                Lack::never(format!("{problem}; a path with ':' can't be allowed: give it another name"))
+            } else {
+                Lack::of(Need::Mount(AllowedMount { path: source.to_owned(), read_only }), problem)
+            });
         }
         if relabels {
-            return Err(format!(
-                "{source} is not in the tenant's directory, so its SELinux labels stay as they are"
-            ));
+            let what =
+                format!("{source} is not in the tenant's directory, and would get other SELinux labels");
+            lacks.extend(self.feature(Feature::Relabelling, &what));
         }
-        Ok(())
+        lacks
+    }
+
+    /// The same for where a host path really leads, `source` being what the compose file calls it. What tells the time
+    /// is ordinary wherever it is kept.
+    pub fn led_to(
+        &self,
+        directory: &str,
+        source: &str,
+        real: &str,
+        read_only: bool,
+        relabels: bool,
+    ) -> Vec<Lack> {
+        let mut lacks = self.path(directory, real, read_only, relabels);
+        if read_only && TIME.contains(&source) {
+            lacks.retain(|lack| !matches!(lack.needs, Some(Need::Mount(_))));
+        }
+        lacks
     }
 }
 
-fn person(feature: Feature) -> String {
-    format!("a person can add {feature} to allow.compose in the agent's policy file")
+fn is_at_or_below(path: &str, top: &str) -> bool {
+    beneath(top, path).is_some()
+}
+
+fn tells_time(source: &str) -> bool {
+    TIME.contains(&source) || is_at_or_below(source, TIME_ZONES)
 }
 
 fn is_own(inside: &str) -> bool {

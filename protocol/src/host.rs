@@ -23,6 +23,9 @@ pub struct HostInfo {
     pub disk_total_bytes: u64,
     /// How many operations it carries out at once.
     pub max_operations: u32,
+    /// Names what the agent's policy file allows; another one whenever that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_revision: Option<String>,
     /// What keeps the host from working, in sentences. Empty when all is well.
     pub problems: Vec<String>,
 }

@@ -36,7 +36,8 @@ pub use observe::{
 };
 pub use operate::{
     Action, Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState,
-    OperationStatus, PhaseRecord, PlanReport, Progress, Recreate, ReleaseLabel, RunImage, SnapshotPolicy,
+    OperationStatus, PhaseRecord, PlanReport, PolicyRefusal, Progress, Recreate, ReleaseLabel, RunImage,
+    SnapshotPolicy,
 };
 pub use verify::{Probe, ProbeExec, ProbeHttp, ProbeTcp, VerifyPolicy};
 

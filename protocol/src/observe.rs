@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256, TenantUid};
-use tenantry_api::tenant_status::Outcome;
+use tenantry_api::tenant_status::{Lacking, Outcome};
 
 use crate::manifest::{Manifest, Place, TenantRef};
 use crate::operate::ReleaseLabel;
@@ -76,6 +76,12 @@ pub struct Observation {
     /// What can be gone back to, newest first.
     #[serde(default)]
     pub restore_points: Vec<RestorePointBrief>,
+    /// Names what the agent's policy file allows; another one whenever that has changed.
+    #[serde(default)]
+    pub policy_revision: Option<String>,
+    /// What the project, as it is on the disk, asks of the host that the policy file does not grant.
+    #[serde(default)]
+    pub lacking: Option<Lacking>,
     /// Why the agent does nothing for this tenant until a person has looked: which of its own records is damaged.
     #[serde(default)]
     pub damage: Option<String>,

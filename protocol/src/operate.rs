@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{EnvKey, OperationId, RelativePath, VolumeName};
 use tenantry_api::tenant::{Approach, Consistency, OnFailure, RollbackData};
-use tenantry_api::tenant_status::{Outcome, PhaseState};
+use tenantry_api::tenant_status::{Lacking, Outcome, PhaseState};
 
 use crate::manifest::{FileContent, Manifest, Place, TenantRef};
 use crate::observe::{ComposeUse, ResolvedReference};
@@ -176,6 +176,20 @@ pub struct Failure {
     pub category: FailureCategory,
     /// What went wrong and what to do, in a sentence or two. Never holds a secret value.
     pub message: String,
+    /// What the policy says, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<PolicyRefusal>>,
+}
+
+/// What of a release the host's policy does not grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRefusal {
+    /// Names what the policy file allowed when the release was judged: under another one it is judged anew.
+    pub revision: String,
+    /// What is lacking, where it can be told as lines of the policy file.
+    #[serde(default)]
+    pub lacking: Lacking,
 }
 
 /// The kinds of failure; bounded, so that it can label events and metrics.

@@ -130,6 +130,7 @@ fn give_up(host: &Host, uid: &TenantUid) -> Result<(), StoreError> {
             during: state.current().and_then(Step::phase).unwrap_or(OperationPhase::Preflight),
             category: FailureCategory::AgentFault,
             message: "It was given up: a person accepted the host as it is.".to_owned(),
+            policy: None,
         };
         let (at, outcome) = (host.now(), Outcome::RollbackFailed);
         journal.append(&Record::Ended { at, outcome, failure: Some(failure) })?;

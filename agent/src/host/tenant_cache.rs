@@ -33,6 +33,8 @@ pub struct CachedObservation {
     pub generation: Generation,
     /// The state of our own records: see [`TenantCache::records`].
     pub records: u64,
+    /// The policy that it was judged by.
+    pub policy: String,
     /// The files that it was read from, as they were.
     pub stamps: Stamps,
     /// When it was made.

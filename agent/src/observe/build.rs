@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_api::tenant_status::Lacking;
 use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
 use tenantry_planner::images::meaning::Meanings;
 use tenantry_planner::model::{ImageFrom, Model};
+use tenantry_planner::policy::Grants;
 use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{
     ApiError, ClaimState, ForeignContainer, Health, ImageRun, Observation, ObserveRequest, OperationBrief,
@@ -69,6 +71,8 @@ pub(super) async fn observation(
         image_differences: Vec::new(),
         restore_points: local.restore_points,
         damage: local.damage,
+        policy_revision: Some(host.policy.revision()),
+        lacking: None,
     };
     let own = own(containers, request.place.directory.as_str());
     let mut stamps = Stamps::default();
@@ -82,12 +86,32 @@ pub(super) async fn observation(
         observation.files = request.manifest.files.iter().map(missing).collect();
     }
     if let Some(model) = &model {
+        observation.lacking = lacking(host, request, model, &observation.claim).await?;
         let images = Images::of(&*host.engine, model, &own).await.map_err(fault)?;
         services(&mut observation, request, model, &own, &images, &seen, &local.starts);
         observation.images = meanings.image_states(&request.manifest, model);
         meanings.add_to_env(&mut observation.env);
     }
     Ok((observation, stamps))
+}
+
+/// What the project asks for beyond the policy. Names that are others' are looked for where nothing is ours yet: what
+/// runs has its names.
+async fn lacking(
+    host: &Arc<Host>,
+    request: &ObserveRequest,
+    model: &Arc<Model>,
+    claim: &ClaimState,
+) -> Result<Option<Lacking>, ApiError> {
+    let (shared, judged, directory) = (host.clone(), model.clone(), request.place.directory.clone());
+    let judge = move || super::policy::lacking(&shared, &judged, directory.as_str());
+    let mut grants = host.blocking(judge).await?;
+    if *claim == ClaimState::Free {
+        let others = super::policy::foreign(host, model, request.place.project.as_str()).await;
+        grants.extend(others.map_err(fault)?);
+    }
+    let told = |grants: Grants| grants.told(&host.policy.file().display().to_string());
+    Ok(Some(grants).filter(|grants| !grants.is_empty()).map(told))
 }
 
 fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObservation {

@@ -23,6 +23,13 @@ impl Effects for OperationContext {
             engine_answers(self).await;
         }
         tracing::debug!(tenant = %self.request.tenant.name, operation = %self.id, ?step, "step");
+        let policy = self.host.policy.revision();
+        self.carry_out(step, state).await.map_err(|error| error.judged_by(&policy))
+    }
+}
+
+impl OperationContext {
+    async fn carry_out(&self, step: Step, state: &JournalState) -> Result<StepResult, StepError> {
         match step {
             Step::Preflight => Box::pin(preflight::preflight(self)).await,
             Step::Pull => pull::pull(self, state).await,

@@ -1,6 +1,7 @@
 //! Why a plan can't be made, or a step of an operation failed.
 
-use tenantry_protocol::{Failure, FailureCategory, OperationPhase};
+use tenantry_api::tenant_status::Lacking;
+use tenantry_protocol::{Failure, FailureCategory, OperationPhase, PolicyRefusal};
 
 use crate::compose::{ComposeError, Explained, RunError};
 use crate::engine::EngineError;
@@ -17,12 +18,14 @@ pub struct StepError {
     pub message: String,
     /// The phase that people are told, where it isn't the step's own.
     pub during: Option<OperationPhase>,
+    /// What the local policy says, where that is why.
+    pub policy: Option<Box<PolicyRefusal>>,
 }
 
 impl StepError {
     /// A failure in the step's own phase.
     pub fn new(category: FailureCategory, message: impl Into<String>) -> Self {
-        Self { category, message: message.into(), during: None }
+        Self { category, message: message.into(), during: None, policy: None }
     }
 
     /// The same, told as of another phase.
@@ -32,12 +35,23 @@ impl StepError {
         self
     }
 
+    /// The same, where it is the policy's word: by which policy it was said. A release is judged anew under another one, so
+    /// that the policy of before the judgement is the one to name.
+    #[must_use]
+    pub fn judged_by(mut self, revision: &str) -> Self {
+        if self.category == FailureCategory::PolicyRefused {
+            let lacking = self.policy.take().map_or_else(Lacking::default, |refusal| refusal.lacking);
+            self.policy = Some(Box::new(PolicyRefusal { revision: revision.to_owned(), lacking }));
+        }
+        self
+    }
+
     /// The failure that the journal and people are told, where `phase` is the step's own.
     pub fn failure(self, phase: Option<OperationPhase>) -> Failure {
         let during = self.during.or(phase).unwrap_or(OperationPhase::Rollback);
         let message =
             tenantry_api::conditions::bounded(&self.message, tenantry_api::conditions::MESSAGE_LIMIT / 2);
-        Failure { during, category: self.category, message }
+        Failure { during, category: self.category, message, policy: self.policy }
     }
 }
 

@@ -84,7 +84,7 @@ async fn planned(
     let staged = staged?;
     read_back?;
     let old = previous.as_ref().map(|(_, model)| &**model);
-    policy::check(context, &compose, &staged).await?;
+    policy::check(context, &staged.model).await?;
     reach::check(context, &compose, &staged, texts).await?;
     let terms = terms(context).await?;
     let expected = expectations(&staged.model, &terms.jobs);

@@ -1,12 +1,13 @@
 //! The staged release: what compose will read once the files are written, resolved before anything is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Model, ModelError, Roots, seen_from_real};
+use tenantry_planner::policy::{Demand, Wants};
 use tenantry_planner::steps::Checked;
-use tenantry_protocol::{ComposeUse, OperateRequest};
+use tenantry_protocol::{ComposeUse, FailureCategory, OperateRequest};
 
 use super::changes::{Becomes, Changes};
 use super::context::RequestContext;
@@ -102,7 +103,63 @@ pub async fn resolve_stage(
     let resolved =
         resolve(&*context.host.runtime, compose, place, &tree.discovered, &tree.path, context.log()?).await?;
     let in_use = tree.discovered.in_use(compose, place);
-    Ok(ResolvedStage { tree, model: Arc::new(resolved.model), json: resolved.json, compose: in_use })
+    let model = if leaves(&tree, &resolved.json)? {
+        from_real(context, compose, &tree, &resolved.json).await?
+    } else {
+        resolved.model
+    };
+    Ok(ResolvedStage { tree, model: Arc::new(model), json: resolved.json, compose: in_use })
+}
+
+/// Whether a path of the staged model lies outside the staged tree: it was written out from `/`, or climbs by `..` and
+/// leads from the tree to somewhere else than from the tenant's directory.
+fn leaves(tree: &StagedTree, json: &[u8]) -> Result<bool, StepError> {
+    let root = tree.path.display().to_string();
+    let as_staged = Model::parse(json, &root, &root).map_err(|error| invalid(&error))?;
+    let outside = |demand: &Demand| match &demand.wants {
+        Wants::Path { source, .. } | Wants::Read(source) => !Path::new(source).starts_with(&root),
+        Wants::Feature(..) | Wants::Never(_) => false,
+    };
+    Ok(as_staged.demands.iter().any(outside))
+}
+
+/// The model with every path as it leads from the tenant's directory, read once more in a tree that lies one folder deeper.
+async fn from_real(
+    context: &RequestContext,
+    compose: &Compose,
+    tree: &StagedTree,
+    json: &[u8],
+) -> Result<Model, StepError> {
+    let (real, name, inputs) = (context.tree()?, tree.plan.clone(), tree.discovered.inputs.clone());
+    let from = tree.path.clone();
+    let deeper = context
+        .blocking(move || {
+            let stage = Stage::deeper(&real, &name)?;
+            for path in &inputs {
+                match std::fs::read(from.join(path.as_str())) {
+                    Ok(bytes) => stage.write(path, &bytes)?,
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let message = format!("the staged {path} can't be read: {error}");
+                        return Err(StepError::new(FailureCategory::WriteFailed, message));
+                    }
+                }
+            }
+            Ok(stage.path().to_owned())
+        })
+        .await?;
+    let place = &context.request.place;
+    let again =
+        resolve(&*context.host.runtime, compose, place, &tree.discovered, &deeper, context.log()?).await?;
+    let directory = context.directory();
+    let (staged, deeper) = (tree.path.display().to_string(), deeper.display().to_string());
+    let roots = Roots { staged: &staged, deeper: &deeper, real: directory };
+    let settled = seen_from_real(json, &again.json, roots).map_err(|error| invalid(&error))?;
+    Model::parse(&settled, directory, directory).map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &ModelError) -> StepError {
+    StepError::new(FailureCategory::ComposeInvalid, error.to_string())
 }
 
 /// Files in the tenant's directory by hash, as they are now.

@@ -177,7 +177,7 @@ pub fn digest_of<'a>(
         Some(_) if Reference::parse(reference).is_none() => {
             Err(gone(id, reference, "no registry is known to have it"))
         }
-        Some(_) if !context.host.config.allow.reference(reference) => {
+        Some(_) if !context.host.policy.allow().reference(reference) => {
             Err(gone(id, reference, "this host's policy does not allow its registry"))
         }
         Some(digest) => Ok(digest),

@@ -165,6 +165,7 @@ impl Calls for StandIn {
             disk_free_bytes: 1,
             disk_total_bytes: 2,
             max_operations: 4,
+            policy_revision: None,
             problems: Vec::new(),
         }
     }

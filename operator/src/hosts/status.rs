@@ -41,7 +41,7 @@ pub struct HostStatus {
     pub queue: Arc<Queue<Key>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Told when a host answers again.
+    /// Told when a host answers again, and when what its policy allows has changed.
     pub recovered: Box<dyn Fn(&Key) + Send + Sync>,
 }
 
@@ -81,7 +81,9 @@ impl HostStatus {
         if is_worth_writing(&old, &new) {
             self.write(&host, &new).await;
         }
-        if is_ready(&new) && !is_ready(&old) {
+        // What a policy refused is looked at again under another one.
+        let granted = new.policy_revision.is_some() && new.policy_revision != old.policy_revision;
+        if granted || is_ready(&new) && !is_ready(&old) {
             (self.recovered)(key);
         }
         true
@@ -158,6 +160,7 @@ fn take_info(status: &mut ComposeHostStatus, info: &HostInfo, now: Timestamp) {
     status.compose_version = info.compose_version.as_deref().map(|version| bounded(version, 64));
     status.disk =
         Some(Disk { free_bytes: bytes(info.disk_free_bytes), total_bytes: bytes(info.disk_total_bytes) });
+    status.policy_revision = info.policy_revision.as_deref().map(|revision| bounded(revision, 128));
     status.max_operations = Some(i32::try_from(info.max_operations).unwrap_or(64).clamp(1, 64));
     status.last_contact = Some(Time(whole_seconds(now)));
 }
@@ -195,6 +198,7 @@ mod tests {
             disk_free_bytes: free,
             disk_total_bytes: 100,
             max_operations: 4,
+            policy_revision: None,
             problems: Vec::new(),
         }
     }
@@ -223,6 +227,16 @@ mod tests {
         let still = next_status(&lost, &Err(error), 1, at(1_900));
         assert!(!is_worth_writing(&lost, &still), "an outage is no heartbeat");
         assert!(find(&still.conditions, RECONCILING).unwrap().message.contains("connection refused"));
+    }
+
+    #[test]
+    fn another_policy_is_written_at_once() {
+        let first = next_status(&ComposeHostStatus::default(), &Ok(info(50)), 1, at(1_000));
+        let mut granted = info(50);
+        granted.policy_revision = Some("sha256:2".to_owned());
+        let next = next_status(&first, &Ok(granted), 1, at(1_030));
+        assert_eq!(next.policy_revision.as_deref(), Some("sha256:2"));
+        assert!(is_worth_writing(&first, &next));
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! First contact: whose the directory is, and whether what is there may be taken over.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::Adopt;
 use tenantry_api::tenant_status::{Handled, Phase};
 use tenantry_protocol::{ClaimRequest, ClaimState, FileState, Observation, ServiceState};
 
 use super::annotations::asked;
+use super::approach::{blocked_files, project_is_usable};
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
+use super::policy::{asks_for_more, replaces_compose};
 use super::unreached::BUSY_AGAIN;
-use super::{Answer, Draft, Effect, SHOWN};
-use crate::target::{Desired, RefusalReason};
+use super::{Answer, Draft, Effect, SHOWN, refused};
+use crate::target::{Desired, ENV_FILE, Refusal, RefusalReason};
 use crate::text::listed;
 
 impl Draft<'_> {
@@ -86,9 +90,15 @@ impl Draft<'_> {
         if !is_there(observation) {
             return self.upgrade(desired, observation, target);
         }
+        if let Some(refusal) = incurable(desired, observation) {
+            return refused(&refusal);
+        }
+        if let Some(ruling) = self.not_granted(desired, observation) {
+            return ruling;
+        }
         let differences = differences(observation);
         if !differences.is_empty() && desired.intent.adopt == Adopt::IfIdentical {
-            return adoption_needed(desired, &differences);
+            return self.adoption_needed(desired, observation, &differences);
         }
         let runs = observation.services.iter().any(|service| service.running.is_some());
         if !differences.is_empty() || !runs {
@@ -103,6 +113,49 @@ impl Draft<'_> {
         self.deploy_seen(desired, observation, target);
         Ruling { effect, ..self.stay(observation) }
     }
+
+    fn adoption_needed(
+        &self,
+        desired: &Desired,
+        observation: &Observation,
+        differences: &[String],
+    ) -> Ruling {
+        let mut message = format!(
+            "{} on host {} is there already and differs from {}: {}. Nothing was written. Make the Tenant fit what is \
+             there, or set spec.adopt to Overwrite.",
+            desired.intent.place.directory,
+            desired.intent.host,
+            desired.intent.image_tag,
+            listed(differences, SHOWN)
+        );
+        // Whoever overwrites would hear of it next.
+        if let Some(lacking) = self.next.lacking.as_ref().filter(|_| !replaces_compose(observation)) {
+            let _ = write!(message, " {}.", asks_for_more(desired, lacking));
+        }
+        Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message))
+    }
+}
+
+/// What overwriting would not cure.
+fn incurable(desired: &Desired, observation: &Observation) -> Option<Refusal> {
+    let unreadable = || {
+        let unread = observation.compose_problem.is_some() && desired.intent.bundle.is_none();
+        unread.then(|| project_is_usable(desired, observation).err()).flatten()
+    };
+    blocked_files(observation).err().or_else(unreadable).or_else(|| protected_env(desired, observation))
+}
+
+/// A protected `.env` that would have to be patched.
+fn protected_env(desired: &Desired, observation: &Observation) -> Option<Refusal> {
+    let key = observation.env.keys.iter().find(|key| !key.as_wanted)?;
+    let file = RelativePath::parse(ENV_FILE).ok()?;
+    let protected = desired.intent.protect.iter().find(|protected| protected.conflicts_with(&file))?;
+    let message = format!(
+        "{} in .env is not as spec.env.patch wants it, and .env is protected by '{protected}' in spec.protect, so that \
+         nothing of ours is written there. Set it by hand, or take one of the two out.",
+        key.name
+    );
+    Some(Refusal::new(RefusalReason::PathRefused, message))
 }
 
 fn foreign(observation: &Observation) -> Ruling {
@@ -115,18 +168,6 @@ fn foreign(observation: &Observation) -> Ruling {
         "Containers of this project were made from another directory: {}. Remove them, or set spec.directory of \
          a new Tenant to where they were made from; adopt: Overwrite does not cover them.",
         listed(&shown, SHOWN)
-    );
-    Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message))
-}
-
-fn adoption_needed(desired: &Desired, differences: &[String]) -> Ruling {
-    let message = format!(
-        "{} on host {} is there already and differs from {}: {}. Nothing was written. Make the Tenant fit what is \
-         there, or set spec.adopt to Overwrite.",
-        desired.intent.place.directory,
-        desired.intent.host,
-        desired.intent.image_tag,
-        listed(differences, SHOWN)
     );
     Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message))
 }

@@ -71,7 +71,7 @@ fn only_by_http(intent: &Intent) -> Result<(), Refusal> {
 }
 
 /// Without a bundle there must be something in which an image can be changed.
-fn project_is_usable(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
+pub(super) fn project_is_usable(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
     let place = &desired.intent.place;
     if !observation.directory_exists {
         let message = format!(
@@ -95,7 +95,7 @@ fn project_is_usable(desired: &Desired, observation: &Observation) -> Result<(),
     Ok(())
 }
 
-fn blocked_files(observation: &Observation) -> Result<(), Refusal> {
+pub(super) fn blocked_files(observation: &Observation) -> Result<(), Refusal> {
     let blocked = |file: &FileObservation| match &file.state {
         FileState::Blocked { found } => Some(format!("{} ({found})", file.path)),
         FileState::Same | FileState::Attributes | FileState::Differs | FileState::Missing => None,

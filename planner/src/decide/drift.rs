@@ -197,5 +197,9 @@ fn ready_message(tag: &str, observation: &Observation) -> String {
         .map(|file| file.path.to_string())
         .collect();
     add("No longer in the release, left on the host", &left);
+    if super::policy::lacking(observation).is_some() {
+        message += " It asks for more than the host's policy grants now, so that its next release will be refused: see \
+                    status.lacking, or `tenantry explain`.";
+    }
     message
 }

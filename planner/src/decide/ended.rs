@@ -57,6 +57,9 @@ impl Draft<'_> {
         // What follows may leave the end to be what people see, and reads the conditions that it makes.
         let ended = Ruling::says(self.end_report(operation, &end, reason.trim_end(), word));
         self.report(&ended);
+        if let Some(refusal) = failure.and_then(|failure| failure.policy.as_deref()) {
+            self.refused_by_policy(operation, refusal.clone());
+        }
         self.go_on(operation, &end)
     }
 
@@ -103,6 +106,7 @@ impl Draft<'_> {
             image_tag: image_tag.to_owned(),
             cause: self.lifecycle.cause(outcome, target_hash),
             reason: bounded(reason, 2_048),
+            policy_revision: None,
             at: Time(whole_seconds(self.facts.now)),
         }
     }

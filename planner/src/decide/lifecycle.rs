@@ -78,6 +78,8 @@ pub(super) struct Block {
     pub image_tag: String,
     pub cause: Cause,
     pub reason: String,
+    /// The policy that refused it: under another one it is tried again.
+    pub policy_revision: Option<String>,
     pub at: Time,
 }
 
@@ -259,17 +261,17 @@ impl From<Operation> for UpgradeStatus {
 impl Block {
     /// Takes the blocked target out of a status.
     pub fn take(status: &mut TenantStatus, lifecycle: &Lifecycle) -> Option<Self> {
-        let BlockedTarget { target_hash, image_tag, outcome, reason, accepted, at } =
+        let BlockedTarget { target_hash, image_tag, outcome, reason, accepted, policy_revision, at } =
             status.blocked_target.take()?;
         let cause = if accepted { Cause::Accepted } else { lifecycle.cause(outcome, &target_hash) };
-        Some(Self { target_hash, image_tag, cause, reason, at })
+        Some(Self { target_hash, image_tag, cause, reason, policy_revision, at })
     }
 
     /// The blocked target as status keeps it.
     pub fn into_status(self) -> BlockedTarget {
-        let Self { target_hash, image_tag, cause, reason, at } = self;
-        let accepted = cause == Cause::Accepted;
-        BlockedTarget { target_hash, image_tag, outcome: cause.outcome(), reason, accepted, at }
+        let Self { target_hash, image_tag, cause, reason, policy_revision, at } = self;
+        let (accepted, outcome) = (cause == Cause::Accepted, cause.outcome());
+        BlockedTarget { target_hash, image_tag, outcome, reason, accepted, policy_revision, at }
     }
 }
 

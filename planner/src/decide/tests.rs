@@ -7,6 +7,7 @@ mod deletion;
 mod drift;
 mod in_flight;
 mod lifecycle;
+mod policy;
 mod promises;
 mod reach;
 mod rollback;

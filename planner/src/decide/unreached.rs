@@ -74,6 +74,9 @@ impl Draft<'_> {
             ErrorCode::PolicyRefused => RefusalReason::PolicyRefused,
             ErrorCode::ClaimedByOther => RefusalReason::ClaimedByOther,
             ErrorCode::RecordsDamaged => RefusalReason::RecordsDamaged,
+            ErrorCode::Invalid if error.field.as_deref() == Some("place.directory") => {
+                RefusalReason::PathRefused
+            }
             ErrorCode::Invalid
             | ErrorCode::NotFound
             | ErrorCode::OperationMismatch

@@ -13,6 +13,7 @@ use super::decision::Ruling;
 use super::in_flight::planning;
 use super::lifecycle::{Block, Cause, Host, Lifecycle, Operation, Purpose};
 use super::outcomes::Meaning;
+use super::policy::LOOKED_AT_AGAIN;
 use super::progress;
 use super::{Draft, Effect, Submission, refused};
 use crate::target::{Desired, OperationTerms, Refusal, RefusalReason};
@@ -23,6 +24,9 @@ impl Draft<'_> {
     pub(super) fn upgrade(&mut self, desired: &Desired, observation: &Observation, target: &str) -> Ruling {
         if let Some(report) = self.blocked(desired, target) {
             return Ruling::says(report);
+        }
+        if let Some(ruling) = self.not_granted(desired, observation) {
+            return ruling;
         }
         let approach = match self.permitted(desired, observation) {
             Ok(approach) => approach,
@@ -133,7 +137,7 @@ impl Draft<'_> {
 
     /// What is said where the target failed before. After a failed rollback nothing at all is tried before a person asks.
     fn blocked(&self, desired: &Desired, target: &str) -> Option<PhaseReport> {
-        let Block { target_hash, image_tag, cause, reason, .. } = self.block.as_ref()?;
+        let Block { target_hash, image_tag, cause, reason, policy_revision, .. } = self.block.as_ref()?;
         if tenantry_faults::Bug::RetryWhatFailed.is_seeded() {
             return None;
         }
@@ -156,6 +160,14 @@ impl Draft<'_> {
             | Cause::Failed(_)
             | Cause::Accepted => format!("{tag} {}{running}: ", meaning.blocked),
         };
+        if policy_revision.is_some() {
+            let message = format!("{what}{} {LOOKED_AT_AGAIN}", sentence(reason));
+            return Some(PhaseReport::with_reason(
+                meaning.phase,
+                RefusalReason::PolicyRefused.as_str(),
+                message,
+            ));
+        }
         let message = format!("{what}{} {}", sentence(reason), meaning.next_step);
         Some(PhaseReport::of(meaning.phase, message))
     }

@@ -200,7 +200,10 @@ impl Resource {
 impl Volume {
     fn bind(self) -> Option<Bind> {
         let source = self.source.filter(|_| self.kind == "bind")?;
-        Some(Bind { source, create: self.bind.is_none_or(|options| options.create_host_path) })
+        Some(Bind {
+            source: super::plain_path(&source),
+            create: self.bind.is_none_or(|options| options.create_host_path),
+        })
     }
 }
 
@@ -239,7 +242,10 @@ impl Healthcheck {
 
 fn files(uses: &[FileUse], sources: &BTreeMap<String, FileSource>) -> Vec<Bind> {
     let file = |one: &FileUse| sources.get(one.source.as_deref()?)?.file.clone();
-    uses.iter().filter_map(file).map(|source| Bind { source, create: false }).collect()
+    uses.iter()
+        .filter_map(file)
+        .map(|source| Bind { source: super::plain_path(&source), create: false })
+        .collect()
 }
 
 fn restart(word: Option<&str>, deploy: Option<&Deploy>) -> Restart {

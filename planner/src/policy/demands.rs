@@ -9,6 +9,7 @@ mod service;
 use serde_json::{Map, Value};
 
 use super::{Demand, Feature, MAX_CONTAINERS, MAX_SERVICES, Wants};
+use crate::model::plain_path;
 
 /// Labels that tell whose a container, network or volume is.
 const OWN_LABELS: [&str; 2] = ["com.docker.compose.", "tenantry."];
@@ -50,7 +51,7 @@ impl Found {
     }
 
     fn path(&mut self, at: &str, source: &str, read_only: bool, relabels: bool) {
-        let wants = Wants::Path { source: source.to_owned(), read_only, relabels };
+        let wants = Wants::Path { source: plain_path(source), read_only, relabels };
         self.all.push(Demand { at: at.to_owned(), wants });
     }
 

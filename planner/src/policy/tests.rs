@@ -131,7 +131,7 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         ("/srv", "not in the tenant's directory"),
         ("/srv/acme2", "not in the tenant's directory"),
         ("/mnt/media2", "not in the tenant's directory"),
-        ("/srv/acme/../other", "not a plain absolute path"),
+        ("/srv/acme/../other", "/srv/other is not in the tenant's directory"),
         ("relative", "not a plain absolute path"),
         ("/srv/acme/.tenantry", "agent's own folder"),
         ("/srv/acme/.tenantry/restore/x", "agent's own folder"),
@@ -139,8 +139,8 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         ("/var/lib/tenantry/tenants/x", "agent's own files"),
         ("/var/lib", "agent's own files"),
         ("/var/run/docker.sock", "DockerSocket"),
-        ("/var/run", "DockerSocket"),
-        ("/run", "DockerSocket"),
+        ("/etc/localtime", "read-write"),
+        ("/mnt/a:b", "a path with ':' can't be allowed"),
         ("", "not a plain absolute path"),
     ] {
         let refused = bind(source, false);
@@ -160,6 +160,90 @@ fn p13_the_engines_socket_is_its_own_feature_and_a_folder_with_it_needs_both() {
     let run = AllowedMount { path: "/var/run".to_owned(), read_only: false };
     assert_eq!(bind("/var/run", &Policy { mounts: vec![run.clone()], ..socket }), [""; 0]);
     assert!(bind("/var/run", &Policy { mounts: vec![run], ..policy() })[0].contains("DockerSocket"));
+    for folder in ["/var/run", "/run"] {
+        let both = bind(folder, &policy());
+        assert!(both[0].contains("DockerSocket") && both[1].contains("allow.mounts"), "{both:?}");
+    }
+}
+
+#[test]
+fn a_path_is_judged_without_what_says_nothing_and_by_where_its_dots_lead() {
+    let mounts = vec![AllowedMount { path: "/srv/x".to_owned(), read_only: false }];
+    let bind = |source: &str| {
+        let model = service(&json!({"volumes": [{"type": "bind", "source": source}]}));
+        assert!(model.services.values().all(|one| !one.binds[0].source.ends_with('/')), "{source}");
+        shown(&model, &Policy { mounts: mounts.clone(), ..policy() })
+    };
+    for good in
+        ["/srv/x/data/", "/srv/x//.n8n", "/srv/x/", "//srv/./acme//", "/srv/acme/a/../b", "/srv/acme/../x/y"]
+    {
+        assert_eq!(bind(good), [""; 0], "{good}");
+    }
+    for bad in ["/srv/x/../y/", "/srv/acme//.tenantry/", "/srv/acme/../acme/.tenantry", "/srv/xy//"] {
+        assert_eq!(bind(bad).len(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn the_hosts_time_is_ordinary_while_it_is_only_read() {
+    let bind = |source: &str, read_only: bool| {
+        let fields = json!({"volumes": [{"type": "bind", "source": source, "read_only": read_only}]});
+        shown(&service(&fields), &policy()).len()
+    };
+    for source in
+        ["/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/usr/share/zoneinfo/Europe/Berlin"]
+    {
+        assert_eq!((bind(source, true), bind(source, false)), (0, 1), "{source}");
+    }
+    assert_eq!((bind("/etc", true), bind("/etc/localtime2", true)), (1, 1));
+    let led = |source: &str, real: &str, read_only| {
+        policy().led_to(DIRECTORY, source, real, read_only, false).len()
+    };
+    assert_eq!(led("/etc/localtime", "/nix/store/tz/Berlin", true), 0);
+    assert_eq!(led("/etc/localtime", "/nix/store/tz/Berlin", false), 1);
+    assert_eq!(
+        led("/srv/acme/time", "/nix/store/tz/Berlin", true),
+        1,
+        "the compose file does not call it the time"
+    );
+    assert_eq!(led("/etc/localtime", "/var/lib/tenantry/key", true), 1);
+    assert_eq!(led("/etc/localtime", "/run/docker.sock", true), 1);
+}
+
+#[test]
+fn p13_all_files_and_other_labels_are_granted_by_words_of_their_own() {
+    let bind = |source: &str, read_only: bool, policy: &Policy| {
+        let fields = json!({"volumes": [{"type": "bind", "source": source, "read_only": read_only}]});
+        shown(&service(&fields), policy)
+    };
+    assert!(bind("/", true, &policy())[0].ends_with("(needs HostFiles in allow.compose)"));
+    assert_eq!(bind("/", true, &allowing(Feature::HostFiles)), [""; 0]);
+    assert_eq!(bind("/", false, &allowing(Feature::HostFiles)).len(), 1, "never read-write");
+    assert_eq!(bind("/etc", true, &allowing(Feature::HostFiles)).len(), 1, "it stands for / alone");
+
+    let labels = |source: &str, read_only: bool, policy: &Policy| {
+        let volume =
+            json!({"type": "bind", "source": source, "read_only": read_only, "bind": {"selinux": "z"}});
+        shown(&service(&json!({"volumes": [volume]})), policy)
+    };
+    let mounts = vec![AllowedMount { path: "/srv/media".to_owned(), read_only: false }];
+    let media = Policy { mounts, ..policy() };
+    assert_eq!(labels("/srv/acme/data", false, &policy()), [""; 0]);
+    assert!(labels("/srv/media", false, &media)[0].ends_with("(needs Relabelling in allow.compose)"));
+    let both = Policy { features: vec![Feature::Relabelling], ..media };
+    assert_eq!(labels("/srv/media", false, &both), [""; 0]);
+    assert_eq!(labels("/srv/media", false, &policy()).len(), 2, "both are told at once");
+    assert_eq!(labels("/", true, &Policy { features: Feature::ALL.to_vec(), ..policy() }).len(), 1);
+}
+
+#[test]
+fn a_volume_that_binds_a_path_goes_to_the_kernel_as_it_is_written() {
+    let options = |device: &str| {
+        let volume = json!({"driver_opts": {"type": "none", "o": "bind", "device": device}});
+        shown(&read(&json!({"name": "acme", "services": {}, "volumes": {"v": volume}})), &policy())
+    };
+    assert_eq!(options("/srv/acme//data/"), [""; 0]);
+    assert!(options("/srv/acme/link/../data")[0].contains("'..'"));
 }
 
 #[test]

@@ -18,7 +18,12 @@ fn at() -> Timestamp {
 
 fn failure(step: Step) -> Failure {
     let during = step.phase().unwrap_or(OperationPhase::Rollback);
-    Failure { during, category: FailureCategory::Unhealthy, message: format!("{step:?} failed") }
+    Failure {
+        during,
+        category: FailureCategory::Unhealthy,
+        message: format!("{step:?} failed"),
+        policy: None,
+    }
 }
 
 /// An operation and all that happens to it.

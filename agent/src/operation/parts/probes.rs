@@ -36,7 +36,7 @@ const LASTS: Duration = Duration::from_millis(200);
 /// The terms of a release that must come back, without the commands that the local policy no longer allows; and what is
 /// said of that.
 pub fn still_granted(operation: &OperationContext, mut policy: VerifyPolicy) -> (VerifyPolicy, &'static str) {
-    if operation.host.config.allow.verify.contains(&Verification::Exec) {
+    if operation.host.policy.allow().verify.contains(&Verification::Exec) {
         return (policy, "");
     }
     let before = policy.probes.len();

@@ -1,7 +1,7 @@
 //! What the staged model itself must be like: image references, missing mounts below protected paths, reload signals.
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::model::{ImageFrom, Model, Mounted};
+use tenantry_planner::model::{Model, Mounted};
 use tenantry_protocol::FailureCategory;
 
 use crate::engine::Reference;
@@ -12,20 +12,12 @@ use crate::planning::error::StepError;
 
 /// Refuses a staged model that could not be carried out as it stands.
 pub fn check(context: &RequestContext, model: &Model, changes: &Changes) -> Result<(), StepError> {
-    for (reference, from) in model.references() {
+    for reference in model.references().into_keys() {
         if Reference::parse(reference).is_none() {
             let message = format!(
                 "the image reference {reference:?} is not one: an image tag or variable is empty or wrong"
             );
             return Err(StepError::new(FailureCategory::ComposeInvalid, message));
-        }
-        if from == ImageFrom::Registry && !context.host.config.allow.reference(reference) {
-            let registry = crate::config::registry_of(reference);
-            let message = format!(
-                "{reference}: this host's policy does not allow the registry {registry}; a person can add it to \
-                 allow.registries in the agent's policy file"
-            );
-            return Err(StepError::new(FailureCategory::PolicyRefused, message));
         }
     }
     let tree = context.tree()?;

@@ -17,6 +17,7 @@ pub fn check(
     expected: &BTreeMap<ServiceName, Expected>,
     agent: Option<&str>,
 ) -> Result<(), StepError> {
-    let among = Surroundings { granted: &context.host.config.allow.verify, expected, agent };
+    let allow = context.host.policy.allow();
+    let among = Surroundings { granted: &allow.verify, expected, agent };
     permitted(&policy.probes, &among).map_err(|(category, message)| StepError::new(category, message))
 }

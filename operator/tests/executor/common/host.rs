@@ -127,6 +127,7 @@ impl Agent for Host {
                 disk_free_bytes: 1,
                 disk_total_bytes: 2,
                 max_operations: 4,
+                policy_revision: None,
                 problems: Vec::new(),
             })
         });
@@ -326,6 +327,7 @@ async fn run(host: Host, id: OperationId, request: OperateRequest) {
             during: OperationPhase::Verify,
             category: FailureCategory::Unhealthy,
             message: "web did not become healthy".to_owned(),
+            policy: None,
         });
         status.state = OperationState::Ended { outcome, failure, at: Timestamp::now() };
         status.seq += 1;
@@ -388,6 +390,8 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         image_differences: Vec::new(),
         restore_points: state.points.clone(),
         damage: state.damage.clone(),
+        policy_revision: None,
+        lacking: None,
     }
 }
 

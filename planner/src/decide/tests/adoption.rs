@@ -64,7 +64,6 @@ fn a_variable_that_is_absent_and_right_by_default_is_no_difference() {
 #[case::other_images(|o: &mut Observation| o.image_differences.push("web was made from app:v0".to_owned()), "app:v0")]
 #[case::another_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Differs)), "a.conf has other content")]
 #[case::a_missing_file(|o: &mut Observation| o.files.push(file("a.conf", FileState::Missing)), "a.conf is not there")]
-#[case::a_symlink(|o: &mut Observation| o.files.push(file("a.conf", FileState::Blocked { found: "a symlink".to_owned() })), "a.conf is a symlink")]
 fn a_project_that_differs_is_left_alone_and_the_difference_named(
     #[case] change: fn(&mut Observation),
     #[case] difference: &str,
@@ -77,6 +76,29 @@ fn a_project_that_differs_is_left_alone_and_the_difference_named(
     assert_eq!(world.truths(), ["False", "False", "True"]);
     assert!(world.message().contains(difference), "{}", world.message());
     assert!(world.message().contains("Nothing was written"));
+}
+
+#[rstest]
+#[case::something_else_in_a_files_place(&[], |o: &mut Observation| o.files.push(file("a.conf", FileState::Blocked { found: "a symlink".to_owned() })), "PathRefused", "a.conf (a symlink)")]
+#[case::files_that_compose_cannot_read(&[], |o: &mut Observation| o.compose_problem = Some("compose.yaml, line 3: a tab".to_owned()), "ComposeInvalid", "line 3")]
+#[case::a_protected_env(&[".env"], |o: &mut Observation| o.env.keys[0].as_wanted = false, "PathRefused", "IMAGE_TAG in .env")]
+fn what_overwriting_would_not_cure_is_refused_without_that_advice(
+    #[case] protect: &[&str],
+    #[case] change: fn(&mut Observation),
+    #[case] reason: &str,
+    #[case] says: &str,
+    #[values("IfIdentical", "Overwrite")] adopt: &str,
+) {
+    let mut value = spec("v1");
+    value["adopt"] = json!(adopt);
+    value["protect"] = json!(protect);
+    let mut world = World::with_spec(value);
+    let mut observation = Observation { claim: ClaimState::Free, ..running() };
+    change(&mut observation);
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::Refused, None));
+    assert_eq!(world.reason(), reason);
+    assert!(world.message().contains(says) && !world.message().contains("Overwrite"), "{}", world.message());
 }
 
 #[test]

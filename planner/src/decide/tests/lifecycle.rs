@@ -34,6 +34,7 @@ fn what_status_says_is_read_once_and_written_as_it_was() {
         }
         if blocked {
             written.blocked_target = Some(BlockedTarget {
+                policy_revision: None,
                 target_hash: "sha256:x".to_owned(),
                 image_tag: "v3".to_owned(),
                 outcome: if accepted { Outcome::Aborted } else { outcome.unwrap_or(Outcome::Held) },

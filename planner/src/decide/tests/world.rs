@@ -190,6 +190,8 @@ pub fn running() -> Observation {
         image_differences: Vec::new(),
         restore_points: Vec::new(),
         damage: None,
+        policy_revision: Some("policy-1".to_owned()),
+        lacking: None,
     }
 }
 
@@ -282,6 +284,7 @@ pub fn ended(world: &World, outcome: Outcome) -> OperationStatus {
         during: OperationPhase::Verify,
         category: FailureCategory::Unhealthy,
         message: "web did not become healthy within 120 s.".to_owned(),
+        policy: None,
     });
     let at = Timestamp::from_second(world.now).unwrap();
     status.state = OperationState::Ended { outcome, failure, at };
