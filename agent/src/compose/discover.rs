@@ -35,6 +35,8 @@ pub struct Discovered {
     pub compose_files: Vec<RelativePath>,
     /// Every file that the model is read from, `.env` included: those that exist and those that would count if they did.
     pub inputs: Vec<RelativePath>,
+    /// The project's name that plain compose would choose; absent where only compose itself can tell.
+    pub plain_name: Option<String>,
     /// Whether plain compose, without any flag, would choose the same.
     plain: bool,
 }
@@ -84,15 +86,15 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     let scans = follow(&files, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
-    let name = plain_name(place, env.as_ref(), &files, &scans)?;
-    let plain = chosen.is_none() && given.is_none() && name.as_deref() == Some(place.project.as_str());
+    let plain_name = plain_name(place, env.as_ref(), &files, &scans)?;
+    let plain = chosen.is_none() && given.is_none() && plain_name.as_deref() == Some(place.project.as_str());
     let mut inputs: Vec<RelativePath> = candidates;
     inputs.extend(scans.into_keys());
     inputs.push(env_path);
     inputs.sort();
     inputs.dedup();
     let profiles = given.unwrap_or_else(by_env);
-    Ok(Some(Discovered { files, profiles, env: env.is_some(), compose_files, inputs, plain }))
+    Ok(Some(Discovered { files, profiles, env: env.is_some(), compose_files, inputs, plain_name, plain }))
 }
 
 impl Discovered {
