@@ -22,6 +22,7 @@ use tenantry_api::names::Directory;
 use tenantry_process::Hangup;
 
 use crate::{output, paths};
+pub(crate) use certificates::LOCAL;
 use layout::Layout;
 use processes::Processes;
 
