@@ -38,8 +38,8 @@ pub struct Project {
     pub place: Place,
     /// The compose files and profiles in use.
     pub compose: ComposeUse,
-    /// The files in merge order.
-    pub files: Vec<RelativePath>,
+    /// Every file that is read as a compose file: those in use, and what they include and extend.
+    pub compose_files: Vec<RelativePath>,
     /// The resolved model.
     pub model: Model,
     /// Each selected service and where its image is written.
@@ -176,7 +176,7 @@ impl Survey {
         Ok(Project {
             compose: discovered.in_use(&self.compose, &place),
             services: services(&model, &found),
-            files: discovered.files.clone(),
+            compose_files: discovered.compose_files.clone(),
             place,
             model,
             variables,
@@ -209,9 +209,9 @@ impl Survey {
         let said = |problem: Explained| {
             // Whoever asks is on the host and may read what compose said.
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            let said: Vec<&str> =
-                said.lines().rev().take_while(|line| !line.starts_with('#')).take(3).collect();
-            let said = said.into_iter().rev().fold(String::new(), |all, line| format!("{all}\n  {line}"));
+            let said =
+                said.lines().filter(|line| !line.starts_with("--- ")).map(|line| format!("\n  {line}"));
+            let said: String = said.collect();
             SurveyError::Unreadable(Explained { message: format!("{}{said}", problem.message), ..problem })
         };
         Ok((resolved.map_err(said)?.model, found?))

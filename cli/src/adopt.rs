@@ -1,5 +1,6 @@
 //! `tenantry adopt`: Tenants of the compose projects that are on this host already.
 
+mod bundle;
 mod grants;
 mod manifest;
 mod show;
@@ -47,6 +48,9 @@ pub struct Adopt {
     /// Print the Tenant and do nothing; needs no cluster
     #[arg(short, long, value_enum)]
     output: Option<Output>,
+    /// Write a TemplateBundle of its compose files beneath this folder, with the Tenant that it renders, and do nothing else
+    #[arg(long, value_name = "OUT", conflicts_with = "output")]
+    bundle_dir: Option<PathBuf>,
     /// The ComposeHost [default: the only one, or the one that is this machine's]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -107,10 +111,20 @@ pub async fn run(adopt: &Adopt) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error),
         }
     }
-    if adopt.output == Some(Output::Yaml) {
-        let identity = policy.as_ref().map(|policy| policy.config.identity.to_string());
-        let host = adopt.host.clone().or(identity).unwrap_or_else(|| LOCAL.to_owned());
-        let for_ = For { host: &host, namespace: adopt.access.namespace.as_deref() };
+    let identity = policy.as_ref().map(|policy| policy.config.identity.to_string());
+    let host = adopt.host.clone().or(identity).unwrap_or_else(|| LOCAL.to_owned());
+    let for_ = For { host: &host, namespace: adopt.access.namespace.as_deref() };
+    if let Some(out) = &adopt.bundle_dir {
+        for one in &all {
+            let folder = bundle::write(out, &one.project, &one.proposal, for_)?;
+            output::out(format!(
+                "{0} renders its compose files as they are. With an operator whose --bundle-dir is {1}:\n  kubectl apply -f \
+                 {0}/tenant.yaml",
+                folder.display(),
+                out.display()
+            ));
+        }
+    } else if adopt.output == Some(Output::Yaml) {
         let texts: Vec<String> = all.iter().map(|one| manifest(&one.project, &one.proposal, for_)).collect();
         output::out(texts.join("---\n").trim_end());
     } else {
@@ -163,6 +177,14 @@ fn directories(adopt: &Adopt, survey: &Survey) -> anyhow::Result<Option<Vec<Aske
 
 async fn read(survey: &Survey, directory: &Path, name: Option<&ProjectName>) -> anyhow::Result<Found> {
     let project = survey.read(directory, name).await?;
+    if project.services.is_empty() {
+        bail!(
+            "{}: every service of {} is in a profile that is not switched on: name those that you use as COMPOSE_PROFILES \
+             in .env",
+            project.place.directory,
+            project.place.project
+        );
+    }
     let proposal = propose(&project.services, &project.variables).ok_or_else(|| {
         anyhow!(
             "{}: no service of {} has an image that a Tenant could name",

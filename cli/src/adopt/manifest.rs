@@ -29,6 +29,42 @@ pub fn name(project: &str) -> String {
 
 /// The manifest. Only what says something is in it.
 pub fn manifest(project: &Project, proposal: &Proposal, for_: For<'_>) -> String {
+    let mut text = head(project, for_, None);
+    release(&mut text, proposal);
+    let (patches, images) = others(&proposal.others);
+    let beside = if proposal.patch.is_empty() { &[][..] } else { &patches };
+    section(&mut text, "  env:\n    patch:", &proposal.patch, patch, beside);
+    section(&mut text, "  images:", &proposal.images, image, &images);
+    if proposal.images.is_empty() && !images.is_empty() {
+        text.push_str(
+            "  # Written out in the compose files and left alone; each could be set, too:\n  # images:\n",
+        );
+        for image in &images {
+            let _ = writeln!(text, "  # - {image}");
+        }
+    }
+    if let Moves::Nothing(_) = proposal.moves {
+        text.push_str("  # Nothing of it can be set by a tag yet: it is watched as it is.\n");
+    }
+    text
+}
+
+/// The bundle of this name, and a manifest that has it render the compose files.
+pub fn bundled(project: &Project, proposal: &Proposal, bundle: &str, for_: For<'_>) -> String {
+    let mut meta = vec![("name", bundle.to_owned())];
+    meta.extend(for_.namespace.map(|namespace| ("namespace", namespace.to_owned())));
+    let mut text = format!(
+        "apiVersion: tenantry.dev/v1alpha1\nkind: TemplateBundle\nmetadata: {}\nspec:\n  source: {{directory: {{name: {bundle}}}}}\n---\n",
+        flow(&meta)
+    );
+    text.push_str(&head(project, for_, Some(bundle)));
+    release(&mut text, proposal);
+    section(&mut text, "  env:\n    patch:", &proposal.patch, patch, &[]);
+    text
+}
+
+/// All of a manifest that comes before the release.
+fn head(project: &Project, for_: For<'_>, bundle: Option<&str>) -> String {
     let place = &project.place;
     let mut text = "apiVersion: tenantry.dev/v1alpha1\nkind: Tenant\n".to_owned();
     let mut meta = vec![("name", name(place.project.as_str()))];
@@ -49,30 +85,16 @@ pub fn manifest(project: &Project, proposal: &Proposal, for_: For<'_>) -> String
             let _ = writeln!(text, "    profiles: [{}]", list(profiles.collect()));
         }
     }
+    if let Some(bundle) = bundle {
+        let _ = writeln!(text, "  bundle: {}", scalar(bundle));
+    }
+    text
+}
+
+fn release(text: &mut String, proposal: &Proposal) {
     if let Some(tag) = &proposal.image_tag {
         let _ = writeln!(text, "  imageTag: {}  # the release: change this to upgrade", scalar(tag));
     }
-    let (patches, images) = others(&proposal.others);
-    section(
-        &mut text,
-        "  env:\n    patch:",
-        &proposal.patch,
-        patch,
-        if proposal.patch.is_empty() { &[] } else { &patches },
-    );
-    section(&mut text, "  images:", &proposal.images, image, &images);
-    if proposal.images.is_empty() && !images.is_empty() {
-        text.push_str(
-            "  # Written out in the compose files and left alone; each could be set, too:\n  # images:\n",
-        );
-        for image in &images {
-            let _ = writeln!(text, "  # - {image}");
-        }
-    }
-    if let Moves::Nothing(_) = proposal.moves {
-        text.push_str("  # Nothing of it can be set by a tag yet: it is watched as it is.\n");
-    }
-    text
 }
 
 fn section<T>(text: &mut String, head: &str, items: &[T], shown: impl Fn(&T) -> String, others: &[String]) {

@@ -64,21 +64,17 @@ mod tests {
 
     const MARK: &str = "0.0.0-m.end";
 
-    fn release(tag: &str, value: &str) -> Option<(String, String)> {
-        Some((tag.to_owned(), value.to_owned()))
-    }
-
     #[rstest::rstest]
-    #[case::a_tag("r/app:0.0.0-m.end", "r/app:v1", release("v1", "$(imageTag)"))]
-    #[case::part_of_a_tag("r/app:v0.0.0-m.end-alpine", "r/app:v1.2-alpine", release("1.2", "$(imageTag)"))]
-    #[case::the_whole_image("0.0.0-m.end", "r:5000/app:v1", release("v1", "r:5000/app:$(imageTag)"))]
-    #[case::all_but_the_registry("r/0.0.0-m.end", "r/app:v1", release("v1", "app:$(imageTag)"))]
-    #[case::the_end("r/app0.0.0-m.end", "r/app:v1", release("v1", ":$(imageTag)"))]
-    #[case::a_digest_s_end("r/app@0.0.0-m.end", "r/app@sha256:0a", release("0a", "sha256:$(imageTag)"))]
+    #[case::a_tag("r/app:0.0.0-m.end", "r/app:v1", Some(("v1", "$(imageTag)")))]
+    #[case::part_of_a_tag("r/app:v0.0.0-m.end-alpine", "r/app:v1.2-alpine", Some(("1.2", "$(imageTag)")))]
+    #[case::the_whole_image("0.0.0-m.end", "r:5000/app:v1", Some(("v1", "r:5000/app:$(imageTag)")))]
+    #[case::all_but_the_registry("r/0.0.0-m.end", "r/app:v1", Some(("v1", "app:$(imageTag)")))]
+    #[case::the_end("r/app0.0.0-m.end", "r/app:v1", Some(("v1", ":$(imageTag)")))]
+    #[case::a_digest_s_end("r/app@0.0.0-m.end", "r/app@sha256:0a", Some(("0a", "sha256:$(imageTag)")))]
     #[case::a_whole_image_with_a_digest(
         "0.0.0-m.end",
         "app:1@sha256:0a",
-        release("0a", "app:1@sha256:$(imageTag)")
+        Some(("0a", "app:1@sha256:$(imageTag)"))
     )]
     #[case::an_image_without_a_tag("0.0.0-m.end", "r:5000/app", None)]
     #[case::a_registry("0.0.0-m.end/app:v1", "r/app:v1", None)]
@@ -88,9 +84,10 @@ mod tests {
     fn what_a_variable_holds_of_a_release(
         #[case] marked: &str,
         #[case] reference: &str,
-        #[case] holds: Option<(String, String)>,
+        #[case] holds: Option<(&str, &str)>,
     ) {
-        assert_eq!(Use::of(MARK, marked, reference).and_then(|how| how.release()), holds);
+        let release = Use::of(MARK, marked, reference).and_then(|how| how.release());
+        assert_eq!(release, holds.map(|(tag, value)| (tag.to_owned(), value.to_owned())));
     }
 
     #[test]
