@@ -276,7 +276,7 @@ fn next(name: &str, proposal: &Proposal, namespace: &str) -> String {
     }
     format!(
         "Upgrade it by another imageTag, here or in the manifest above:\n  \
-         kubectl -n {namespace} patch tenant {name} --type merge -p '{{\"spec\":{{\"imageTag\":\"NEW\"}}}}'\n\
+         kubectl -n {namespace} patch tenant {name} --type merge \\\n    -p '{{\"spec\":{{\"imageTag\":\"NEW\"}}}}'\n\
          and go back with `tenantry rollback {name} -n {namespace}`."
     )
 }

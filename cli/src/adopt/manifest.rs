@@ -40,7 +40,7 @@ pub fn manifest(project: &Project, proposal: &Proposal, for_: For<'_>) -> String
             "  # Written out in the compose files and left alone; each could be set, too:\n  # images:\n",
         );
         for image in &images {
-            let _ = writeln!(text, "  # - {image}");
+            let _ = writeln!(text, "  # {image}");
         }
     }
     if let Moves::Nothing(_) = proposal.moves {
@@ -109,7 +109,7 @@ fn section<T>(text: &mut String, head: &str, items: &[T], shown: impl Fn(&T) -> 
     if !others.is_empty() {
         let _ = writeln!(text, "{indent}# Left alone; each could be set, too:");
         for other in others {
-            let _ = writeln!(text, "{indent}# - {other}");
+            let _ = writeln!(text, "{indent}# {other}");
         }
     }
 }
@@ -119,9 +119,13 @@ fn others(all: &[Other]) -> (Vec<String>, Vec<String>) {
     let (mut patches, mut images) = (Vec::new(), Vec::new());
     for other in all.iter().take(MAX_OTHERS) {
         match other {
-            Other::Patch(one) => patches.push(patch(one)),
-            Other::Image(one) => images.push(image(one)),
+            Other::Patch(one) => patches.push(format!("- {}", patch(one))),
+            Other::Image(one) => images.push(format!("- {}", image(one))),
         }
+    }
+    if let Some(more) = all.len().checked_sub(MAX_OTHERS).filter(|more| *more > 0) {
+        let last = if images.is_empty() { &mut patches } else { &mut images };
+        last.push(format!("and {more} more, by the same words"));
     }
     (patches, images)
 }
