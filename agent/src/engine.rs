@@ -16,6 +16,7 @@ mod names;
 mod own;
 mod port;
 mod program;
+mod projects;
 mod reference;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use names::Owner;
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
 pub use port::{Answer, Engine};
 pub use program::Program;
+pub use projects::ComposeContainer;
 pub use reference::Reference;
 
 /// How long a client waits for the head of any answer; each call has its own, shorter limit.

@@ -22,4 +22,5 @@ pub mod server;
 pub mod snapshot;
 pub mod startup;
 pub mod store;
+pub mod survey;
 pub mod tls;

@@ -12,6 +12,7 @@ mod images;
 mod meaning;
 mod model;
 mod policy;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,13 @@ use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, Observ
 pub use build::own;
 pub use copies::{Copies, Texts, remove_left};
 pub use disk::Disk;
-pub use disk::{edited, explained, file_state, no_compose_file};
+pub use disk::{edited, explained, file_state, no_compose_file, texts};
 pub use freshness::{Contents, freshness};
-pub use images::{Located, edited as with_images, locate};
+pub use images::{Located, Origins, edited as with_images, locate, origins};
 pub use meaning::meanings;
 pub use model::{Resolved, on_disk, resolve};
-pub use policy::{foreign, lacking};
+pub use policy::{foreign, lacking, lacking_of};
+pub use variables::variables;
 
 use crate::host::{CachedObservation, Host, TenantCache, refused};
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms from the lowest to the highest. A module imports only from those that stand before it.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "limits",
     "files",
     "store",
@@ -17,6 +17,7 @@ const ROOMS: [&str; 20] = [
     "compose",
     "host",
     "observe",
+    "survey",
     "planning",
     "operation",
     "finisher",

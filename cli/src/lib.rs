@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod adopt;
 pub mod ask;
 pub mod claim;
 pub mod explain;

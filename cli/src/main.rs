@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{accept, claim, explain, output, pki, rollback, status, up, watch};
+use tenantry_cli::{accept, adopt, claim, explain, output, pki, rollback, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -16,6 +16,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Up),
+    Adopt(adopt::Adopt),
     Status(status::Status),
     Explain(explain::Explain),
     Watch(watch::Watch),
@@ -52,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(async {
         match command {
             Command::Up(up) => up::run(up).await,
+            Command::Adopt(adopt) => adopt::run(&adopt).await,
             Command::Status(status) => status::run(&status).await,
             Command::Explain(explain) => explain::run(&explain).await,
             Command::Watch(watch) => watch::run(&watch).await,

@@ -12,5 +12,7 @@ pub fn default_state_dir() -> PathBuf {
     given("XDG_STATE_HOME").unwrap_or_else(home).join("tenantry")
 }
 
+/// The policy file of `tenantry up`'s own agent, beneath its state.
+pub const POLICY: &str = "agent.yaml";
 /// The kubeconfig of `tenantry up`'s own control plane, beneath its state.
 pub const KUBECONFIG: &str = "kubeconfig";

@@ -23,6 +23,7 @@ use tenantry_planner::policy::{AllowedMount, Feature};
 use tenantry_process::Hangup;
 
 use crate::{output, paths};
+pub(crate) use certificates::LOCAL;
 use layout::Layout;
 use processes::Processes;
 

@@ -17,7 +17,7 @@ use crate::access::{Access, Cluster};
 use crate::output;
 use crate::status::find;
 use story::Story;
-pub(crate) use story::{End, settled};
+pub(crate) use story::{End, end, settled};
 
 /// The exit status when the time is over before the upgrade is.
 const TIMED_OUT: u8 = 2;

@@ -14,9 +14,11 @@ pub mod edit;
 mod events;
 pub mod meaning;
 pub mod name;
+pub mod proposal;
 mod quote;
 pub mod scalars;
 pub mod settings;
+pub mod variable;
 pub mod written;
 
 #[cfg(test)]

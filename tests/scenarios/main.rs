@@ -2,6 +2,7 @@
 // A scenario reads as one story and fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
+mod adopt;
 mod back;
 mod bad_input;
 mod bundles;

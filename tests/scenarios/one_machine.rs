@@ -11,14 +11,14 @@ use tenantry_tests::{program, required};
 
 use crate::sample;
 
-struct Up {
+pub(crate) struct Up {
     child: Child,
     stdin: Option<ChildStdin>,
-    ready: Value,
+    pub(crate) ready: Value,
 }
 
 impl Up {
-    fn start(folder: &Path, listen: &str) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, listen: &str) -> Result<Self> {
         let ready = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("up.log"))?;
@@ -51,7 +51,7 @@ impl Up {
         }
     }
 
-    fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         drop(self.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(15);
         while self.child.try_wait()?.is_none() {
@@ -61,7 +61,7 @@ impl Up {
         Ok(())
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let kubeconfig = self.ready["kubeconfig"].as_str().context("a kubeconfig")?;
         let output = Command::new("kubectl").args(arguments).env("KUBECONFIG", kubeconfig).output()?;
         ensure!(

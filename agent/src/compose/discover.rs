@@ -40,6 +40,8 @@ pub struct Discovered {
     pub folders: Vec<RelativePath>,
     /// Compose files that another one names from `/`: compose reads these in the tenant's directory itself.
     pub named_from_root: Vec<RelativePath>,
+    /// The project's name that plain compose would choose; absent where only compose itself can tell.
+    pub plain_name: Option<String>,
     /// Whether plain compose, without any flag, would choose the same.
     plain: bool,
 }
@@ -89,8 +91,8 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     let Followed { scans, folders, named_from_root } = follow(&files, &known, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
-    let name = plain_name(place, env.as_ref(), &files, &scans)?;
-    let plain = chosen.is_none() && given.is_none() && name.as_deref() == Some(place.project.as_str());
+    let plain_name = plain_name(place, env.as_ref(), &files, &scans)?;
+    let plain = chosen.is_none() && given.is_none() && plain_name.as_deref() == Some(place.project.as_str());
     let mut inputs: Vec<RelativePath> = candidates;
     inputs.extend(scans.into_keys());
     inputs.push(env_path);
@@ -104,6 +106,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         inputs,
         folders,
         named_from_root,
+        plain_name,
         plain,
     }))
 }

@@ -15,10 +15,10 @@ use tenantry_protocol::ServiceHealth;
 use super::{DockerEngine, EngineError, gone_is_fine};
 use crate::limits::LONGEST_GRACE;
 
-const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
-const DIRECTORY: &str = "com.docker.compose.project.working_dir";
-const ONE_OFF: &str = "com.docker.compose.oneoff";
+pub(super) const PROJECT: &str = "com.docker.compose.project";
+pub(super) const SERVICE: &str = "com.docker.compose.service";
+pub(super) const DIRECTORY: &str = "com.docker.compose.project.working_dir";
+pub(super) const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// How many containers are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
 /// How long the engine may take beyond the grace period of a container that it stops.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tenantry_api::names::RelativePath;
-use tenantry_process::runtime::blocking;
+use tenantry_process::runtime::{Runtime, blocking};
 use tenantry_protocol::{FailureCategory, Place};
 
 use crate::compose::{Compose, Discovered, Explained, explain};
@@ -37,7 +37,7 @@ pub enum Services {
 
 /// Copies of what compose reads for one project.
 pub struct Copies<'a> {
-    host: &'a Host,
+    runtime: &'a dyn Runtime,
     compose: &'a Compose,
     place: &'a Place,
     /// The compose files among them, and the profiles that are switched on.
@@ -46,7 +46,7 @@ pub struct Copies<'a> {
     pub texts: Texts,
     folder: PathBuf,
     /// Keeps the folder's name ours.
-    _name: OpenPlan,
+    _name: Option<OpenPlan>,
 }
 
 impl<'a> Copies<'a> {
@@ -61,7 +61,19 @@ impl<'a> Copies<'a> {
         let name = host.plans.open();
         let folder =
             host.config.state_dir.join(COPIES).join(format!("{}-{}", std::process::id(), name.name()));
-        Self { host, compose, place, discovered, texts, folder, _name: name }
+        Self { runtime: &*host.runtime, compose, place, discovered, texts, folder, _name: Some(name) }
+    }
+
+    /// The same in a folder that nobody else uses, for whoever has no records. It is gone with the last question.
+    pub fn within(
+        folder: PathBuf,
+        runtime: &'a dyn Runtime,
+        compose: &'a Compose,
+        place: &'a Place,
+        discovered: &'a Discovered,
+        texts: Texts,
+    ) -> Self {
+        Self { runtime, compose, place, discovered, texts, folder, _name: None }
     }
 
     /// What compose makes of them with some replaced. It holds secrets.
@@ -75,7 +87,7 @@ impl<'a> Copies<'a> {
             discovered.profiles.push("*".to_owned());
         }
         let (folder, root, folders) = (self.folder.clone(), project.clone(), discovered.folders.clone());
-        let written = blocking(&*self.host.runtime, move || write(&folder, &root, &folders, &texts)).await;
+        let written = blocking(self.runtime, move || write(&folder, &root, &folders, &texts)).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

@@ -34,7 +34,7 @@ pub fn marked(text: &[u8], wanted: &[EnvValue]) -> Option<Vec<u8>> {
     patch(text, &marks(wanted)).ok().map(|patched| patched.bytes)
 }
 
-fn marks(wanted: &[EnvValue]) -> Vec<EnvValue> {
+pub(super) fn marks(wanted: &[EnvValue]) -> Vec<EnvValue> {
     let mark = |at: usize| format!("0.0.0-tenantry-mark-{at}.end");
     wanted
         .iter()
@@ -108,7 +108,7 @@ fn env_path() -> Option<RelativePath> {
 }
 
 /// `.env` with these set in it.
-fn with_env(copies: &Copies<'_>, values: &[EnvValue]) -> Option<Texts> {
+pub(super) fn with_env(copies: &Copies<'_>, values: &[EnvValue]) -> Option<Texts> {
     let path = env_path()?;
     let old = copies.texts.get(&path).map_or(&[][..], |text| text);
     let patched = patch(old, values).ok()?;

@@ -25,9 +25,29 @@ pub struct Located {
     services: Services,
 }
 
+/// Where the image of each service comes from.
+pub struct Origins {
+    /// Every image that the compose files write out.
+    pub scalars: Vec<Scalar>,
+    /// The services that have one.
+    pub services: BTreeMap<ServiceName, Origin>,
+    /// The resolved model, of all services where compose can read them. It holds secrets.
+    pub model: Value,
+    /// Which services the model is of.
+    pub of: Services,
+}
+
 /// Finds what is to be written.
 pub async fn locate(copies: &Copies<'_>, manifest: &Manifest) -> Result<Located, Explained> {
-    let scalars = scalars(copies, manifest)?;
+    let managed: Vec<&RelativePath> = manifest.files.iter().map(|file| &file.path).collect();
+    let Origins { scalars, services: origins, model, of } = origins(copies, &managed).await?;
+    let chosen = choose(&manifest.images, &scalars, &origins);
+    Ok(Located { chosen, model, services: of })
+}
+
+/// Asks compose where the image of each service comes from; a bundle renders the managed files.
+pub async fn origins(copies: &Copies<'_>, managed: &[&RelativePath]) -> Result<Origins, Explained> {
+    let scalars = scalars(copies, managed)?;
     // A service that no profile switches on may be one that compose can't read.
     let (services, model) = match copies.resolved(&Texts::new(), Services::All).await {
         Ok(model) => (Services::All, model),
@@ -44,8 +64,7 @@ pub async fn locate(copies: &Copies<'_>, manifest: &Manifest) -> Result<Located,
         let selected = services == Services::Selected || is_selected(service, copies);
         origins.insert(name, Origin { reference: reference.to_owned(), scalar, selected });
     }
-    let chosen = choose(&manifest.images, &scalars, &origins);
-    Ok(Located { chosen, model, services })
+    Ok(Origins { scalars, services: origins, model, of: services })
 }
 
 impl Located {
@@ -90,11 +109,11 @@ fn is_selected(service: &Value, copies: &Copies<'_>) -> bool {
 }
 
 /// Every image that the compose files write out.
-fn scalars(copies: &Copies<'_>, manifest: &Manifest) -> Result<Vec<Scalar>, Explained> {
+fn scalars(copies: &Copies<'_>, managed: &[&RelativePath]) -> Result<Vec<Scalar>, Explained> {
     let mut all = Vec::new();
     for path in &copies.discovered.compose_files {
         let Some(text) = copies.texts.get(path) else { continue };
-        let managed = manifest.files.iter().any(|file| file.path == *path);
+        let managed = managed.contains(&path);
         let found = image_scalars(text).map_err(|problem| invalid(path, &problem.to_string()))?;
         all.extend(found.into_iter().enumerate().map(|(number, scalar)| Scalar {
             path: path.clone(),

@@ -10,7 +10,7 @@ use tenantry_api::conditions::bounded;
 use tenantry_planner::model::Model;
 use tenantry_planner::policy::{Feature, Grants, Lack, Policy, Violation, Wants};
 
-use crate::config::registry_of;
+use crate::config::{Allow, registry_of};
 use crate::engine::{EngineError, Reference};
 use crate::host::Host;
 
@@ -18,7 +18,11 @@ const SIDE_BY_SIDE: usize = 8;
 
 /// What of a model whose paths are those of the real directory the local policy does not grant. Blocks on the disk.
 pub fn lacking(host: &Host, model: &Model, directory: &str) -> Grants {
-    let allow = host.policy.allow();
+    lacking_of(&host.policy.allow(), model, directory)
+}
+
+/// The same for a policy that is at hand.
+pub fn lacking_of(allow: &Allow, model: &Model, directory: &str) -> Grants {
     let registry = |reference: &str| {
         // What is no reference at all is not the policy's to judge.
         let lacks = Reference::parse(reference).is_some() && !allow.reference(reference);

@@ -72,7 +72,7 @@ impl Layout {
     }
     /// The agent's policy file.
     pub fn policy(&self) -> PathBuf {
-        self.root.join("agent.yaml")
+        self.root.join(paths::POLICY)
     }
     /// What the programs log.
     pub fn logs(&self) -> PathBuf {

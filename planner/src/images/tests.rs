@@ -2,5 +2,6 @@
 
 mod edit;
 mod generated;
+mod proposal;
 mod scalars;
 mod written;

@@ -1,0 +1,102 @@
+//! The variables that a project's images depend on, and what each of them is to each image. Compose itself is asked, with
+//! the variables set to something that stands nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tenantry_api::names::{EnvKey, RelativePath, ServiceName};
+use tenantry_planner::env::EnvFile;
+use tenantry_planner::images::proposal::FoundVariable;
+use tenantry_planner::images::variable::Use;
+use tenantry_planner::images::{Tag, Written};
+use tenantry_planner::target::ENV_FILE;
+use tenantry_protocol::EnvValue;
+
+use super::copies::Copies;
+use super::env_meaning::{marks, with_env};
+use super::images::Origins;
+
+/// The most variables that are looked at.
+const MOST: usize = 64;
+/// The most variables that are asked about one by one.
+const ONE_BY_ONE: usize = 16;
+
+/// The variables that versions of images depend on.
+pub async fn variables(copies: &Copies<'_>, origins: &Origins) -> Vec<FoundVariable> {
+    let env = RelativePath::parse(ENV_FILE).ok().and_then(|path| copies.texts.get(&path));
+    let Ok(env) = EnvFile::parse(env.map_or(&[][..], |text| text)) else { return Vec::new() };
+    let names = candidates(origins, &env);
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let mut uses = asked(copies, origins, &names).await;
+    // One of them keeps compose from reading the project, or several stand in one image: each by itself, then.
+    let open: Vec<EnvKey> = match &uses {
+        None => names.clone(),
+        Some(uses) => names.iter().filter(|name| uses.get(*name).is_none_or(is_unclear)).cloned().collect(),
+    };
+    if names.len() > 1 {
+        for name in open.iter().take(ONE_BY_ONE) {
+            let found = asked(copies, origins, std::slice::from_ref(name)).await;
+            uses.get_or_insert_default().extend(found.into_iter().flatten());
+        }
+    }
+    let found = uses.unwrap_or_default().into_iter().filter(|(_, uses)| !uses.is_empty());
+    found
+        .map(|(name, uses)| {
+            let settable = env.get(name.as_str()).is_none_or(|value| value.literal().is_some());
+            FoundVariable { name, settable, uses }
+        })
+        .collect()
+}
+
+/// Whether a variable could be more to an image than was seen beside other marks.
+fn is_unclear(uses: &BTreeMap<ServiceName, Use>) -> bool {
+    uses.is_empty() || uses.values().any(|how| *how == Use::Other)
+}
+
+/// The variables that stand where a version can come from, and, where `.env` makes those of others, those that sound like
+/// it.
+fn candidates(origins: &Origins, env: &EnvFile) -> Vec<EnvKey> {
+    let mut names = BTreeSet::new();
+    for scalar in &origins.scalars {
+        let written = Written::parse(&scalar.text);
+        match written.tag {
+            Tag::Written(part) => names.extend(part.variables),
+            Tag::Hidden { variables } => names.extend(variables),
+            Tag::Absent => {}
+        }
+        names.extend(written.digest.into_iter().flat_map(|part| part.variables));
+    }
+    let derived = |name: &String| env.get(name).is_some_and(|value| value.literal().is_none());
+    if names.iter().any(derived) {
+        let sounds = |name: &&str| {
+            ["TAG", "VERSION", "RELEASE", "IMAGE"].iter().any(|word| name.to_ascii_uppercase().contains(word))
+        };
+        names.extend(env.keys().filter(sounds).map(str::to_owned));
+    }
+    names.into_iter().filter_map(|name| EnvKey::parse(name).ok()).take(MOST).collect()
+}
+
+/// What each variable is to each service's image; `None` where compose can't read the project with all of them marked.
+async fn asked(
+    copies: &Copies<'_>,
+    origins: &Origins,
+    names: &[EnvKey],
+) -> Option<BTreeMap<EnvKey, BTreeMap<ServiceName, Use>>> {
+    let wanted: Vec<EnvValue> =
+        names.iter().map(|name| EnvValue { name: name.clone(), value: String::new() }).collect();
+    let marked = marks(&wanted);
+    let model = copies.resolved(&with_env(copies, &marked)?, origins.of).await.ok()?;
+    let image = |service: &ServiceName| model["services"][service.as_str()]["image"].as_str();
+    let selected = origins.services.iter().filter(|(_, origin)| origin.selected);
+    let images: Vec<(&ServiceName, &str, &str)> = selected
+        .filter_map(|(service, origin)| Some((service, image(service)?, origin.reference.as_str())))
+        .collect();
+    let of = |mark: &EnvValue| {
+        let uses = images.iter().filter_map(|(service, marked, reference)| {
+            Some(((*service).clone(), Use::of(&mark.value, marked, reference)?))
+        });
+        (mark.name.clone(), uses.collect())
+    };
+    Some(marked.iter().map(of).collect())
+}

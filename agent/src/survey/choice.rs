@@ -1,0 +1,109 @@
+//! What the containers of a project tell of how it was started, where that is not what plain compose would choose.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tenantry_api::names::RelativePath;
+use tenantry_planner::images::settings::same_reference;
+use tenantry_planner::model::Model;
+use tenantry_planner::text::listed;
+use tenantry_protocol::{ComposeChoice, Place};
+
+use crate::compose::Discovered;
+use crate::engine::ComposeContainer;
+
+/// How long compose may take to tell a project's name.
+pub(super) const ASK_LIMIT: Duration = Duration::from_mins(1);
+/// How many names a sentence spells out.
+const SHOWN: usize = 3;
+
+/// Whether a container was made from a directory, by whatever path compose knew it.
+pub(super) fn is_from(container: &ComposeContainer, real: &Path) -> bool {
+    let from = Path::new(&container.directory);
+    from == real || (from.is_absolute() && std::fs::canonicalize(from).is_ok_and(|from| from == real))
+}
+
+/// The files that the containers were made from, where plain compose would choose others.
+pub(super) fn files(
+    plain: &Discovered,
+    place: &Place,
+    containers: &[ComposeContainer],
+) -> Option<ComposeChoice> {
+    let real = Path::new(place.directory.as_str());
+    let made = containers.iter().filter(|one| is_from(one, real) && !one.files.is_empty());
+    let used: BTreeSet<&[String]> = made.map(|one| one.files.as_slice()).collect();
+    let [used] = used.into_iter().collect::<Vec<_>>()[..] else { return None };
+    let within = |path: &String| {
+        let path = Path::new(path);
+        let real_path = std::fs::canonicalize(path).ok()?;
+        let path = path.strip_prefix(real).or_else(|_| real_path.strip_prefix(real)).ok()?;
+        RelativePath::parse(path.to_str()?).ok()
+    };
+    let files: Vec<RelativePath> = used.iter().map(within).collect::<Option<_>>()?;
+    (files != plain.files).then(|| ComposeChoice { files, profiles: Vec::new() })
+}
+
+/// The profiles that have to be switched on for what runs, where they are not.
+pub(super) fn profiles(
+    all: &Value,
+    discovered: &Discovered,
+    place: &Place,
+    containers: &[ComposeContainer],
+) -> Option<ComposeChoice> {
+    let real = Path::new(place.directory.as_str());
+    let mut on: Vec<String> = discovered.profiles.clone();
+    for container in containers.iter().filter(|one| one.running && is_from(one, real)) {
+        let named = all["services"][container.service.as_str()]["profiles"].as_array();
+        let named: Vec<&str> = named.into_iter().flatten().filter_map(Value::as_str).collect();
+        if !named.is_empty() && !named.iter().any(|name| on.iter().any(|on| on == name)) {
+            on.extend(named.first().map(|name| (*name).to_owned()));
+        }
+    }
+    if on == discovered.profiles {
+        return None;
+    }
+    let files = place.compose.as_ref().map(|choice| choice.files.clone()).unwrap_or_default();
+    Some(ComposeChoice { files, profiles: on })
+}
+
+/// What a person should know before the project is taken over, a sentence each.
+pub(super) fn cautions(place: &Place, model: &Model, containers: &[ComposeContainer]) -> Vec<String> {
+    let mut all = Vec::new();
+    let directory = place.directory.as_str();
+    let again = "run `docker compose up -d` there, or it stops at first contact";
+    let elsewhere: BTreeSet<&str> = containers
+        .iter()
+        .map(|one| one.directory.trim_end_matches('/'))
+        .filter(|from| *from != directory)
+        .collect();
+    if !elsewhere.is_empty() {
+        let from: Vec<&str> = elsewhere.into_iter().collect();
+        all.push(format!(
+            "Containers of {} were made from {}, not from {directory}: go to {directory} and {again}.",
+            place.project,
+            listed(&from, SHOWN)
+        ));
+    }
+    let other_image = |one: &&ComposeContainer| {
+        let wanted = model.services.iter().find(|(name, _)| name.as_str() == one.service);
+        let (Some((_, wanted)), Some(image)) = (wanted, &one.image) else { return false };
+        !same_reference(&wanted.image, image)
+    };
+    for one in containers.iter().filter(other_image).take(SHOWN) {
+        let image = one.image.as_deref().unwrap_or_default();
+        all.push(format!(
+            "{} runs {image}, and the compose files say otherwise: go to {directory} and {again}.",
+            one.name
+        ));
+    }
+    let named: BTreeSet<&String> = containers.iter().flat_map(|one| &one.env_files).collect();
+    let other_env = |path: &&&String| Path::new(path.as_str()) != Path::new(directory).join(".env");
+    if let Some(other) = named.iter().find(other_env) {
+        all.push(format!(
+            "It was started with --env-file {other}; only .env in {directory} is read. Put what is needed there."
+        ));
+    }
+    all
+}

@@ -1,0 +1,282 @@
+//! `tenantry adopt`: Tenants of the compose projects that are on this host already.
+
+mod bundle;
+mod grants;
+mod manifest;
+mod show;
+mod tenants;
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
+use tenantry_agent::survey::{Project, Survey};
+use tenantry_api::names::ProjectName;
+use tenantry_api::tenant_status::Lacking;
+use tenantry_planner::images::proposal::{Proposal, propose};
+
+use crate::access::Access;
+use crate::output;
+use crate::watch;
+use grants::HostPolicy;
+use manifest::{For, manifest};
+use tenants::Tenants;
+
+/// The host's name where neither its policy file nor a cluster says one.
+const LOCAL: &str = crate::up::LOCAL;
+const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
+
+/// Make a Tenant of a compose project that is on this host already
+///
+/// Run it on the host. It reads the project as an agent would, finds what its release is set by, and shows what it found,
+/// the Tenant, and what the host's policy would have to allow. Nothing is done before you say yes, and then nothing is done
+/// to containers that run.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The project's directory; without any, --project and --all, the projects on this host are listed
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// The project of this name: found by its containers, or, beside DIR, what it is called there
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+    /// Every project that has containers on this host
+    #[arg(long, conflicts_with_all = ["directory", "project"])]
+    all: bool,
+    /// Print the Tenant and do nothing; needs no cluster
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+    /// Write a TemplateBundle of its compose files beneath this folder, with the Tenant that it renders, and do nothing else
+    #[arg(long, value_name = "OUT", conflicts_with = "output")]
+    bundle_dir: Option<PathBuf>,
+    /// The ComposeHost [default: the only one, or the one that is this machine's]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Append what the project needs to the host's policy file, comments and all else kept
+    #[arg(long)]
+    grant: bool,
+    /// The agent's policy file [default: the one of `tenantry up`, then /etc/tenantry/agent.yaml]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// How long to wait until it is Ready; then ends with status 2. Example: 90s, 10m
+    #[arg(long, value_parser = watch::duration, default_value = "2m")]
+    timeout: Duration,
+    #[command(flatten)]
+    access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The manifest alone, for `kubectl apply -f -`
+    Yaml,
+}
+
+/// A directory that is asked for, and what the project is called there where that is said.
+type Asked = (PathBuf, Option<ProjectName>);
+
+/// A project and what a Tenant of it says.
+struct Found {
+    project: Project,
+    proposal: Proposal,
+}
+
+/// Runs `tenantry adopt`.
+pub async fn run(adopt: &Adopt) -> anyhow::Result<ExitCode> {
+    let policy = HostPolicy::find(adopt.policy.as_deref());
+    // For a manifest alone the policy is no more than a hint of the host's name.
+    let policy =
+        if adopt.output.is_some() && adopt.policy.is_none() { policy.ok().flatten() } else { policy? };
+    let survey = Survey::new(&docker_host(policy.as_ref())).await?;
+    if let Some(problem) = survey.engine_problem() {
+        output::err(format!("{problem}: what runs is not known."));
+    }
+    let Some(directories) = directories(adopt, &survey)? else {
+        output::out(show::projects(&survey.projects()));
+        output::out("\n`tenantry adopt DIR` makes a Tenant of one of them, --all of each.");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (mut all, mut failed) = (Vec::new(), false);
+    for (directory, name) in directories {
+        match read(&survey, &directory, name.as_ref()).await {
+            Ok(found) => all.push(found),
+            Err(error) if adopt.all => {
+                output::err(format!("{}: left out: {error:#}", directory.display()));
+                failed = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let identity = policy.as_ref().map(|policy| policy.config.identity.to_string());
+    let host = adopt.host.clone().or(identity).unwrap_or_else(|| LOCAL.to_owned());
+    let for_ = For { host: &host, namespace: adopt.access.namespace.as_deref() };
+    if let Some(out) = &adopt.bundle_dir {
+        for one in &all {
+            let folder = bundle::write(out, &one.project, &one.proposal, for_)?;
+            output::out(format!(
+                "{0} renders its compose files as they are. With an operator whose --bundle-dir is {1}:\n  kubectl apply -f \
+                 {0}/tenant.yaml",
+                folder.display(),
+                out.display()
+            ));
+        }
+    } else if adopt.output == Some(Output::Yaml) {
+        let texts: Vec<String> = all.iter().map(|one| manifest(&one.project, &one.proposal, for_)).collect();
+        output::out(texts.join("---\n").trim_end());
+    } else {
+        let tenants = Tenants::connect(&adopt.access, adopt.host.as_deref(), policy.as_ref()).await?;
+        let mut policy = policy;
+        for one in &all {
+            failed |= !take(adopt, &tenants, policy.as_mut(), one).await?;
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The engine that the agent uses; without one, what Docker's own client would.
+fn docker_host(policy: Option<&HostPolicy>) -> String {
+    let own = || std::env::var("DOCKER_HOST").ok().filter(|host| host.starts_with("unix:///"));
+    policy
+        .map(|policy| policy.config.docker_host.clone())
+        .or_else(own)
+        .unwrap_or_else(|| DEFAULT_DOCKER_HOST.to_owned())
+}
+
+/// Where the projects are that are asked for; `None` where none is.
+fn directories(adopt: &Adopt, survey: &Survey) -> anyhow::Result<Option<Vec<Asked>>> {
+    let name = adopt.project.as_deref().map(ProjectName::parse).transpose().context("--project")?;
+    if let Some(directory) = &adopt.directory {
+        return Ok(Some(vec![(directory.clone(), name)]));
+    }
+    let known = survey.projects();
+    if adopt.all {
+        let of = |one: &tenantry_agent::survey::Listed| {
+            let name = ProjectName::parse(one.project.as_str()).ok();
+            one.directories.first().map(|directory| (PathBuf::from(directory), name))
+        };
+        return Ok(Some(known.iter().filter_map(of).collect()));
+    }
+    let Some(name) = name else { return Ok(None) };
+    let Some(one) = known.iter().find(|one| one.project == name.as_str()) else {
+        bail!(
+            "no container on this host is of the project {name}: give its directory\n{}",
+            show::projects(&known)
+        );
+    };
+    match one.directories.iter().collect::<Vec<_>>()[..] {
+        [directory] => Ok(Some(vec![(directory.into(), Some(name))])),
+        _ => bail!(
+            "the containers of {name} do not say one directory that they were made from: give it beside --project"
+        ),
+    }
+}
+
+async fn read(survey: &Survey, directory: &Path, name: Option<&ProjectName>) -> anyhow::Result<Found> {
+    let project = survey.read(directory, name).await?;
+    if project.services.is_empty() {
+        bail!(
+            "{}: every service of {} is in a profile that is not switched on: name those that you use as COMPOSE_PROFILES \
+             in .env",
+            project.place.directory,
+            project.place.project
+        );
+    }
+    let proposal = propose(&project.services, &project.variables).ok_or_else(|| {
+        anyhow!(
+            "{}: no service of {} has an image that a Tenant could name",
+            project.place.directory,
+            project.place.project
+        )
+    })?;
+    Ok(Found { project, proposal })
+}
+
+/// Shows, asks, grants, applies and follows; whether all of it went well.
+async fn take(
+    adopt: &Adopt,
+    tenants: &Tenants,
+    policy: Option<&mut HostPolicy>,
+    one: &Found,
+) -> anyhow::Result<bool> {
+    let Found { project, proposal } = one;
+    output::out(show::found(project, proposal));
+    if let Some(other) = tenants.at(&project.place).await? {
+        output::out(format!(
+            "The Tenant {other} is for that place already: `tenantry status {other}` shows it."
+        ));
+        return Ok(adopt.all);
+    }
+    let text = manifest(project, proposal, tenants.for_());
+    output::out(&text);
+    let lacking = policy.as_ref().map(|policy| policy.lacking(project)).unwrap_or_default();
+    let shown = show::lacking(&lacking);
+    if !shown.is_empty() {
+        output::out(shown);
+    }
+    let grants = adopt.grant && !lacking.grants.is_empty();
+    may_go_on(adopt, policy.is_some(), &lacking)?;
+    let name = manifest::name(project.place.project.as_str());
+    let granted = grants.then_some(lacking.file.as_str());
+    output::out(format!("What will be done:\n{}", show::doing(project, &name, &tenants.shown(), granted)));
+    if !ask(adopt.yes, "Adopt it?")? {
+        output::out("Nothing was done.");
+        return Ok(false);
+    }
+    if let Some(policy) = policy.filter(|_| grants) {
+        policy.grant(&lacking)?;
+        output::out(format!("Granted in {}.", lacking.file));
+    }
+    tenants.apply(&name, &text).await?;
+    let ended = watch::until(&tenants.cluster, &name, Some(adopt.timeout), watch::end).await?;
+    let well = ended == ExitCode::SUCCESS;
+    if well {
+        output::out(next(&name, proposal, &tenants.cluster.namespace));
+    }
+    Ok(well)
+}
+
+/// Stops where the host would refuse the project, and says what helps.
+fn may_go_on(adopt: &Adopt, policy_known: bool, lacking: &Lacking) -> anyhow::Result<()> {
+    if !policy_known && adopt.grant {
+        bail!("--grant: this machine has no policy file of an agent; name it with --policy");
+    }
+    if !lacking.ungrantable.is_empty() {
+        bail!("the agent would refuse this project: change its compose files as is said above");
+    }
+    if !lacking.grants.is_empty() && !adopt.grant {
+        bail!("the agent would refuse this project. Where these lines are meant, --grant adds them");
+    }
+    Ok(())
+}
+
+/// Asks for a yes. Without a terminal nobody can say it.
+fn ask(yes: bool, question: &str) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("there is no terminal to ask on, so nothing was done: add --yes if that is meant");
+    }
+    let mut error = std::io::stderr();
+    let _ = write!(error, "{question} [y/N] ");
+    let _ = error.flush();
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What to type for the first upgrade.
+fn next(name: &str, proposal: &Proposal, namespace: &str) -> String {
+    if proposal.image_tag.is_none() {
+        return format!("`tenantry status {name} -n {namespace}` shows how it stands.");
+    }
+    format!(
+        "Upgrade it by another imageTag, here or in the manifest above:\n  \
+         kubectl -n {namespace} patch tenant {name} --type merge \\\n    -p '{{\"spec\":{{\"imageTag\":\"NEW\"}}}}'\n\
+         and go back with `tenantry rollback {name} -n {namespace}`."
+    )
+}
