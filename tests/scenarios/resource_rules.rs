@@ -116,7 +116,17 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
         ("/spec/env/patch/0/value", json!("$(bundle)"), "only $(imageTag)"),
         ("/spec/env/patch/0/value", json!("x".repeat(4097)), "spec.env.patch[0].value"),
         ("/spec/env/ownership", json!("Managed"), "env.patch is for an Adopted"),
-        ("/spec/env/patch", json!([]), "without a bundle the image tag"),
+        (
+            "/spec/env/patch",
+            json!([]),
+            "without a bundle a release reaches the host only through env.patch or images",
+        ),
+        ("/spec/images", json!([{"name": "app"}]), "what becomes of the image"),
+        ("/spec/images", json!([{"name": "app:v1 ", "newTag": "v2"}]), "spec.images[0].name"),
+        ("/spec/images", json!([{"name": "app", "newTag": "$(bundle)"}]), "newTag must be a tag"),
+        ("/spec/images", json!([{"name": "app", "newTag": "a/b"}]), "spec.images[0].newTag"),
+        ("/spec/images", json!([{"name": "app", "digest": "sha256:00"}]), "spec.images[0].digest"),
+        ("/spec/imageTag", json!(null), "imageTag may be left out only without a bundle"),
         ("/spec/upgrade", json!({"approach": "Release"}), "Release needs a bundle"),
         ("/spec/upgrade", json!({"approach": "Script"}), "spec.upgrade.approach"),
         ("/spec/upgrade", json!({"onFailure": "Retry"}), "spec.upgrade.onFailure"),
@@ -154,6 +164,12 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
     for (pointer, value, expected) in cases {
         let said = refusal(&client, &namespace, &with(tenant(), pointer, value.clone())).await?;
         assert!(said.contains(expected), "{pointer} = {value}: expected {expected:?}, was told {said:?}");
+    }
+    let mut untagged = with(with(tenant(), "/spec/imageTag", json!(null)), "/spec/env", json!({}));
+    for (tag, expected) in [("7.4-alpine", ""), ("v$(imageTag)", "imageTag may be left out only")] {
+        untagged = with(untagged, "/spec/images", json!([{"name": "redis", "newTag": tag}]));
+        let said = refusal(&client, &namespace, &untagged).await?;
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{tag}: {said:?}");
     }
     Ok(())
 }
