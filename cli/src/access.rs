@@ -51,6 +51,19 @@ impl Access {
         Ok(Cluster { client, namespace, url })
     }
 
+    /// What a person adds to kubectl for the same cluster: nothing where kubectl finds it by itself.
+    pub fn for_kubectl(&self) -> String {
+        let own = || paths::default_state_dir().join(paths::KUBECONFIG);
+        let elsewhere = std::env::var_os("KUBECONFIG").is_some()
+            || std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists())
+            || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let path = self.kubeconfig.clone().or_else(|| (!elsewhere).then(own));
+        let file = path.map(|path| format!(" --kubeconfig {}", path.display())).unwrap_or_default();
+        let context =
+            self.context.as_ref().map(|context| format!(" --context {context}")).unwrap_or_default();
+        format!("{file}{context}")
+    }
+
     /// `None`: this is a pod, and its own account is used.
     fn kubeconfig(&self) -> anyhow::Result<Option<Kubeconfig>> {
         if let Some(path) = &self.kubeconfig {

@@ -131,7 +131,14 @@ pub async fn run(adopt: &Adopt) -> anyhow::Result<ExitCode> {
         let tenants = Tenants::connect(&adopt.access, adopt.host.as_deref(), policy.as_ref()).await?;
         let mut policy = policy;
         for one in &all {
-            failed |= !take(adopt, &tenants, policy.as_mut(), one).await?;
+            match take(adopt, &tenants, policy.as_mut(), one).await {
+                Ok(well) => failed |= !well,
+                Err(error) if adopt.all => {
+                    output::err(format!("{}: left out: {error:#}", one.project.place.project));
+                    failed = true;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -234,7 +241,7 @@ async fn take(
     let ended = watch::until(&tenants.cluster, &name, Some(adopt.timeout), watch::end).await?;
     let well = ended == ExitCode::SUCCESS;
     if well {
-        output::out(next(&name, proposal, &tenants.cluster.namespace));
+        output::out(next(&name, proposal, &tenants.cluster.namespace, &adopt.access.for_kubectl()));
     }
     Ok(well)
 }
@@ -270,13 +277,13 @@ fn ask(yes: bool, question: &str) -> anyhow::Result<bool> {
 }
 
 /// What to type for the first upgrade.
-fn next(name: &str, proposal: &Proposal, namespace: &str) -> String {
+fn next(name: &str, proposal: &Proposal, namespace: &str, cluster: &str) -> String {
     if proposal.image_tag.is_none() {
         return format!("`tenantry status {name} -n {namespace}` shows how it stands.");
     }
     format!(
         "Upgrade it by another imageTag, here or in the manifest above:\n  \
-         kubectl -n {namespace} patch tenant {name} --type merge \\\n    -p '{{\"spec\":{{\"imageTag\":\"NEW\"}}}}'\n\
+         kubectl{cluster} -n {namespace} patch tenant {name} --type merge \\\n    -p '{{\"spec\":{{\"imageTag\":\"NEW\"}}}}'\n\
          and go back with `tenantry rollback {name} -n {namespace}`."
     )
 }

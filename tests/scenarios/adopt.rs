@@ -89,7 +89,8 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     ensure!(took < SOON, "adopt took {took:?}");
     let long: Vec<String> =
         said(&adopted).lines().filter(|line| line.chars().count() > 80).map(str::to_owned).collect();
-    let bounded = long.iter().all(|line| line.contains(&*directory) || line.starts_with("Ready:"));
+    let bounded =
+        long.iter().all(|line| line.contains(&*folder.to_string_lossy()) || line.starts_with("Ready:"));
     ensure!(bounded, "lines fit a terminal but for paths: {long:#?}");
     ensure!(std::fs::read_to_string(&policy)?.starts_with(&before), "what was in the policy file stays");
     ensure!(project.containers()? == containers, "adopting changed containers");

@@ -37,8 +37,8 @@ pub(super) fn files(
     let [used] = used.into_iter().collect::<Vec<_>>()[..] else { return None };
     let within = |path: &String| {
         let path = Path::new(path);
-        let real_path = std::fs::canonicalize(path).ok()?;
-        let path = path.strip_prefix(real).or_else(|_| real_path.strip_prefix(real)).ok()?;
+        let beneath = |path: &Path| path.strip_prefix(real).map(Path::to_owned).ok();
+        let path = beneath(path).or_else(|| beneath(&std::fs::canonicalize(path).ok()?))?;
         RelativePath::parse(path.to_str()?).ok()
     };
     let files: Vec<RelativePath> = used.iter().map(within).collect::<Option<_>>()?;
@@ -106,4 +106,81 @@ pub(super) fn cautions(place: &Place, model: &Model, containers: &[ComposeContai
         ));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tenantry_api::names::{Directory, ProjectName};
+
+    use super::*;
+    use crate::compose::inputs;
+
+    fn place() -> Place {
+        let (project, directory) =
+            (ProjectName::parse("shop").unwrap(), Directory::parse("/srv/shop").unwrap());
+        Place { project, directory, compose: None }
+    }
+
+    fn plain() -> Discovered {
+        let read = |path: &RelativePath| {
+            Ok((path.as_str() == "compose.yaml").then(|| b"services: {web: {image: x}}".to_vec()))
+        };
+        inputs(&place(), &read).unwrap().unwrap()
+    }
+
+    fn container(service: &str, files: &[&str]) -> ComposeContainer {
+        ComposeContainer {
+            name: format!("shop-{service}-1"),
+            project: "shop".to_owned(),
+            service: service.to_owned(),
+            directory: "/srv/shop".to_owned(),
+            files: files.iter().map(|file| (*file).to_owned()).collect(),
+            running: true,
+            ..ComposeContainer::default()
+        }
+    }
+
+    /// Containers are told apart by `|`, and their files by `,`.
+    #[rstest::rstest]
+    #[case::what_plain_compose_takes("/srv/shop/compose.yaml", "")]
+    #[case::others("/srv/shop/compose.yaml,/srv/shop/prod/extra.yml", "compose.yaml,prod/extra.yml")]
+    #[case::outside("/etc/compose.yaml", "")]
+    #[case::not_all_the_same("/srv/shop/a.yml|/srv/shop/b.yml", "")]
+    fn files_are_said_where_plain_compose_would_take_others(#[case] used: &str, #[case] said: &str) {
+        let of = |files: &str| container("web", &files.split(',').collect::<Vec<_>>());
+        let containers: Vec<ComposeContainer> = used.split('|').map(of).collect();
+        let found = files(&plain(), &place(), &containers).map(|choice| choice.files).unwrap_or_default();
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), said);
+    }
+
+    #[test]
+    fn a_profile_is_switched_on_for_what_runs_and_for_nothing_else() {
+        let model = json!({"services": {
+            "web": {}, "jobs": {"profiles": ["prod"]}, "debug": {"profiles": ["dev"]},
+        }});
+        let stopped = ComposeContainer { running: false, ..container("debug", &[]) };
+        let all = [container("web", &[]), container("jobs", &[]), stopped];
+        assert_eq!(profiles(&model, &plain(), &place(), &all).unwrap().profiles, ["prod"]);
+        assert_eq!(profiles(&model, &plain(), &place(), &all[..1]), None);
+    }
+
+    #[test]
+    fn what_would_stop_it_at_first_contact_is_told_before() {
+        let json = br#"{"name": "shop", "services": {"web": {"image": "r/shop:v2"}}}"#;
+        let model = Model::parse(json, "/srv/shop", "/srv/shop").unwrap();
+        let same = ComposeContainer { image: Some("r/shop:v2".to_owned()), ..container("web", &[]) };
+        assert_eq!(cautions(&place(), &model, std::slice::from_ref(&same)), [""; 0]);
+        let other = ComposeContainer { image: Some("r/shop:v1".to_owned()), ..same.clone() };
+        let elsewhere = ComposeContainer { directory: "/home/shop".to_owned(), ..same.clone() };
+        let env = ComposeContainer { env_files: vec!["/srv/shop/prod.env".to_owned()], ..same };
+        for (one, says) in [
+            (other, "shop-web-1 runs r/shop:v1"),
+            (elsewhere, "/home/shop"),
+            (env, "--env-file /srv/shop/prod.env"),
+        ] {
+            let told = cautions(&place(), &model, &[one]);
+            assert!(told.len() == 1 && told[0].contains(says), "{told:?}");
+        }
+    }
 }

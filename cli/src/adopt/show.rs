@@ -35,7 +35,7 @@ pub fn found(project: &Project, proposal: &Proposal) -> String {
         if profiles.is_empty() { String::new() } else { format!(", profiles {}", profiles.join(", ")) };
     let _ = write!(text, "\nRead from {files}{with}.");
     let mut text = wrapped(&text, "");
-    let _ = write!(text, "\n{}\n", table(project, proposal));
+    let _ = write!(text, "\n\n{}\n\n", table(project, proposal));
     let _ = writeln!(text, "{}", wrapped(&release(proposal), ""));
     for caution in &project.cautions {
         let _ = writeln!(text, "{}", wrapped(caution, "! "));

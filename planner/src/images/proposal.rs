@@ -165,9 +165,12 @@ pub fn propose(services: &[FoundService], variables: &[FoundVariable]) -> Option
         variables.iter().filter_map(|variable| by_variable(variable, services)).collect();
     all.extend(by_writing(services));
     all.sort_by_key(Candidate::order);
-    let mut all = all.into_iter();
-    let Some(first) = all.next() else { return watched(services, variables) };
-    let others = all.filter_map(|other| other.other(services)).collect();
+    // A database's version is never taken for the release of a project that has images of its own.
+    let has_own = services.iter().any(|service| !is_everybodys(&service.reference));
+    let movable = all.first().is_some_and(|first| first.own > 0 || !has_own);
+    let first = if movable { Some(all.remove(0)) } else { None };
+    let others = all.iter().filter_map(|other| other.other(services)).collect();
+    let Some(first) = first else { return watched(services, variables, others) };
     let mut proposal = Proposal {
         moves: Moves::Written,
         services: first.services.clone(),
@@ -304,7 +307,7 @@ fn candidate(meant: Vec<ServiceName>, services: &[FoundService], kind: u8, by: B
 }
 
 /// What can't be moved, named as it is: a Tenant has to name an image, and this one is as it is wanted.
-fn watched(services: &[FoundService], variables: &[FoundVariable]) -> Option<Proposal> {
+fn watched(services: &[FoundService], variables: &[FoundVariable], others: Vec<Other>) -> Option<Proposal> {
     let version = |service: &FoundService| {
         let written = Written::parse(&service.reference);
         let literal = |part: &super::Part| part.literal().map(str::to_owned);
@@ -334,7 +337,7 @@ fn watched(services: &[FoundService], variables: &[FoundVariable]) -> Option<Pro
         image_tag: None,
         patch: Vec::new(),
         images: vec![setting],
-        others: Vec::new(),
+        others,
     })
 }
 

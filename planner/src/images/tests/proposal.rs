@@ -170,6 +170,16 @@ fn what_no_tag_can_move_is_named_as_it_is(
 }
 
 #[test]
+fn a_database_is_never_the_release_of_what_is_built_here() {
+    let proposal = of(&[built("web", "shop-web"), written("db", "postgres:16")], &[]);
+    assert!(matches!(proposal.moves, Moves::Nothing(_)), "{proposal:?}");
+    assert_eq!((proposal.image_tag, proposal.images), (None, vec![setting("shop-web", Some("latest"))]));
+    assert_eq!(proposal.others, [Other::Image(setting("postgres", Some("16")))]);
+    let alone = of(&[written("db", "postgres:16")], &[]);
+    assert_eq!(alone.image_tag.as_deref(), Some("16"), "where nothing else is, it is");
+}
+
+#[test]
 fn a_variable_that_env_makes_of_others_is_left_alone() {
     let services = [read_as("web", "r/shop:${TAG}", "r/shop:v1")];
     let derived = FoundVariable { settable: false, ..variable("TAG", &[("web", tag("v1"))]) };
