@@ -186,8 +186,8 @@ async fn read(survey: &Survey, directory: &Path, name: Option<&ProjectName>) -> 
     let project = survey.read(directory, name).await?;
     if project.services.is_empty() {
         bail!(
-            "{}: every service of {} is in a profile that is not switched on: name those that you use as COMPOSE_PROFILES \
-             in .env",
+            "{}: {} has no service, or none outside of profiles that are not switched on: name those that you use as \
+             COMPOSE_PROFILES in .env",
             project.place.directory,
             project.place.project
         );
