@@ -49,7 +49,8 @@ fn image(
 
 fn tag(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
     let (intent, tag) = (&desired.intent, &desired.intent.image_tag);
-    if intent.tag_use.is_unused() && intent.tag_use.is_given() {
+    // What a bundle makes of its own files is a release, whatever its tag is called.
+    if intent.bundle.is_none() && intent.tag_use.is_unused() && intent.tag_use.is_given() {
         return refuse(format!(
             "spec.imageTag: nothing is made of {tag}; use $(imageTag) in spec.env.patch or spec.images, or leave imageTag \
              out. The compose files say {}.",

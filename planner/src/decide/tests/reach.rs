@@ -97,6 +97,20 @@ fn p17_a_tag_of_which_nothing_is_made_is_refused() {
 }
 
 #[test]
+fn a_bundle_that_makes_nothing_of_the_tag_is_a_release_all_the_same() {
+    let mut world = bundled("v2", "Release");
+    let mut unused = spec("v2");
+    unused["env"]["patch"] = json!([{"name": "IMAGE_TAG", "value": "fixed"}]);
+    let unused = World::with_spec(unused).target().intent.tag_use.clone();
+    assert!(unused.is_unused() && unused.is_given());
+    world.target_mut().intent.tag_use = unused;
+    world.status.deployed = World::deployed("v1").status.deployed;
+    let mut observation = running();
+    observation.env.keys.clear();
+    assert!(matches!(world.decide(Answer::Seen(&observation)).effect, Some(Effect::Submit(_))));
+}
+
+#[test]
 fn p17_the_agent_is_asked_to_look_where_the_files_are_not_there_yet_unless_it_does_not_know_how() {
     let mut observation = running();
     observation.files.push(file("docker-compose.yml", FileState::Differs));
