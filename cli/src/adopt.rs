@@ -6,7 +6,6 @@ mod manifest;
 mod show;
 mod tenants;
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tenantry_api::tenant_status::Lacking;
 use tenantry_planner::images::proposal::{Proposal, propose};
 
 use crate::access::Access;
+use crate::confirm::says_yes;
 use crate::output;
 use crate::watch;
 use grants::HostPolicy;
@@ -265,15 +265,9 @@ fn ask(yes: bool, question: &str) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);
     }
-    if !std::io::stdin().is_terminal() {
-        bail!("there is no terminal to ask on, so nothing was done: add --yes if that is meant");
-    }
-    let mut error = std::io::stderr();
-    let _ = write!(error, "{question} [y/N] ");
-    let _ = error.flush();
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    says_yes(question)?.ok_or_else(|| {
+        anyhow!("there is no terminal to ask on, so nothing was done: add --yes if that is meant")
+    })
 }
 
 /// What to type for the first upgrade.

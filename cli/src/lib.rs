@@ -5,6 +5,7 @@ pub mod access;
 pub mod adopt;
 pub mod ask;
 pub mod claim;
+mod confirm;
 pub mod explain;
 pub mod output;
 pub mod paths;

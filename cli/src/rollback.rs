@@ -1,6 +1,5 @@
 //! `tenantry rollback`: back to a restore point.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
@@ -11,6 +10,7 @@ use tenantry_api::tenant_status::{Outcome, RestorePoint};
 
 use crate::access::Access;
 use crate::ask::{self, Waiting};
+use crate::confirm::says_yes;
 use crate::output;
 use crate::status::{find, points, similar};
 use crate::watch::End;
@@ -105,18 +105,10 @@ fn data(point: &RestorePoint, yes: bool) -> anyhow::Result<()> {
         output::out(warning);
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
-        bail!("{warning} There is no terminal to ask on: add --yes if that is meant");
-    }
-    let mut error = std::io::stderr();
-    let _ = write!(error, "{warning} Go on? [y/N] ");
-    let _ = error.flush();
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        Ok(())
-    } else {
-        bail!("nothing was asked for")
+    match says_yes(&format!("{warning} Go on?"))? {
+        Some(true) => Ok(()),
+        Some(false) => bail!("nothing was asked for"),
+        None => bail!("{warning} There is no terminal to ask on: add --yes if that is meant"),
     }
 }
 
