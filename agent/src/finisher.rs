@@ -16,13 +16,13 @@ use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{FailureCategory, OperateRequest};
 use tokio::sync::{Notify, watch};
 
-use crate::compose::{explain, inputs, keep_output};
+use crate::compose::{explain, keep_output};
 use crate::config::Config;
 use crate::engine::{ProjectContainer, own_id};
-use crate::files::{DiskIo, FILE_LIMIT};
+use crate::files::DiskIo;
 use crate::host::{Host, Machine, TenantCache};
 use crate::limits::Limits;
-use crate::observe::{explained, on_disk, own};
+use crate::observe::{discovered, on_disk, own};
 use crate::operation::{
     Effects, OpenOperation, OperationContext, StepResult, go_on, named, take_up_one, tidy, up_arguments,
     up_limit, what_to_tell,
@@ -140,12 +140,11 @@ async fn recreate(
 
 async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(), StepError> {
     let place = &pending.request.place;
-    let tree = host.tree(&place.directory)?;
-    let read = |path: &tenantry_api::names::RelativePath| match &tree {
-        Some(tree) => tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error)),
-        None => Ok(None),
+    let found = match host.tree(&place.directory)? {
+        Some(tree) => discovered(&tree, place)?,
+        None => None,
     };
-    let discovered = inputs(place, &read)?.ok_or_else(|| crate::observe::no_compose_file(place))?;
+    let discovered = found.ok_or_else(|| crate::observe::no_compose_file(place))?;
     let compose = host.compose().await?;
     let log = host.store.compose_log(&pending.uid)?;
     let model = on_disk(host, &TenantCache::default(), &compose, place, &discovered, log.clone()).await?;

@@ -23,7 +23,7 @@ use tenantry_protocol::{ApiError, ErrorCode, Observation, ObserveRequest, Observ
 pub use build::own;
 pub use copies::{Copies, Texts, remove_left};
 pub use disk::Disk;
-pub use disk::{edited, explained, file_state, no_compose_file, texts};
+pub use disk::{discovered, edited, explained, file_state, no_compose_file, texts};
 pub use freshness::{Contents, freshness};
 pub use images::{Located, Origins, edited as with_images, locate, origins};
 pub use meaning::meanings;

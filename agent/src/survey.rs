@@ -15,11 +15,11 @@ use tenantry_planner::model::Model;
 use tenantry_process::runtime::TokioRuntime;
 use tenantry_protocol::{ComposeUse, Place};
 
-use crate::compose::{Compose, ComposeError, Discovered, Explained, Programs, inputs};
+use crate::compose::{Compose, ComposeError, Discovered, Explained, Programs};
 use crate::engine::{ComposeContainer, DockerEngine, EngineError};
-use crate::files::{DiskIo, FILE_LIMIT, FilesError, Tree};
+use crate::files::{DiskIo, FilesError, Tree};
 use crate::limits::Limits;
-use crate::observe::{Copies, Origins, explained, no_compose_file, origins, resolve, texts, variables};
+use crate::observe::{Copies, Origins, discovered, no_compose_file, origins, resolve, texts, variables};
 
 /// A name for questions that come before the project's own is known.
 const UNNAMED: &str = "unnamed";
@@ -155,19 +155,19 @@ impl Survey {
             directory,
             compose: None,
         };
-        let plain = discovered(&tree, &place)?;
+        let plain = present(&tree, &place)?;
         if name.is_none() {
             place.project = self.name(&place, &real, &plain).await?;
         }
         let containers: Vec<ComposeContainer> =
             self.containers.iter().filter(|one| one.project == place.project.as_str()).cloned().collect();
         place.compose = choice::files(&plain, &place, &containers);
-        let mut discovered = discovered(&tree, &place)?;
+        let mut discovered = present(&tree, &place)?;
         let of = (&tree, &place);
         let (mut model, mut found) = self.look(of, &discovered, &real).await?;
         if let Some(with_profiles) = choice::profiles(&found.model, &discovered, &place, &containers) {
             place.compose = Some(with_profiles);
-            discovered = self::discovered(&tree, &place)?;
+            discovered = present(&tree, &place)?;
             (model, found) = self.look((&tree, &place), &discovered, &real).await?;
         }
         let texts = texts(&tree, &discovered)?;
@@ -236,9 +236,9 @@ impl Survey {
     }
 }
 
-fn discovered(tree: &Tree, place: &Place) -> Result<Discovered, SurveyError> {
-    let read = |path: &RelativePath| tree.read(path, FILE_LIMIT).map_err(|error| explained(&error));
-    Ok(inputs(place, &read)?.ok_or_else(|| no_compose_file(place))?)
+/// The compose files of a directory, which must have some.
+fn present(tree: &Tree, place: &Place) -> Result<Discovered, SurveyError> {
+    Ok(discovered(tree, place)?.ok_or_else(|| no_compose_file(place))?)
 }
 
 /// Each service of the model, and where its image is written.

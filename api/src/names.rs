@@ -161,6 +161,11 @@ impl fmt::Display for ProtectedPath {
 }
 
 impl RelativePath {
+    /// The project's `.env`.
+    pub fn env_file() -> Self {
+        Self(".env".to_owned())
+    }
+
     /// Whether this path is `other` or lies below it.
     pub fn is_at_or_below(&self, other: &Self) -> bool {
         self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -390,8 +390,8 @@ fn check_protected(protect: &[ProtectedPath], files: &[FileManifest], bundle: &s
             );
             return Err(Refusal::new(RefusalReason::PathRefused, message));
         }
-        let env = RelativePath::parse(ENV_FILE).ok();
-        if env.is_some_and(|env| file.path != env && file.path.is_at_or_below(&env)) {
+        let env = RelativePath::env_file();
+        if file.path != env && file.path.is_at_or_below(&env) {
             let message = format!("TemplateBundle {bundle} would write {} beneath the file .env.", file.path);
             return Err(Refusal::new(RefusalReason::PathRefused, message));
         }

@@ -103,6 +103,16 @@ pub enum EnvManifest {
     Managed,
 }
 
+impl EnvManifest {
+    /// What is set in it where it is the tenant's.
+    pub fn patch(&self) -> &[EnvValue] {
+        match self {
+            Self::Adopted { patch } => patch,
+            Self::Managed => &[],
+        }
+    }
+}
+
 /// A variable and the value that compose must read for it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

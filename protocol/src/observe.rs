@@ -175,6 +175,13 @@ pub enum FileState {
     },
 }
 
+impl FileState {
+    /// Whether the content is as wanted.
+    pub fn has_wanted_content(&self) -> bool {
+        matches!(self, Self::Same | Self::Attributes)
+    }
+}
+
 /// The patched keys of `.env` as they are on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -201,6 +208,13 @@ pub struct EnvKeyState {
     /// Services whose image depends on its value; absent where that was not found out.
     #[serde(default)]
     pub reaches: Option<Vec<ServiceName>>,
+}
+
+impl EnvKeyState {
+    /// Whether the project is as it would be with the wanted value: it is there, or is the default.
+    pub fn is_right(&self) -> bool {
+        self.as_wanted || self.by_default
+    }
 }
 
 /// How an image that compose files write out stands to what is wanted.

@@ -55,7 +55,7 @@ impl<F: Fn(&RelativePath) -> Result<Option<Vec<u8>>, Explained>> InputFile for F
 
 /// Finds the compose files of a project; `None` where there is none.
 pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>, Explained> {
-    let env_path = path(".env")?;
+    let env_path = RelativePath::env_file();
     let env_bytes = read(&env_path)?;
     let env = env_bytes
         .as_deref()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use tenantry_api::names::Directory;
 use tenantry_api::tenant_status::Lacking;
 use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
 use tenantry_planner::images::meaning::Meanings;
@@ -18,8 +19,9 @@ use tenantry_protocol::{
 use super::copies::Texts;
 use super::disk::{Disk, texts};
 use super::freshness::{Contents, freshness};
-use super::meaning::meanings;
+use super::meaning::{asks, meanings};
 use super::model::on_disk;
+use crate::compose::Discovered;
 use crate::engine::{Engine, EngineError, Image, ProjectContainer};
 use crate::files::Stamps;
 use crate::host::restore_points::briefs;
@@ -198,6 +200,20 @@ fn last_operation(
     Ok(Some(OperationBrief { id: journal.operation().clone(), target_hash, outcome: state.outcome() }))
 }
 
+/// The texts that compose reads of a directory as it is now.
+async fn read_texts(
+    host: &Arc<Host>,
+    directory: &Directory,
+    discovered: &Discovered,
+) -> Result<Texts, ApiError> {
+    let (shared, directory, discovered) = (host.clone(), directory.clone(), discovered.clone());
+    let read = move || match shared.tree(&directory)? {
+        Some(tree) => texts(&tree, &discovered),
+        None => Ok(Texts::new()),
+    };
+    host.blocking(read).await?.map_err(fault)
+}
+
 /// The compose files in use and their model, or why there is none; and what the request would mean to it.
 #[derive(Default)]
 struct Seen {
@@ -209,7 +225,7 @@ struct Seen {
 
 /// What compose says of what is on the disk.
 async fn model(
-    host: &Host,
+    host: &Arc<Host>,
     cache: &TenantCache,
     request: &ObserveRequest,
     local: &Local,
@@ -231,12 +247,13 @@ async fn model(
             return Ok(Seen { compose: in_use, problem: Some(problem.message), ..Seen::default() });
         }
     };
-    let texts = match host.tree(&request.place.directory).map_err(fault)? {
-        Some(tree) => texts(&tree, discovered).map_err(fault)?,
-        None => Texts::new(),
+    let meanings = if asks(&request.manifest) {
+        let texts = read_texts(host, &request.place.directory, discovered).await?;
+        let of = (&request.place, &request.manifest);
+        meanings(host, cache, &compose, of, discovered, texts).await
+    } else {
+        Arc::default()
     };
-    let of = (&request.place, &request.manifest);
-    let meanings = meanings(host, cache, &compose, of, discovered, texts).await;
     Ok(Seen { compose: in_use, model: Some(model), problem: None, meanings })
 }
 

@@ -76,13 +76,18 @@ impl<'a> Copies<'a> {
         Self { runtime, compose, place, discovered, texts, folder, _name: None }
     }
 
+    /// `.env` as it is; empty where there is none.
+    pub fn env(&self) -> &[u8] {
+        self.texts.get(&RelativePath::env_file()).map_or(&[], Vec::as_slice)
+    }
+
     /// What compose makes of them with some replaced. It holds secrets.
     pub async fn resolved(&self, replaced: &Texts, services: Services) -> Result<Value, Explained> {
         let project = self.folder.join(self.place.directory.base_name());
         let mut texts = self.texts.clone();
         texts.extend(replaced.iter().map(|(path, text)| (path.clone(), text.clone())));
         let mut discovered = self.discovered.clone();
-        discovered.env = texts.keys().any(|path| path.as_str() == ".env");
+        discovered.env = texts.contains_key(&RelativePath::env_file());
         if services == Services::All {
             discovered.profiles.push("*".to_owned());
         }
@@ -115,19 +120,20 @@ fn fault(message: String) -> Explained {
 
 impl Drop for Copies<'_> {
     fn drop(&mut self) {
-        match std::fs::remove_dir_all(&self.folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(folder = %self.folder.display(), %error, "copies of compose files can't be removed");
-            }
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "copies of compose files can't be removed");
         }
     }
 }
 
 /// Removes copies that an agent left which was killed over a question.
 pub fn remove_left(state_dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(state_dir.join(COPIES)) {
+    remove(&state_dir.join(COPIES))
+}
+
+/// Removes a folder that may be gone already.
+fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -135,10 +141,7 @@ pub fn remove_left(state_dir: &Path) -> io::Result<()> {
 
 /// Writes files anew, for our own eyes only: `.env` holds secrets.
 fn write(folder: &Path, root: &Path, folders: &[RelativePath], texts: &Texts) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(folder)?;
     let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
     make(root)?;
     folders.iter().try_for_each(|folder| make(&root.join(folder.as_str())))?;

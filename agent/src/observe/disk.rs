@@ -103,7 +103,7 @@ fn env_observation(
     env: &EnvManifest,
     stamps: &mut Stamps,
 ) -> Result<EnvObservation, FilesError> {
-    let Ok(file) = RelativePath::parse(".env") else { return Ok(EnvObservation::default()) };
+    let file = RelativePath::env_file();
     stamps.stat(tree, &file)?;
     let content = match tree.read_followed(&file, FILE_LIMIT) {
         Ok(content) => content,
@@ -111,10 +111,6 @@ fn env_observation(
         Err(error) => return Err(error),
     };
     let parsed = content.as_deref().and_then(|bytes| EnvFile::parse(bytes).ok());
-    let patch = match env {
-        EnvManifest::Adopted { patch } => patch.as_slice(),
-        EnvManifest::Managed => &[],
-    };
     let absent = |name: &tenantry_api::names::EnvKey| EnvKeyState {
         name: name.clone(),
         present: false,
@@ -122,7 +118,8 @@ fn env_observation(
         by_default: false,
         reaches: None,
     };
-    let keys = patch
+    let keys = env
+        .patch()
         .iter()
         .map(|wanted| parsed.as_ref().map_or_else(|| absent(&wanted.name), |env| env.key_state(wanted)));
     Ok(EnvObservation { exists: content.is_some(), keys: keys.collect() })
@@ -144,6 +141,13 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
     }
     stamps.add(looked);
     found
+}
+
+/// The compose files of a directory; `None` where there is none.
+pub fn discovered(tree: &Tree, place: &Place) -> Result<Option<Discovered>, Explained> {
+    inputs(place, &|path: &RelativePath| {
+        tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
+    })
 }
 
 /// The texts that compose reads of a directory.
@@ -168,4 +172,27 @@ pub fn no_compose_file(place: &Place) -> Explained {
         ),
     };
     Explained { category: FailureCategory::ComposeInvalid, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::DiskIo;
+
+    #[test]
+    fn a_compose_file_behind_a_link_that_stays_is_found_and_one_that_leaves_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = std::fs::canonicalize(folder.path()).unwrap().join("shop");
+        std::fs::create_dir_all(at.join("stack")).unwrap();
+        std::fs::write(at.join("stack/compose.yaml"), "services: {web: {image: x}}").unwrap();
+        let place: Place =
+            serde_json::from_value(serde_json::json!({"project": "shop", "directory": at})).unwrap();
+        let tree = Tree::open(&at, DiskIo::default()).unwrap();
+        assert_eq!(discovered(&tree, &place), Ok(None));
+        std::os::unix::fs::symlink("stack/compose.yaml", at.join("compose.yaml")).unwrap();
+        let found = discovered(&tree, &place).unwrap().unwrap();
+        assert_eq!(found.files, [RelativePath::parse("compose.yaml").unwrap()]);
+        std::os::unix::fs::symlink("/etc/hostname", at.join("compose.override.yaml")).unwrap();
+        assert!(discovered(&tree, &place).is_err());
+    }
 }

@@ -8,7 +8,6 @@ use tenantry_api::names::{EnvKey, RelativePath, ServiceName};
 use tenantry_planner::env::{EnvFile, patch};
 use tenantry_planner::images::Written;
 use tenantry_planner::images::meaning::Meaning;
-use tenantry_planner::target::ENV_FILE;
 use tenantry_protocol::EnvValue;
 
 use super::copies::{Copies, Services, Texts};
@@ -84,9 +83,7 @@ fn counts(reference: &str, mark: &str) -> bool {
 
 /// Variables that are absent and whose default is the wanted value: the model is the same with it.
 async fn by_default(copies: &Copies<'_>, wanted: &[EnvValue]) -> Vec<EnvKey> {
-    let env =
-        env_path().and_then(|path| EnvFile::parse(copies.texts.get(&path).map_or(&[][..], |text| text)).ok());
-    let Some(env) = env else { return Vec::new() };
+    let Ok(env) = EnvFile::parse(copies.env()) else { return Vec::new() };
     let absent = wanted.iter().filter(|value| !env.key_state(value).present);
     let absent: Vec<EnvValue> = absent.take(ONE_BY_ONE).cloned().collect();
     if absent.is_empty() {
@@ -103,16 +100,10 @@ async fn by_default(copies: &Copies<'_>, wanted: &[EnvValue]) -> Vec<EnvKey> {
     found
 }
 
-fn env_path() -> Option<RelativePath> {
-    RelativePath::parse(ENV_FILE).ok()
-}
-
 /// `.env` with these set in it.
 pub(super) fn with_env(copies: &Copies<'_>, values: &[EnvValue]) -> Option<Texts> {
-    let path = env_path()?;
-    let old = copies.texts.get(&path).map_or(&[][..], |text| text);
-    let patched = patch(old, values).ok()?;
-    Some(Texts::from([(path, patched.bytes)]))
+    let patched = patch(copies.env(), values).ok()?;
+    Some(Texts::from([(RelativePath::env_file(), patched.bytes)]))
 }
 
 #[cfg(test)]

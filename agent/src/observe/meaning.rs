@@ -11,8 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tenantry_api::names::{EnvKey, RelativePath};
 use tenantry_planner::env::EnvFile;
 use tenantry_planner::images::meaning::Meanings;
-use tenantry_planner::target::ENV_FILE;
-use tenantry_protocol::{EnvManifest, Manifest, Place};
+use tenantry_protocol::{Manifest, Place};
 
 use super::copies::{Copies, Texts};
 use super::env_meaning::{env_meaning, marked};
@@ -29,13 +28,7 @@ pub async fn meanings(
     discovered: &Discovered,
     texts: Texts,
 ) -> Arc<Meanings> {
-    let patch = match &manifest.env {
-        EnvManifest::Adopted { patch } => patch.as_slice(),
-        EnvManifest::Managed => &[],
-    };
-    if patch.is_empty() && manifest.images.is_empty() {
-        return Arc::default();
-    }
+    let patch = manifest.env.patch();
     let of = digest(manifest, discovered, &texts);
     if let Some(known) = of.and_then(|of| cache.meanings.get(&of)) {
         return known;
@@ -51,10 +44,14 @@ pub async fn meanings(
     found
 }
 
+/// Whether there is anything to be asked about.
+pub fn asks(manifest: &Manifest) -> bool {
+    !manifest.env.patch().is_empty() || !manifest.images.is_empty()
+}
+
 /// Of all that an answer depends on.
 fn digest(manifest: &Manifest, discovered: &Discovered, texts: &Texts) -> Option<[u8; 32]> {
-    let env = RelativePath::parse(ENV_FILE).ok()?;
-    let EnvManifest::Adopted { patch } = &manifest.env else { return None };
+    let (env, patch) = (RelativePath::env_file(), manifest.env.patch());
     let text = texts.get(&env).map_or(&[][..], |text| text);
     let parsed = EnvFile::parse(text).ok()?;
     let all_there = patch.iter().all(|value| parsed.key_state(value).present);

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenantry_api::names::{EnvKey, RelativePath, ServiceName};
+use tenantry_api::names::{EnvKey, ServiceName};
 use tenantry_planner::env::EnvFile;
 use tenantry_planner::images::proposal::FoundVariable;
 use tenantry_planner::images::variable::Use;
 use tenantry_planner::images::{Tag, Written};
-use tenantry_planner::target::ENV_FILE;
 use tenantry_protocol::EnvValue;
 
 use super::copies::Copies;
@@ -22,8 +21,7 @@ const ONE_BY_ONE: usize = 16;
 
 /// The variables that versions of images depend on.
 pub async fn variables(copies: &Copies<'_>, origins: &Origins) -> Vec<FoundVariable> {
-    let env = RelativePath::parse(ENV_FILE).ok().and_then(|path| copies.texts.get(&path));
-    let Ok(env) = EnvFile::parse(env.map_or(&[][..], |text| text)) else { return Vec::new() };
+    let Ok(env) = EnvFile::parse(copies.env()) else { return Vec::new() };
     let names = candidates(origins, &env);
     if names.is_empty() {
         return Vec::new();

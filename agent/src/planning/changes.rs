@@ -83,10 +83,5 @@ pub fn protect(request: &OperateRequest, path: &RelativePath) -> Result<(), Step
 
 /// What is asked of `.env`, if it is the tenant's own.
 pub fn patched_values(manifest: &EnvManifest) -> BTreeMap<&str, &str> {
-    match manifest {
-        EnvManifest::Managed => BTreeMap::new(),
-        EnvManifest::Adopted { patch } => {
-            patch.iter().map(|value| (value.name.as_str(), value.value.as_str())).collect()
-        }
-    }
+    manifest.patch().iter().map(|value| (value.name.as_str(), value.value.as_str())).collect()
 }

@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tenantry_api::names::RelativePath;
 use tenantry_planner::model::Model;
 use tenantry_process::runtime::blocking;
 use tenantry_protocol::{FailureCategory, OperateRequest};
 
 use super::error::StepError;
-use crate::compose::{Compose, Discovered, inputs};
+use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
-use crate::files::{FILE_LIMIT, FilesError, Tree};
+use crate::files::{FilesError, Tree};
 use crate::host::{Host, TenantCache};
-use crate::observe::{explained, on_disk, own};
+use crate::observe::{discovered, on_disk, own};
 
 /// A request on this host. Nothing that it does changes what is the tenant's.
 #[derive(Clone)]
@@ -53,10 +52,7 @@ impl RequestContext {
         let discovered = self
             .blocking(move || {
                 let Some(tree) = host.tree(&place.directory)? else { return Ok(None) };
-                let read = |path: &RelativePath| {
-                    tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
-                };
-                Ok(inputs(&place, &read)?)
+                Ok(discovered(&tree, &place)?)
             })
             .await?;
         let Some(discovered) = discovered else { return Ok(None) };

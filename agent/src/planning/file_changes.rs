@@ -43,7 +43,7 @@ pub fn planned_changes(
     let mut changes = file_changes(request, Some(own), tree, cache, store)?;
     edit_images(request, tree, &plan.image_edits, &mut changes)?;
     let adopted = matches!(request.manifest.env, EnvManifest::Adopted { .. });
-    let own_env = tree.followed(&env_path()?)?;
+    let own_env = tree.followed(&RelativePath::env_file())?;
     let is_meant = |change: &FileChange| {
         let content_stays = change.before == change.after;
         content_stays || plan.files.contains(change) || (adopted && change.path == own_env)
@@ -253,17 +253,12 @@ pub fn edit_images(
     Ok(())
 }
 
-fn env_path() -> Result<RelativePath, StepError> {
-    RelativePath::parse(".env")
-        .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))
-}
-
 fn env(request: &OperateRequest, tree: &Tree, all: &mut Changes) -> Result<(), StepError> {
-    let EnvManifest::Adopted { patch: values } = &request.manifest.env else { return Ok(()) };
+    let values = request.manifest.env.patch();
     if values.is_empty() {
         return Ok(());
     }
-    let named = env_path()?;
+    let named = RelativePath::env_file();
     protect(request, &named)?;
     // A symlink stays: what is behind it is written.
     let path = tree.followed(&named)?;

@@ -15,7 +15,7 @@ use super::decision::Ruling;
 use super::policy::{asks_for_more, replaces_compose};
 use super::unreached::BUSY_AGAIN;
 use super::{Answer, Draft, Effect, SHOWN, refused};
-use crate::target::{Desired, ENV_FILE, Refusal, RefusalReason};
+use crate::target::{Desired, Refusal, RefusalReason};
 use crate::text::listed;
 
 impl Draft<'_> {
@@ -147,8 +147,8 @@ fn incurable(desired: &Desired, observation: &Observation) -> Option<Refusal> {
 
 /// A protected `.env` that would have to be patched.
 fn protected_env(desired: &Desired, observation: &Observation) -> Option<Refusal> {
-    let key = observation.env.keys.iter().find(|key| !key.as_wanted && !key.by_default)?;
-    let file = RelativePath::parse(ENV_FILE).ok()?;
+    let key = observation.env.keys.iter().find(|key| !key.is_right())?;
+    let file = RelativePath::env_file();
     let protected = desired.intent.protect.iter().find(|protected| protected.conflicts_with(&file))?;
     let message = format!(
         "{} in .env is not as spec.env.patch wants it, and .env is protected by '{protected}' in spec.protect, so that \
@@ -194,7 +194,7 @@ pub(super) fn differences(observation: &Observation) -> Vec<String> {
         FileState::Blocked { found } => Some(format!("{} is {found}", file.path)),
     };
     let mut all: Vec<String> = observation.files.iter().filter_map(file).collect();
-    for key in observation.env.keys.iter().filter(|key| !key.as_wanted && !key.by_default) {
+    for key in observation.env.keys.iter().filter(|key| !key.is_right()) {
         let how = if key.present { "has another value" } else { "is not set" };
         all.push(format!("{} in .env {how}", key.name));
     }

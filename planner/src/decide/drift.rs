@@ -118,7 +118,7 @@ impl Draft<'_> {
             };
             all.push(format!("{} {how}", file.path));
         }
-        let keys = observation.env.keys.iter().filter(|key| !key.as_wanted && !key.by_default);
+        let keys = observation.env.keys.iter().filter(|key| !key.is_right());
         all.extend(keys.map(|key| format!("{} in .env has another value or is gone", key.name)));
         all.extend(pending_images(observation, "deployed was"));
         all.extend(observation.services.iter().filter_map(|service| self.service_differs(service)));

@@ -2,7 +2,7 @@
 //! changed.
 
 use tenantry_api::tenant_status::{Grant, Lacking, Outcome};
-use tenantry_protocol::{FileState, Observation, PolicyRefusal, Probe};
+use tenantry_protocol::{EnvKeyState, Observation, PolicyRefusal, Probe};
 
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
@@ -88,10 +88,9 @@ fn command(desired: &Desired, observation: &Observation) -> Option<Grant> {
 
 /// Whether nothing that compose reads would be changed by a release.
 fn stays(observation: &Observation) -> bool {
-    let same = |state: &FileState| matches!(state, FileState::Same | FileState::Attributes);
-    observation.files.iter().all(|file| same(&file.state))
+    observation.files.iter().all(|file| file.state.has_wanted_content())
         && observation.leftover_files.iter().all(|file| file.hand_edited)
-        && observation.env.keys.iter().all(|key| key.as_wanted || key.by_default)
+        && observation.env.keys.iter().all(EnvKeyState::is_right)
         && observation.images.iter().all(|image| image.pending.is_empty())
 }
 
@@ -100,7 +99,7 @@ pub(super) fn replaces_compose(observation: &Observation) -> bool {
     let used = observation.compose.iter().flat_map(|compose| &compose.files);
     let changes = |path: &String| {
         let managed = observation.files.iter().find(|file| file.path.as_str() == path);
-        managed.is_some_and(|file| !matches!(file.state, FileState::Same | FileState::Attributes))
+        managed.is_some_and(|file| !file.state.has_wanted_content())
     };
     used.into_iter().any(changes)
 }

@@ -1,17 +1,17 @@
 //! Whether what is wanted reaches any image: a target that changes nothing is never called deployed (P17).
 
 use tenantry_api::names::{EnvKey, ServiceName};
-use tenantry_protocol::{EnvKeyState, FileState, ImageSetting, ImageState, Observation};
+use tenantry_protocol::{EnvKeyState, ImageSetting, ImageState, Observation};
 
 use super::SHOWN;
+use crate::images::meaning::may_reach;
 use crate::target::{Desired, Refusal, RefusalReason};
 use crate::text::{clause, listed};
 
 /// Refuses a target of which the host's own model shows that it reaches no image, saying what was looked for and what is
 /// there. Where the files on the host are not the target's yet, the agent looks at those that it would write.
 pub(super) fn reaches(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
-    let as_wanted =
-        observation.files.iter().all(|file| matches!(file.state, FileState::Same | FileState::Attributes));
+    let as_wanted = observation.files.iter().all(|file| file.state.has_wanted_content());
     if !as_wanted || observation.services.is_empty() || tenantry_faults::Bug::ReachAnything.is_seeded() {
         return Ok(());
     }
@@ -60,8 +60,7 @@ fn tag(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
     let keys = intent.tag_use.only_keys();
     let state = |name: &EnvKey| observation.env.keys.iter().find(|state| state.name == *name);
     let known: Vec<&EnvKeyState> = keys.iter().filter_map(state).collect();
-    // What was not found out is not held against it.
-    let reaches = |state: &&EnvKeyState| state.reaches.as_ref().is_none_or(|services| !services.is_empty());
+    let reaches = |state: &&EnvKeyState| may_reach(state.reaches.as_deref());
     if keys.is_empty() || known.len() < keys.len() || known.iter().any(reaches) {
         return Ok(());
     }

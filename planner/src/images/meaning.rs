@@ -26,6 +26,11 @@ pub struct Meaning {
     pub reaches: Option<Vec<ServiceName>>,
 }
 
+/// Whether a variable may reach an image; what was not found out is not held against it.
+pub fn may_reach(services: Option<&[ServiceName]>) -> bool {
+    services.is_none_or(|services| !services.is_empty())
+}
+
 impl Meanings {
     /// Adds what is known to what was read of `.env`.
     pub fn add_to_env(&self, observed: &mut EnvObservation) {

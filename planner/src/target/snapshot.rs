@@ -4,7 +4,7 @@ use tenantry_api::names::{ProtectedPath, RelativePath, VolumeName};
 use tenantry_api::tenant::{RollbackData, Upgrade};
 use tenantry_protocol::{FileManifest, SnapshotPolicy};
 
-use super::{ENV_FILE, Refusal, RefusalReason, field};
+use super::{Refusal, RefusalReason, field};
 
 pub(super) fn parse(upgrade: &Upgrade) -> Result<SnapshotPolicy, Refusal> {
     let spec = &upgrade.snapshot;
@@ -45,9 +45,9 @@ fn kept_once(paths: &[RelativePath]) -> Result<(), Refusal> {
 
 /// A restore point keeps managed files and `.env` anyway, and puts them back by a commit of their own.
 pub(super) fn check_overlap(snapshot: &SnapshotPolicy, files: &[FileManifest]) -> Result<(), Refusal> {
-    let env = RelativePath::parse(ENV_FILE).ok();
+    let env = RelativePath::env_file();
     for (at, path) in snapshot.paths.iter().enumerate() {
-        let managed = files.iter().map(|file| &file.path).chain(env.as_ref());
+        let managed = files.iter().map(|file| &file.path).chain([&env]);
         let mut overlapping = managed.filter(|file| file.is_at_or_below(path) || path.is_at_or_below(file));
         if let Some(file) = overlapping.next() {
             let message = format!(

@@ -119,9 +119,7 @@ pub fn manifest(manifest: &Manifest) -> Checked {
     count("manifest.protect", manifest.protect.len(), MAX_PROTECTED)?;
     count("manifest.jobs", manifest.jobs.len(), MAX_SERVICES)?;
     count("manifest.onChange", manifest.on_change.len(), MAX_RULES)?;
-    if let EnvManifest::Adopted { patch } = &manifest.env {
-        count("manifest.env.patch", patch.len(), MAX_VARIABLES)?;
-    }
+    count("manifest.env.patch", manifest.env.patch().len(), MAX_VARIABLES)?;
     count("manifest.images", manifest.images.len(), MAX_IMAGES)?;
     for (at, image) in manifest.images.iter().enumerate() {
         image_setting(&format!("manifest.images[{at}]"), image)?;

@@ -2,6 +2,8 @@
 
 use tenantry_api::conditions::bounded;
 use tenantry_api::names::EnvKey;
+use tenantry_planner::images::meaning::may_reach;
+use tenantry_planner::text::listed;
 use tenantry_protocol::FailureCategory;
 
 use crate::compose::Compose;
@@ -27,23 +29,19 @@ pub async fn check(
     let of = (&request.place, &request.manifest);
     let discovered = &staged.tree.discovered;
     let meanings = meanings(&context.host, &context.cache, compose, of, discovered, texts).await;
-    let reaches = |key: &EnvKey| {
-        let services = meanings.env.get(key).and_then(|meaning| meaning.reaches.as_ref());
-        // What was not found out is not held against it.
-        services.is_none_or(|services| !services.is_empty())
-    };
+    let reaches =
+        |key: &EnvKey| may_reach(meanings.env.get(key).and_then(|meaning| meaning.reaches.as_deref()));
     if request.tag_keys.iter().any(reaches) {
         return Ok(());
     }
     let names: Vec<&str> = request.tag_keys.iter().map(EnvKey::as_str).collect();
     let services = staged.model.services.iter();
-    let images: Vec<String> =
-        services.take(TOLD).map(|(name, service)| format!("{name}: {}", service.image)).collect();
+    let images: Vec<String> = services.map(|(name, service)| format!("{name}: {}", service.image)).collect();
     let message = format!(
         "{} would reach no image: no service's image depends on {}, which spec.env.patch sets; the compose files say {}",
         request.release.image_tag,
         names.join(", "),
-        bounded(&images.join(", "), 1_000),
+        bounded(&listed(&images, TOLD), 1_000),
     );
     Err(StepError::new(FailureCategory::ReachesNothing, message))
 }
