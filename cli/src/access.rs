@@ -1,6 +1,6 @@
 //! The way to the API server, and its errors in sentences.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -62,6 +62,12 @@ impl Access {
         let context =
             self.context.as_ref().map(|context| format!(" --context {context}")).unwrap_or_default();
         format!("{file}{context}")
+    }
+
+    /// The folder of the kubeconfig that is named: the state of a `tenantry up`, where it is one's.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let named = self.kubeconfig.clone().or_else(|| std::env::var_os("KUBECONFIG").map(PathBuf::from))?;
+        std::path::absolute(named).ok()?.parent().map(Path::to_owned)
     }
 
     /// `None`: this is a pod, and its own account is used.

@@ -57,7 +57,7 @@ pub struct Adopt {
     /// Append what the project needs to the host's policy file, comments and all else kept
     #[arg(long)]
     grant: bool,
-    /// The agent's policy file [default: the one of `tenantry up`, then /etc/tenantry/agent.yaml]
+    /// The agent's policy file [default: the one beside the kubeconfig of a `tenantry up`, then /etc/tenantry/agent.yaml]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Do not ask
@@ -87,7 +87,7 @@ struct Found {
 
 /// Runs `tenantry adopt`.
 pub async fn run(adopt: &Adopt) -> anyhow::Result<ExitCode> {
-    let policy = HostPolicy::find(adopt.policy.as_deref());
+    let policy = HostPolicy::find(adopt.policy.as_deref(), adopt.access.state_dir().as_deref());
     // For a manifest alone the policy is no more than a hint of the host's name.
     let policy =
         if adopt.output.is_some() && adopt.policy.is_none() { policy.ok().flatten() } else { policy? };
@@ -211,43 +211,73 @@ async fn take(
 ) -> anyhow::Result<bool> {
     let Found { project, proposal } = one;
     output::out(show::found(project, proposal));
+    let lacking = policy.as_ref().map(|policy| policy.lacking(project)).unwrap_or_default();
     if let Some(other) = tenants.at(&project.place).await? {
         output::out(format!(
             "The Tenant {other} is for that place already: `tenantry status {other}` shows it."
         ));
-        return Ok(adopt.all);
+        return if lacking.is_empty() {
+            Ok(adopt.all)
+        } else {
+            grant_to(adopt, tenants, policy, &lacking, &other).await
+        };
     }
     let text = manifest(project, proposal, tenants.for_());
     output::out(&text);
-    let lacking = policy.as_ref().map(|policy| policy.lacking(project)).unwrap_or_default();
-    let shown = show::lacking(&lacking);
-    if !shown.is_empty() {
-        output::out(shown);
-    }
-    let grants = adopt.grant && !lacking.grants.is_empty();
     may_go_on(adopt, policy.is_some(), &lacking)?;
     let name = manifest::name(project.place.project.as_str());
-    let granted = grants.then_some(lacking.file.as_str());
+    let granted = (!lacking.grants.is_empty()).then_some(lacking.file.as_str());
     output::out(format!("What will be done:\n{}", show::doing(project, &name, &tenants.shown(), granted)));
     if !ask(adopt.yes, "Adopt it?")? {
         output::out("Nothing was done.");
         return Ok(false);
     }
-    if let Some(policy) = policy.filter(|_| grants) {
-        policy.grant(&lacking)?;
-        output::out(format!("Granted in {}.", lacking.file));
-    }
+    grant(policy, &lacking)?;
     tenants.apply(&name, &text).await?;
-    let ended = watch::until(&tenants.cluster, &name, Some(adopt.timeout), watch::end).await?;
-    let well = ended == ExitCode::SUCCESS;
+    let well = follow(adopt, tenants, &name).await?;
     if well {
         output::out(next(&name, proposal, &tenants.cluster.namespace, &adopt.access.for_kubectl()));
     }
     Ok(well)
 }
 
-/// Stops where the host would refuse the project, and says what helps.
+/// Grants what the project of a Tenant that is there already lacks; whether the Tenant is Ready then.
+async fn grant_to(
+    adopt: &Adopt,
+    tenants: &Tenants,
+    policy: Option<&mut HostPolicy>,
+    lacking: &Lacking,
+    name: &str,
+) -> anyhow::Result<bool> {
+    may_go_on(adopt, policy.is_some(), lacking)?;
+    if !ask(adopt.yes, &format!("Add these lines to {}?", lacking.file))? {
+        output::out("Nothing was done.");
+        return Ok(false);
+    }
+    grant(policy, lacking)?;
+    follow(adopt, tenants, name).await
+}
+
+fn grant(policy: Option<&mut HostPolicy>, lacking: &Lacking) -> anyhow::Result<()> {
+    if let Some(policy) = policy.filter(|_| !lacking.grants.is_empty()) {
+        policy.grant(lacking)?;
+        output::out(format!("Granted in {}.", lacking.file));
+    }
+    Ok(())
+}
+
+/// Shows what becomes of a Tenant; whether it becomes Ready in time.
+async fn follow(adopt: &Adopt, tenants: &Tenants, name: &str) -> anyhow::Result<bool> {
+    let ended = watch::until(&tenants.cluster, name, Some(adopt.timeout), watch::end).await?;
+    Ok(ended == ExitCode::SUCCESS)
+}
+
+/// Shows what the host's policy lacks, and stops where the project would be refused for it.
 fn may_go_on(adopt: &Adopt, policy_known: bool, lacking: &Lacking) -> anyhow::Result<()> {
+    let shown = show::lacking(lacking);
+    if !shown.is_empty() {
+        output::out(shown);
+    }
     if !policy_known && adopt.grant {
         bail!("--grant: this machine has no policy file of an agent; name it with --policy");
     }

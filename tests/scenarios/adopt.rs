@@ -69,9 +69,9 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     let up = Up::start(folder, &format!("127.0.0.1:{}", free_port()?))?;
     let policy = folder.join("state").join("agent.yaml");
     let before = std::fs::read_to_string(&policy)?;
-    let policy_path = policy.to_string_lossy().into_owned();
     let kubeconfig = up.ready["kubeconfig"].as_str().context("a kubeconfig")?.to_owned();
-    let of = [&directory, "--policy", &policy_path, "--kubeconfig", &kubeconfig];
+    // The policy file is found beside the kubeconfig.
+    let of = [&directory, "--kubeconfig", &kubeconfig];
     let with = |more: &[&str]| adopt(folder, &[&of[..], more].concat());
     let refused = with(&["--yes"])?;
     let mount = format!("{}:ro", media.display());
@@ -116,6 +116,14 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     let upgraded = compose.replace(&format!("{repository}:v1"), &format!("{repository}:v2"));
     assert_eq!(project.read("docker-compose.yml")?, upgraded, "exactly the tags are changed");
     project.assert_hand_run_changes_nothing()?;
+
+    // A Tenant that is there already, of a project that the policy does not grant any longer, is granted the same way.
+    std::fs::write(&policy, &before)?;
+    let lacking = with(&["--yes"])?;
+    ensure!(!lacking.status.success() && said(&lacking).contains(&mount), "{}", said(&lacking));
+    let granted = with(&["--grant", "--yes"])?;
+    ensure!(granted.status.success() && said(&granted).contains("Granted in"), "{}", said(&granted));
+    ensure!(std::fs::read_to_string(&policy)?.contains(&mount), "the line is in the policy file again");
 
     let back = Command::new(program("tenantry")?)
         .args(["rollback", &project.name, "--wait", "--timeout", "90s", "--kubeconfig", &kubeconfig])

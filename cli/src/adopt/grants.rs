@@ -25,13 +25,14 @@ pub struct HostPolicy {
 }
 
 impl HostPolicy {
-    /// The file that is named, or that of `tenantry up`, or the usual one; `None` where this machine has none of them.
-    pub fn find(named: Option<&Path>) -> anyhow::Result<Option<Self>> {
-        let own = paths::default_state_dir().join(paths::POLICY);
-        let usual = [own, PathBuf::from(DEFAULT)];
+    /// The file that is named, or that of the `tenantry up` whose state is in `up` or where it is when nobody says, or the
+    /// usual one; `None` where this machine has none of them.
+    pub fn find(named: Option<&Path>, up: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let own = up.into_iter().map(Path::to_owned).chain([paths::default_state_dir()]);
+        let mut usual = own.map(|state| state.join(paths::POLICY)).chain([PathBuf::from(DEFAULT)]);
         let path = match named {
             Some(path) => path.to_owned(),
-            None => match usual.into_iter().find(|path| path.exists()) {
+            None => match usual.find(|path| path.exists()) {
                 Some(path) => path,
                 None => return Ok(None),
             },
@@ -141,7 +142,7 @@ mod tests {
         let path = folder.path().join("agent.yaml");
         std::fs::write(&path, POLICY).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let mut policy = HostPolicy::find(Some(&path)).unwrap().unwrap();
+        let mut policy = HostPolicy::find(Some(&path), None).unwrap().unwrap();
         let lines = [
             ("mounts", "/mnt/media:ro"),
             ("directories", "/home/shop"),
