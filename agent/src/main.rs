@@ -29,6 +29,9 @@ struct Arguments {
     /// How log lines look; `auto`: text on a terminal, JSON elsewhere.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     log_format: LogFormat,
+    /// Read the policy file and the certificates that it names, say whether they can be used, and end.
+    #[arg(long)]
+    check_config: bool,
     /// End cleanly when standard input ends: whoever started this agent is gone then.
     #[arg(long)]
     exit_on_stdin_close: bool,
@@ -74,6 +77,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let end = tenantry_process::shutdown(Hangup::IsNotHeard, arguments.exit_on_stdin_close)
         .context("can't watch for signals")?;
     let config = Arc::new(Config::load(&arguments.config)?);
+    if arguments.check_config {
+        Certificates::load(config.clone())?;
+        println!("{} and the certificates that it names can be used.", arguments.config.display());
+        return Ok(());
+    }
     startup::tell_faults(&config.state_dir);
     if let Some(operation) = &arguments.finish {
         let operation = OperationId::parse(operation.clone())?;

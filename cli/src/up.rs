@@ -5,6 +5,7 @@ mod backoff;
 mod certificates;
 mod cluster;
 mod layout;
+mod lead;
 mod log;
 mod policy;
 mod processes;

@@ -2,6 +2,7 @@
 //! how programs are started, watched and ended.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -31,6 +32,10 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, script) in [("tenantry-agent", AGENT), ("tenantry-operator", OPERATOR)] {
             let path = folder.path().join(name);
@@ -38,7 +43,7 @@ impl Up {
             std::fs::write(&path, script.replace("ENDED", &ended)).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        let child = command(folder.path()).spawn().unwrap();
+        let child = command(folder.path()).args(arguments).spawn().unwrap();
         Self { child, folder }
     }
 
@@ -80,7 +85,7 @@ fn command(folder: &Path) -> Command {
     let log = std::fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
     command
-        .args(["up", "--listen", "127.0.0.1:0", "--allow-directory", "/srv/tenants", "--state-dir"])
+        .args(["up", "--allow-directory", "/srv/tenants", "--state-dir"])
         .arg(folder.join("state"))
         .arg("--ready-file")
         .arg(folder.join("ready.json"))
@@ -128,7 +133,8 @@ fn a_program_that_dies_comes_back_and_all_end_in_order() {
     let first = up.ready(|_| true);
     assert!(up.read("state/agent.yaml").contains(r#"directories: ["/srv/tenants"]"#));
 
-    let second = command(up.folder.path()).stderr(Stdio::piped()).output().unwrap();
+    let second =
+        command(up.folder.path()).args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).output().unwrap();
     let message = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success(), "{message}");
     assert!(message.contains(&format!("(process {})", up.child.id())), "{message}");
@@ -143,6 +149,35 @@ fn a_program_that_dies_comes_back_and_all_end_in_order() {
     assert!(up.ended().success(), "{}", up.read("log"));
     assert_eq!(up.read("ended"), "operator\nagent\n");
     assert!(!children(&renewed).into_iter().any(runs));
+}
+
+/// What an operator of a cluster writes each few seconds.
+fn lease(kubeconfig: &str, holder: &str) {
+    let now = String::from_utf8(Command::new("date").args(["-u", "+%FT%T.000000Z"]).output().unwrap().stdout);
+    let manifest = format!(
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: tenantry-operator, namespace: default}}\n\
+         spec: {{holderIdentity: {holder}, leaseDurationSeconds: 4, renewTime: {:?}}}\n",
+        now.unwrap().trim()
+    );
+    let mut apply = Command::new("kubectl");
+    apply.args(["--kubeconfig", kubeconfig, "apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = apply.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn beside_an_operator_that_leads_the_cluster_it_waits_and_says_for_whom() {
+    let first = Up::start();
+    let kubeconfig = first.ready(|_| true)["kubeconfig"].as_str().unwrap().to_owned();
+    lease(&kubeconfig, "theirs-1");
+    let second = Up::start_with(&["--kubeconfig", &kubeconfig]);
+    let told =
+        until(Duration::from_secs(20), || second.read("log").contains("theirs-1 (lease").then_some(()));
+    assert!(told.is_some(), "{}", second.read("log"));
+    assert!(!second.folder.path().join("ready.json").exists(), "it did not wait");
+    // The lease runs out, for nobody renews it.
+    second.ready(|_| true);
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Work only while no other operator does.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
+    /// Under which name the lease is held. Default: the machine's, and a number by chance.
+    #[arg(long, value_name = "NAME")]
+    pub leader_elect_identity: Option<String>,
     /// The namespace of the lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
@@ -44,6 +47,9 @@ pub struct Arguments {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
+    /// Read certificates and kubeconfig, say whether they can be used, and end.
+    #[arg(long)]
+    pub check_config: bool,
     /// End cleanly when standard input ends: whoever started this operator is gone then.
     #[arg(long)]
     pub exit_on_stdin_close: bool,

@@ -11,11 +11,31 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const LEASE: &str = "tenantry-operator";
+use crate::stores::Scope;
+
+/// The name of the lease of the operator that looks after all namespaces.
+pub const LEASE: &str = "tenantry-operator";
 const DURATION_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;
 /// How long giving the lead back may take; after that it expires by itself.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// The lease that an operator works under. Those that look after one namespace do not keep each other from work.
+pub struct Lease<'a> {
+    /// Where it is.
+    pub namespace: &'a str,
+    /// What its holder looks after.
+    pub scope: &'a Scope,
+}
+
+impl Lease<'_> {
+    fn name(&self) -> String {
+        match self.scope {
+            Scope::All => LEASE.to_owned(),
+            Scope::Namespace(namespace) => format!("{LEASE}-{namespace}"),
+        }
+    }
+}
 
 /// A lead that was won.
 pub struct Lead {
@@ -41,24 +61,25 @@ impl Lead {
 /// Waits until this operator leads. `None`: the program ended meanwhile.
 pub async fn lead(
     client: Client,
-    namespace: &str,
+    lease: Lease<'_>,
     identity: &str,
     end: &CancellationToken,
 ) -> anyhow::Result<Option<Lead>> {
     let parameters = LeaseParams::new(identity, DURATION_SECONDS, GRACE_SECONDS);
-    let manager = LeaseManagerBuilder::new(client, LEASE)
+    let (name, namespace) = (lease.name(), lease.namespace);
+    let manager = LeaseManagerBuilder::new(client, &name)
         .with_namespace(namespace)
         .with_create_mode(LeaseCreateMode::AutoCreate)
         .with_parameters(parameters)
         .build()
         .await?;
     let (mut state, manager) = manager.watch().await;
-    tracing::info!(identity, namespace, "waiting for the lead");
+    tracing::info!(identity, namespace, lease = name, "waiting for the lead");
     tokio::select! {
         () = end.cancelled() => return Ok(None),
         won = state.wait_for(|leads| *leads) => { won?; }
     }
-    tracing::info!(identity, namespace, "leads");
+    tracing::info!(identity, namespace, lease = name, "leads");
     let (lost, given_up) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(watch_over(state.clone(), lost.clone(), given_up.clone()));
     Ok(Some(Lead { lost, given_up, state, manager }))

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use rustls::pki_types::UnixTime;
 use tenantry_operator::agents::client::HttpsAgents;
 use tenantry_operator::agents::trust::Trust;
 use tenantry_operator::arguments::Arguments;
 use tenantry_operator::health::Health;
-use tenantry_operator::leader;
+use tenantry_operator::leader::{self, Lease};
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::operator::{Operator, Setup};
 use tenantry_operator::startup;
@@ -40,7 +41,12 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let end = tenantry_process::shutdown(Hangup::IsNotHeard, arguments.exit_on_stdin_close)?;
     let trust = Trust::read(&arguments.tls_ca, &arguments.tls_cert, &arguments.tls_key)?;
+    trust.check_own(UnixTime::now())?;
     let client = startup::client(arguments.kubeconfig.as_deref()).await?;
+    if arguments.check_config {
+        println!("The certificates and the kubeconfig can be used.");
+        return Ok(());
+    }
     let metrics = Arc::new(Metrics::default());
     let listener = tokio::net::TcpListener::bind(arguments.metrics_listen)
         .await
@@ -48,15 +54,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let health = Health::new(metrics.clone());
     let serving = tokio::spawn(health.clone().serve(listener, end.clone().cancelled_owned()));
-    let instance = format!(
-        "{}-{:08x}",
-        std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned()),
-        fastrand::u32(..)
-    );
+    let by_chance = || {
+        let machine = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+        format!("{machine}-{:08x}", fastrand::u32(..))
+    };
+    let instance = arguments.leader_elect_identity.clone().unwrap_or_else(by_chance);
+    let scope =
+        if arguments.namespace == "all" { Scope::All } else { Scope::Namespace(arguments.namespace.clone()) };
     let mut lead = None;
     if arguments.leader_elect {
-        let Some(won) = leader::lead(client.clone(), &arguments.lease_namespace, &instance, &end).await?
-        else {
+        let lease = Lease { namespace: &arguments.lease_namespace, scope: &scope };
+        let Some(won) = leader::lead(client.clone(), lease, &instance, &end).await? else {
             return Ok(());
         };
         // A lost lead ends the process: a new one waits for its turn.
@@ -67,8 +75,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         });
         lead = Some(won);
     }
-    let scope =
-        if arguments.namespace == "all" { Scope::All } else { Scope::Namespace(arguments.namespace.clone()) };
     let setup = Setup {
         client,
         scope,

@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rstest::rstest;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
@@ -43,12 +43,21 @@ struct Issued {
 }
 
 fn issue(authority: &Authority, names: &[&str], years: std::ops::Range<i32>) -> Issued {
+    let both = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    issue_for(authority, names, years, both)
+}
+
+fn issue_for(
+    authority: &Authority,
+    names: &[&str],
+    years: std::ops::Range<i32>,
+    purposes: Vec<ExtendedKeyUsagePurpose>,
+) -> Issued {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
     params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = purposes;
     let key = KeyPair::generate().unwrap();
     let cert = params.signed_by(&key, authority).unwrap();
     Issued { cert, key }
@@ -141,9 +150,8 @@ async fn serve(server: &Server) -> String {
     address
 }
 
-/// An operator with a certificate of this authority, which trusts this authority.
-fn operator(authority: &Authority, years: std::ops::Range<i32>) -> (HttpsAgents, TempDir) {
-    let own = issue(authority, &["o1.operator.tenantry.internal"], years);
+/// What an operator with this certificate, which trusts this authority, reads from its files.
+fn trust(authority: &Authority, own: &Issued) -> (Trust, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -154,8 +162,14 @@ fn operator(authority: &Authority, years: std::ops::Range<i32>) -> (HttpsAgents,
         &file("ca.pem", &authority.pem()),
         &file("cert.pem", &own.cert.pem()),
         &file("key.pem", &own.key.serialize_pem()),
-    )
-    .unwrap();
+    );
+    (trust.unwrap(), folder)
+}
+
+/// An operator with a certificate of this authority, which trusts this authority.
+fn operator(authority: &Authority, years: std::ops::Range<i32>) -> (HttpsAgents, TempDir) {
+    let own = issue(authority, &["o1.operator.tenantry.internal"], years);
+    let (trust, folder) = trust(authority, &own);
     (HttpsAgents::new(trust), folder)
 }
 
@@ -294,4 +308,34 @@ async fn an_address_without_a_port_is_told_with_its_field() {
         panic!("accepted");
     };
     assert!(text.contains("spec.connection.dial.address"), "{text}");
+}
+
+#[rstest]
+#[case::as_it_should_be(true, true, 2020..2090, None)]
+#[case::of_another_authority(false, true, 2020..2090, Some("did not issue it"))]
+#[case::of_an_agent(true, false, 2020..2090, Some("it is an agent's"))]
+#[case::that_has_expired(true, true, 2020..2021, Some("it has expired"))]
+#[case::of_the_future(true, true, 2080..2090, Some("not valid yet"))]
+fn an_operator_s_own_certificate(
+    #[case] of_this_authority: bool,
+    #[case] for_operators: bool,
+    #[case] years: std::ops::Range<i32>,
+    #[case] problem: Option<&str>,
+) {
+    let known = authority();
+    let other = authority();
+    let issuer = if of_this_authority { &known } else { &other };
+    let purpose =
+        if for_operators { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth };
+    let own = issue_for(issuer, &["o1.operator.tenantry.internal"], years, vec![purpose]);
+    let (trust, _folder) = trust(&known, &own);
+    let said = trust.check_own(UnixTime::now()).map_err(|error| error.to_string());
+    match (said, problem) {
+        (Ok(()), None) => {}
+        (Err(said), Some(problem)) => {
+            assert!(said.contains(problem), "{said}");
+            assert!(said.contains("pki issue operator") || problem == "not valid yet", "{said}");
+        }
+        (said, problem) => panic!("{said:?} instead of {problem:?}"),
+    }
 }

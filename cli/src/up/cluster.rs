@@ -16,6 +16,7 @@ use tenantry_api::{ComposeHost, GROUP, VERSION, conditions};
 use tokio::time::{Instant, timeout};
 
 use super::certificates::LOCAL;
+use super::lead;
 use crate::access::explain;
 
 /// The name under which the tree writes.
@@ -73,6 +74,13 @@ impl Cluster {
         let params = PatchParams::apply(FIELD_MANAGER);
         namespaces.patch(&self.namespace, &params, &Patch::Apply(&wanted)).await.map_err(explain)?;
         Ok(())
+    }
+
+    /// Waits until no other operator looks after the namespace.
+    pub async fn wait_for_lead(&self, identity: &str) -> anyhow::Result<()> {
+        lead::wait(&self.client, &self.namespace, identity)
+            .await
+            .map_err(|error| self.explain("list leases", error))
     }
 
     /// Applies the ComposeHost of this machine, whose agent listens on `agent`.

@@ -54,6 +54,25 @@ impl Layout {
         Ok(file)
     }
 
+    /// What this tree's operator is called among operators: made once, so that no two are ever called the same and a
+    /// restart does not change it.
+    pub fn identity(&self) -> anyhow::Result<String> {
+        let path = self.root.join("identity");
+        match std::fs::read_to_string(&path) {
+            Ok(kept) if !kept.trim().is_empty() => return Ok(kept.trim().to_owned()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(path.display().to_string());
+            }
+            _ => {}
+        }
+        let made = format!("up-{:016x}", fastrand::u64(..));
+        let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
+        writeln!(file, "{made}")?;
+        file.as_file().sync_all()?;
+        file.persist(&path).with_context(|| path.display().to_string())?;
+        Ok(made)
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -111,5 +130,13 @@ mod tests {
         assert!(message.contains(&format!("(process {})", std::process::id())), "{message}");
         drop(held);
         layout.lock().unwrap();
+    }
+
+    #[test]
+    fn its_operator_is_called_the_same_after_a_restart_and_like_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = |name: &str| Layout::prepare(&folder.path().join(name)).unwrap().identity().unwrap();
+        assert_eq!(identity("a"), identity("a"));
+        assert_ne!(identity("a"), identity("b"));
     }
 }

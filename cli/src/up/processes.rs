@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -30,6 +30,7 @@ pub struct Processes {
     layout: Layout,
     programs: Programs,
     certificates: Certificates,
+    identity: String,
     control_plane: Option<Child>,
     agent: Option<Child>,
     operator: Option<Child>,
@@ -51,7 +52,17 @@ impl Processes {
         for sentence in policy::ensure(&layout, &wanted)? {
             output::err(format!("Not applied: {sentence}"));
         }
-        Ok(Self { up, layout, programs, certificates, control_plane: None, agent: None, operator: None })
+        let identity = layout.identity()?;
+        Ok(Self {
+            up,
+            layout,
+            programs,
+            certificates,
+            identity,
+            control_plane: None,
+            agent: None,
+            operator: None,
+        })
     }
 
     /// Starts everything, says so, and looks after it. Returns when it can't go on.
@@ -84,6 +95,7 @@ impl Processes {
         cluster.prepare().await?;
         let (_, said) = of(&mut self.agent)?.ready().await?;
         cluster.apply_host(address(&said, "listen")?).await?;
+        cluster.wait_for_lead(&self.identity).await?;
         let operator = self.operator_program();
         self.operator = Some(self.child(operator)?);
         of(&mut self.operator)?.ready().await?;
@@ -102,11 +114,6 @@ impl Processes {
                 () = changed(&mut self.agent) => {}
                 () = changed(&mut self.control_plane) => {}
                 _ = tick.tick() => self.renew(),
-            }
-            for child in [&self.operator, &self.agent, &self.control_plane].into_iter().flatten() {
-                if let State::GivenUp(why) = child.state() {
-                    bail!("{why} It failed too often, so everything is ended");
-                }
             }
             self.write_ready_file()?;
         }
@@ -171,7 +178,11 @@ impl Processes {
             "--metrics-listen".into(),
             "127.0.0.1:0".into(),
             "--log-format=json".into(),
-            "--leader-elect=false".into(), // the lock on the state folder keeps a second one away
+            "--lease-namespace".into(),
+            self.up.namespace.clone().into(),
+            // The same after a restart: what the one before held is this one's own, and need not run out first.
+            "--leader-elect-identity".into(),
+            self.identity.clone().into(),
         ];
         if let Some(folder) = &self.up.bundle_dir {
             args.extend(["--bundle-dir".into(), folder.into()]);
