@@ -94,6 +94,19 @@ impl Compose {
         self.launcher.compose(&self.found.program, Run { directory, arguments, limit, lock }).await
     }
 
+    /// Refuses to have a model resolved by a compose that would read environment files outside of the directory for
+    /// it: what they are is known only then, and so the host's policy has not judged them yet.
+    pub fn may_resolve(&self, discovered: &Discovered) -> Result<(), Explained> {
+        if !discovered.env_files_outside || self.found.keeps_env_files {
+            return Ok(());
+        }
+        let message = format!(
+            "env_file names a file outside of the tenant's directory, which takes docker compose 2.40.2 or later; this is {}",
+            self.version()
+        );
+        Err(Explained::new(tenantry_protocol::FailureCategory::PathRefused, message))
+    }
+
     /// The arguments that print the resolved model.
     pub fn config_arguments(&self, mut before: Vec<OsString>) -> Vec<OsString> {
         before.extend(["config", "--format", "json"].map(OsString::from));

@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use tenantry_agent::survey::{Project, Survey};
+use tenantry_api::Tenant;
 use tenantry_api::names::ProjectName;
-use tenantry_api::tenant_status::Lacking;
+use tenantry_api::tenant_status::{Lacking, Phase};
 use tenantry_planner::images::proposal::{Proposal, propose};
 
 use crate::access::Access;
@@ -268,7 +269,7 @@ fn grant(policy: Option<&mut HostPolicy>, lacking: &Lacking) -> anyhow::Result<(
 
 /// Shows what becomes of a Tenant; whether it becomes Ready in time.
 async fn follow(adopt: &Adopt, tenants: &Tenants, name: &str) -> anyhow::Result<bool> {
-    let ended = watch::until(&tenants.cluster, name, Some(adopt.timeout), watch::end).await?;
+    let ended = watch::until(&tenants.cluster, name, Some(adopt.timeout), adopted).await?;
     Ok(ended == ExitCode::SUCCESS)
 }
 
@@ -288,6 +289,12 @@ fn may_go_on(adopt: &Adopt, policy_known: bool, lacking: &Lacking) -> anyhow::Re
         bail!("the agent would refuse this project. Where these lines are meant, --grant adds them");
     }
     Ok(())
+}
+
+/// How an adoption ended. What was started a moment ago, and has not passed its healthcheck yet, comes right by itself.
+fn adopted(tenant: &Tenant) -> Option<watch::End> {
+    let phase = tenant.status.as_ref().and_then(|status| status.phase);
+    watch::end(tenant).filter(|_| phase != Some(Phase::Degraded))
 }
 
 /// Asks for a yes. Without a terminal nobody can say it.

@@ -40,6 +40,8 @@ pub struct Discovered {
     pub folders: Vec<RelativePath>,
     /// Compose files that another one names from `/`: compose reads these in the tenant's directory itself.
     pub named_from_root: Vec<RelativePath>,
+    /// Whether services have environment files outside of the directory.
+    pub env_files_outside: bool,
     /// The project's name that plain compose would choose; absent where only compose itself can tell.
     pub plain_name: Option<String>,
     /// Whether plain compose, without any flag, would choose the same.
@@ -88,7 +90,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
     let by_env = setting(env.as_ref(), "COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
-    let Followed { scans, folders, named_from_root } = follow(&files, &known, read)?;
+    let Followed { scans, folders, named_from_root, env_files_outside } = follow(&files, &known, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
     let plain_name = plain_name(place, env.as_ref(), &files, &scans)?;
@@ -106,6 +108,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         inputs,
         folders,
         named_from_root,
+        env_files_outside,
         plain_name,
         plain,
     }))
@@ -186,11 +189,12 @@ fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explaine
 #[derive(Default)]
 struct Followed {
     scans: Scans,
+    env_files_outside: bool,
     folders: Vec<RelativePath>,
     named_from_root: Vec<RelativePath>,
 }
 
-/// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
+/// Every file that the model is read from, with what it names. None of them but services' environment files leaves the directory, and none is anything
 /// but a plain file, or a symlink to one that stays there. What is no compose file names nothing.
 fn follow(
     files: &[RelativePath],
@@ -227,8 +231,14 @@ fn follow(
             let own = path.parent().map(String::from).unwrap_or_default();
             open.push((path, own));
         }
-        for named in &found.env_files {
+        for named in &found.read_files {
             env_file(known.file(&folder, named, &file)?.0, read, &mut all.scans)?;
+        }
+        for named in &found.env_files {
+            match known.file_of_containers(&folder, named, &file)? {
+                Some(path) => env_file(path, read, &mut all.scans)?,
+                None => all.env_files_outside = true,
+            }
         }
         all.scans.insert(file, Some(found));
     }

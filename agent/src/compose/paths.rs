@@ -20,11 +20,16 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// A path that a compose file names.
-struct Resolved {
-    /// Beneath the tenant's directory; empty for the directory itself.
-    path: String,
-    /// Whether it was named from `/`: compose reads it in the tenant's directory itself, and in no staged tree.
-    from_root: bool,
+enum Resolved {
+    /// In the tenant's directory.
+    Inside {
+        /// Beneath it; empty for the directory itself.
+        path: String,
+        /// Whether it was named from `/`: compose reads it in the tenant's directory itself, and in no staged tree.
+        from_root: bool,
+    },
+    /// Elsewhere on this host, as the end of a sentence about it.
+    Outside(&'static str),
 }
 
 impl<'a> Surroundings<'a> {
@@ -44,9 +49,25 @@ impl<'a> Surroundings<'a> {
         named: &Named,
         by: &RelativePath,
     ) -> Result<(RelativePath, bool), Explained> {
-        let Resolved { path, from_root } = self.resolved(folder, named, by)?;
+        let (path, from_root) = self.inside(folder, named, by)?;
         let path = RelativePath::parse(path).map_err(|error| refused(named, by, &error.to_string()))?;
         Ok((path, from_root))
+    }
+
+    /// The same for what compose reads only when it makes containers; `None` where that lies elsewhere on this host,
+    /// which the host's policy judges by the resolved model.
+    pub fn file_of_containers(
+        &self,
+        folder: &str,
+        named: &Named,
+        by: &RelativePath,
+    ) -> Result<Option<RelativePath>, Explained> {
+        match self.resolved(folder, named, by)? {
+            Resolved::Outside(_) => Ok(None),
+            Resolved::Inside { path, .. } => {
+                RelativePath::parse(path).map(Some).map_err(|error| refused(named, by, &error.to_string()))
+            }
+        }
     }
 
     /// A folder, the same; `None` for the directory itself.
@@ -56,9 +77,17 @@ impl<'a> Surroundings<'a> {
         named: &Named,
         by: &RelativePath,
     ) -> Result<Option<RelativePath>, Explained> {
-        let path = self.resolved(folder, named, by)?.path;
+        let (path, _) = self.inside(folder, named, by)?;
         let parsed = (!path.is_empty()).then(|| RelativePath::parse(path)).transpose();
         parsed.map_err(|error| refused(named, by, &error.to_string()))
+    }
+
+    /// A path that must be in the tenant's directory, and whether it was named from `/`.
+    fn inside(&self, folder: &str, named: &Named, by: &RelativePath) -> Result<(String, bool), Explained> {
+        match self.resolved(folder, named, by)? {
+            Resolved::Inside { path, from_root } => Ok((path, from_root)),
+            Resolved::Outside(problem) => Err(refused(named, by, problem)),
+        }
     }
 
     /// Any path as written in a file that is read for `folder`.
@@ -80,8 +109,10 @@ impl<'a> Surroundings<'a> {
         if written.starts_with('/') {
             let plain = plain_path(&written);
             let inside = beneath(self.directory, &plain);
-            let inside = inside.ok_or_else(|| refuse("is absolute, and not in the tenant's directory"))?;
-            return Ok(Resolved { path: inside.to_owned(), from_root: true });
+            return Ok(match inside {
+                Some(inside) => Resolved::Inside { path: inside.to_owned(), from_root: true },
+                None => Resolved::Outside("is absolute, and not in the tenant's directory"),
+            });
         }
         if written.starts_with('\\') {
             return Err(refuse("is no path of this host"));
@@ -90,13 +121,14 @@ impl<'a> Surroundings<'a> {
         for part in written.split('/') {
             match part {
                 "" | "." => {}
-                ".." => {
-                    parts.pop().ok_or_else(|| refuse("leaves the tenant's directory"))?;
+                ".." if parts.pop().is_none() => {
+                    return Ok(Resolved::Outside("leaves the tenant's directory"));
                 }
+                ".." => {}
                 other => parts.push(other),
             }
         }
-        Ok(Resolved { path: parts.join("/"), from_root: false })
+        Ok(Resolved::Inside { path: parts.join("/"), from_root: false })
     }
 
     /// A text with its variables put in, as far as they are plain.
@@ -193,10 +225,10 @@ mod tests {
         let known = Surroundings::new("/srv/acme", Some(&env));
         let named = Named { key: "services.w.env_file".to_owned(), path: written.to_owned() };
         let by = RelativePath::parse("compose.yaml").unwrap();
-        match (known.resolved("sub", &named, &by), expected) {
-            (Ok(found), Ok(path)) => assert_eq!(found.path, path),
+        match (known.inside("sub", &named, &by), expected) {
+            (Ok((found, _)), Ok(path)) => assert_eq!(found, path),
             (Err(error), Err(says)) => assert!(error.message.contains(says), "{}", error.message),
-            (Ok(found), Err(_)) => panic!("{written} is {}", found.path),
+            (Ok((found, _)), Err(_)) => panic!("{written} is {found}"),
             (Err(error), Ok(_)) => panic!("{}", error.message),
         }
     }

@@ -22,7 +22,9 @@ pub struct Scan {
     pub includes: Vec<Include>,
     /// Compose files that are extended, relative to the same.
     pub extends: Vec<Named>,
-    /// Environment and label files, relative to the same.
+    /// Label files, and environment files of what is included, relative to the same: compose reads them with the file.
+    pub read_files: Vec<Named>,
+    /// Environment files of services, relative to the same: compose reads them when it makes containers.
     pub env_files: Vec<Named>,
 }
 
@@ -96,7 +98,7 @@ impl Scan {
             };
             let files = paths(&format!("{key}.path"), one.get("path"))?;
             self.includes.push(Include { files, folder });
-            self.env_files.extend(paths(&format!("{key}.env_file"), one.get("env_file"))?);
+            self.read_files.extend(paths(&format!("{key}.env_file"), one.get("env_file"))?);
         }
         Ok(())
     }
@@ -113,9 +115,8 @@ impl Scan {
         if let Some(file) = service.get("extends").and_then(|extends| extends.get("file")) {
             self.extends.extend(paths(&format!("{at}.extends.file"), Some(file))?);
         }
-        for key in ["env_file", "label_file"] {
-            self.env_files.extend(paths(&format!("{at}.{key}"), service.get(key))?);
-        }
+        self.env_files.extend(paths(&format!("{at}.env_file"), service.get("env_file"))?);
+        self.read_files.extend(paths(&format!("{at}.label_file"), service.get("label_file"))?);
         Ok(())
     }
 }
@@ -171,14 +172,14 @@ services:
         assert_eq!(
             names(&found.env_files),
             [
-                "include[1].env_file=b.env",
                 "services.one.env_file=.env",
                 "services.two.env_file[0]=one.env",
                 "services.two.env_file[1]=two.env",
                 "services.three.env_file=e.env",
-                "services.three.label_file=l.env",
             ]
         );
+        let read_files = ["include[1].env_file=b.env", "services.three.label_file=l.env"];
+        assert_eq!(names(&found.read_files), read_files);
     }
 
     #[test]

@@ -37,7 +37,11 @@ pub fn lacking_of(allow: &Allow, model: &Model, directory: &str) -> Grants {
 fn links(model: &Model, directory: &str, policy: &Policy) -> Vec<Violation> {
     let mut found = Vec::new();
     for demand in &model.demands {
-        let Wants::Path { source, read_only, relabels } = &demand.wants else { continue };
+        let (source, read_only, relabels) = match &demand.wants {
+            Wants::Path { source, read_only, relabels } => (source, read_only, relabels),
+            Wants::Read(source) => (source, &true, &false),
+            Wants::Feature(..) | Wants::Never(_) => continue,
+        };
         let lacks = match real(Path::new(source)) {
             Ok(real) if real == Path::new(source) => continue,
             Ok(real) => {
@@ -172,6 +176,26 @@ mod tests {
         for bad in ["root", "root/etc", "root/nowhere", "dangling", "dangling/x"] {
             assert_eq!(refused(bad).len(), 1, "{bad}");
         }
+    }
+
+    #[test]
+    fn p13_an_environment_file_elsewhere_is_judged_by_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(folder.path()).unwrap();
+        std::fs::create_dir(top.join("acme")).unwrap();
+        std::fs::write(top.join("plain.env"), "A=b\n").unwrap();
+        std::os::unix::fs::symlink("/etc/shadow", top.join("link.env")).unwrap();
+        let directory = top.join("acme").display().to_string();
+        let lacking = |file: &str| {
+            let path = top.join(file).display().to_string();
+            let json = serde_json::json!({"name": "acme", "services": {"w": {"image": "x", "env_file": [{"path": path}]}}});
+            let model = Model::parse(json.to_string().as_bytes(), &directory, &directory).unwrap();
+            let mounts = vec![tenantry_planner::policy::AllowedMount { path, read_only: true }];
+            links(&model, &directory, &Policy { mounts, ..Policy::default() })
+        };
+        assert_eq!(lacking("plain.env"), []);
+        let refused = lacking("link.env");
+        assert!(refused.len() == 1 && refused[0].to_string().contains("/etc/shadow:ro"), "{refused:?}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Found {
     }
 
     fn read(&mut self, at: &str, path: &str) {
-        self.all.push(Demand { at: at.to_owned(), wants: Wants::Read(path.to_owned()) });
+        self.all.push(Demand { at: at.to_owned(), wants: Wants::Read(plain_path(path)) });
     }
 
     /// A field that this version does not know. People's own extensions begin with `x-`.

@@ -125,7 +125,7 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         assert_eq!(bind(source, read_only), [""; 0], "{source}");
     }
     for (source, why) in [
-        ("/", "holds"),
+        ("/", "is every file of the host, and mounted read-write (needs HostRoot in allow.compose)"),
         ("/etc", "not in the tenant's directory"),
         ("/etc/ssl", "read-write"),
         ("/srv", "not in the tenant's directory"),
@@ -137,7 +137,6 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         ("/srv/acme/.tenantry/restore/x", "agent's own folder"),
         ("/var/lib/tenantry", "agent's own files"),
         ("/var/lib/tenantry/tenants/x", "agent's own files"),
-        ("/var/lib", "agent's own files"),
         ("/var/run/docker.sock", "DockerSocket"),
         ("/etc/localtime", "read-write"),
         ("/mnt/a:b", "a path with ':' can't be allowed"),
@@ -211,6 +210,26 @@ fn the_hosts_time_is_ordinary_while_it_is_only_read() {
 }
 
 #[test]
+fn p13_an_environment_file_elsewhere_is_seen_by_containers_as_a_mount_is() {
+    let of = |path: &str, policy: &Policy| shown(&service(&json!({"env_file": [{"path": path}]})), policy);
+    assert_eq!(of("/srv/acme/x.env", &policy()), [""; 0]);
+    let refused = of("/srv/acme/../.env", &policy());
+    assert!(refused[0].ends_with("(needs /srv/.env:ro in allow.mounts)"), "{refused:?}");
+    let granted = |path: &str| {
+        let mounts = vec![AllowedMount { path: path.to_owned(), read_only: true }];
+        Policy { mounts, ..policy() }
+    };
+    assert_eq!(of("/srv/.env", &granted("/srv/.env")), [""; 0]);
+    assert_eq!(of("/srv/.env", &granted("/srv")), [""; 0]);
+    assert_eq!(of("/etc/shadow", &granted("/srv")).len(), 1);
+    // Neither the agent's own files nor what it keeps for a tenant, whatever is granted.
+    for own in ["/var/lib/tenantry/key", "/srv/acme/.tenantry/restore/x/.env"] {
+        let all = Policy { features: Feature::ALL.to_vec(), ..granted("/var/lib") };
+        assert_eq!(of(own, &all).len(), 1, "{own}");
+    }
+}
+
+#[test]
 fn p13_all_files_and_other_labels_are_granted_by_words_of_their_own() {
     let bind = |source: &str, read_only: bool, policy: &Policy| {
         let fields = json!({"volumes": [{"type": "bind", "source": source, "read_only": read_only}]});
@@ -218,8 +237,10 @@ fn p13_all_files_and_other_labels_are_granted_by_words_of_their_own() {
     };
     assert!(bind("/", true, &policy())[0].ends_with("(needs HostFiles in allow.compose)"));
     assert_eq!(bind("/", true, &allowing(Feature::HostFiles)), [""; 0]);
-    assert_eq!(bind("/", false, &allowing(Feature::HostFiles)).len(), 1, "never read-write");
-    assert_eq!(bind("/etc", true, &allowing(Feature::HostFiles)).len(), 1, "it stands for / alone");
+    assert_eq!(bind("/", false, &allowing(Feature::HostFiles)).len(), 1, "read-write is a word of its own");
+    assert!(bind("/", false, &policy())[0].ends_with("(needs HostRoot in allow.compose)"));
+    assert_eq!(bind("/", false, &allowing(Feature::HostRoot)), [""; 0]);
+    assert_eq!(bind("/etc", true, &allowing(Feature::HostFiles)).len(), 1, "a mount is named all the same");
 
     let labels = |source: &str, read_only: bool, policy: &Policy| {
         let volume =
@@ -257,7 +278,9 @@ fn an_agent_inside_a_project_mounts_its_own_files_where_a_person_names_them() {
     };
     assert_eq!(bind("/var/lib/tenantry", "/var/lib/tenantry"), [""; 0]);
     assert_eq!(bind("/var/lib/tenantry", "/var/lib").len(), 1, "allowed by accident only");
-    assert_eq!(bind("/var/lib", "/var/lib/tenantry").len(), 1);
+    // What is above them takes a word of its own, and the mount as well.
+    assert_eq!(bind("/var/lib", "/var/lib/tenantry").len(), 2);
+    assert_eq!(bind("/var/lib", "/var/lib").len(), 1);
 }
 
 #[test]
@@ -284,7 +307,10 @@ fn p13_volumes_networks_configs_and_secrets_have_demands_of_their_own() {
             Some(VolumeDrivers),
             json!({"volumes": {"v": {"driver_opts": {"type": "overlay", "o": "lowerdir=/", "device": "x"}}}}),
         ),
-        (None, json!({"volumes": {"v": {"driver_opts": {"type": "none", "o": "bind", "device": "/"}}}})),
+        (
+            Some(HostRoot),
+            json!({"volumes": {"v": {"driver_opts": {"type": "none", "o": "bind", "device": "/"}}}}),
+        ),
         (None, json!({"volumes": {"v": {"driver_opts": {"o": "rw,rbind", "device": "/etc"}}}})),
         (Some(ExternalVolumes), json!({"volumes": {"v": {"name": "other_v", "external": true}}})),
         (Some(ExternalNetworks), json!({"networks": {"n": {"name": "other", "external": true}}})),

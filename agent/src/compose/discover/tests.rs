@@ -76,14 +76,13 @@ fn files_that_leave_the_directory_are_refused() {
         ("include: [.tenantry/stage/x.yml]", "agent's own folder"),
         ("services: {w: {extends: {file: ../x.yml, service: y}}}", "services.w.extends.file"),
         ("services: {w: {extends: {file: 'https://example.org/x.yml', service: y}}}", "not on this host"),
-        ("services: {w: {env_file: /etc/shadow}}", "services.w.env_file"),
-        ("services: {w: {env_file: [a.env, {path: ../b.env, required: false}]}}", "services.w.env_file[1]"),
         ("services: {w: {env_file: '${X}'}}", "depends on variables"),
         ("services: {w: {label_file: ~/l}}", "services.w.label_file"),
         ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
         ("include: [{path: a.yml, project_directory: ../x}]", "include[0].project_directory"),
         ("include: [{path: a.yml, project_directory: .tenantry}]", "agent's own folder"),
-        ("x-a: &a {env_file: /etc/shadow}\nservices: {w: {<<: *a}}", "services.w.env_file"),
+        ("services: {w: {env_file: 'https://example.org/x.env'}}", "not on this host"),
+        ("x-a: &a {label_file: /etc/shadow}\nservices: {w: {<<: *a}}", "services.w.label_file"),
         ("services: {}\n---\ninclude: [../other.yml]", "leaves"),
     ] {
         let error = discover(&place(PLAIN), &[("compose.yml", bad)]).unwrap_err();
@@ -120,8 +119,26 @@ fn what_an_included_file_names_is_seen_from_its_own_folder() {
         assert!(names(&found.inputs).contains(&input), "{input}: {:?}", found.inputs);
     }
     let leaves =
-        [("compose.yml", "include: [sub/a.yml]"), ("sub/a.yml", "services: {w: {env_file: ../../b.env}}")];
+        [("compose.yml", "include: [sub/a.yml]"), ("sub/a.yml", "services: {w: {label_file: ../../b.env}}")];
     assert!(discover(&place(PLAIN), &leaves).unwrap_err().message.contains("leaves"));
+}
+
+#[test]
+fn environment_files_of_services_may_lie_elsewhere_and_are_left_to_the_policy() {
+    for (file, outside, inputs) in [
+        ("services: {w: {env_file: ../.env}}", true, &[".env", "compose.yml"][..]),
+        ("services: {w: {env_file: [a.env, {path: /etc/app.env, required: false}]}}", true, &["a.env"]),
+        ("include: [sub/a.yml]", true, &["a.env", "sub/a.yml"]),
+        ("services: {w: {env_file: [a.env, sub/../b.env]}}", false, &["a.env", "b.env"]),
+    ] {
+        let files =
+            [("compose.yml", file), ("sub/a.yml", "services: {w: {env_file: [../../b.env, ../a.env]}}")];
+        let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+        assert_eq!(found.env_files_outside, outside, "{file}");
+        for input in inputs {
+            assert!(names(&found.inputs).contains(input), "{file}: {:?}", found.inputs);
+        }
+    }
 }
 
 #[test]

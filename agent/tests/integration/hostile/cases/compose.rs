@@ -52,7 +52,13 @@ pub fn cases(host: &mut Host) -> Vec<Case> {
         for (path, says) in PATHS {
             let content = form.replace("{}", path);
             let body = compose(host, content.as_bytes());
-            let expect = Expect::unseen("PathRefused", says);
+            // Compose reads these only when it makes containers: they are the policy's affair.
+            let elsewhere = key.contains("env_file") && key.starts_with("services") && is_elsewhere(says);
+            let expect = if elsewhere {
+                Expect::resolved("PolicyRefused", "is not in the tenant's directory")
+            } else {
+                Expect::unseen("PathRefused", says)
+            };
             all.push(Case::new(format!("{key} {path} {form:.5}"), Input::Operation(body), expect));
         }
     }
@@ -148,6 +154,11 @@ fn unreadable(host: &mut Host, all: &mut Vec<Case>) {
     ));
 }
 
+/// Whether a path is one of this host, outside of the tenant's directory.
+fn is_elsewhere(says: &str) -> bool {
+    matches!(says, "is absolute" | "leaves")
+}
+
 /// What an included or extended file names is looked through in its turn.
 fn included(host: &mut Host, all: &mut Vec<Case>) {
     for (what, first, second, category) in [
@@ -160,7 +171,7 @@ fn included(host: &mut Host, all: &mut Vec<Case>) {
         (
             "extends",
             "services: {web: {extends: {file: sub/a.yml, service: y}}}\n",
-            "services: {y: {image: x, env_file: /etc/shadow}}\n",
+            "services: {y: {image: x, label_file: /etc/shadow}}\n",
             "PathRefused",
         ),
         (
@@ -190,7 +201,7 @@ fn included(host: &mut Host, all: &mut Vec<Case>) {
         (
             "include, env",
             "include: [sub/a.yml]\nservices: {b: {image: x}}\n",
-            "services: {y: {image: x, env_file: ../../.env}}\n",
+            "services: {y: {image: x, label_file: ../../.env}}\n",
             "PathRefused",
         ),
     ] {

@@ -29,7 +29,7 @@ const FIELDS: [(&str, &str); 66] = [
     ("volumes: [/var/run:/s]", "DockerSocket"),
     ("volumes: [/run:/s:ro]", "DockerSocket"),
     ("volumes: [/run/containerd:/s]", "DockerSocket"),
-    ("volumes: [/:/host]", "agent's own files"),
+    ("volumes: [/:/host]", "HostRoot"),
     ("volumes: [/:/host:ro]", "HostFiles"),
     ("volumes: [/etc/:/host//]", "not in the tenant's directory"),
     ("volumes: [/srv/media:/m:z]", "Relabelling"),
