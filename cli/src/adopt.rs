@@ -117,7 +117,14 @@ pub async fn run(adopt: &Adopt) -> anyhow::Result<ExitCode> {
     let for_ = For { host: &host, namespace: adopt.access.namespace.as_deref() };
     if let Some(out) = &adopt.bundle_dir {
         for one in &all {
-            let folder = bundle::write(out, &one.project, &one.proposal, for_)?;
+            let folder = match bundle::write(out, &one.project, &one.proposal, for_) {
+                Err(error) if adopt.all => {
+                    output::err(format!("left out: {error:#}"));
+                    failed = true;
+                    continue;
+                }
+                written => written?,
+            };
             output::out(format!(
                 "{0} renders its compose files as they are. With an operator whose --bundle-dir is {1}:\n  kubectl apply -f \
                  {0}/tenant.yaml",

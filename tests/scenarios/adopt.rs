@@ -1,5 +1,6 @@
 //! `tenantry adopt`: a newcomer's own projects become Tenants, with no file edited by hand and no container touched.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ fn said(output: &Output) -> String {
 
 fn literals(repository: &str, port: u16, media: &Path) -> String {
     format!(
-        "# mine\nservices:\n  web:\n    image: {repository}:v1   # the shop\n    volumes: [\"{}:/media:ro\"]\n    \
+        "# mine\nservices:\n  web:\n    image: {repository}:v1   # the shop\n    env_file: ../shop.env\n    volumes: \
+         [\"{}:/media:ro\"]\n    \
          ports: [\"127.0.0.1:{port}:8080\"]\n    stop_grace_period: 2s\n    restart: unless-stopped\n    healthcheck: {{test: \
          [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 3}}\n  worker:\n    image: \
          '{repository}:v1'\n    stop_grace_period: 2s\n",
@@ -49,6 +51,7 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     let media = folder.join("media");
     std::fs::create_dir_all(folder.join("srv"))?;
     std::fs::create_dir_all(&media)?;
+    std::fs::write(folder.join("srv/shop.env"), "TOKEN=mine\n")?;
     let repository = sample::repository("adoptliteral")?;
     sample::publish(&repository, "v1", &[])?;
     sample::publish(&repository, "v2", &[])?;
@@ -77,6 +80,7 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     let mount = format!("{}:ro", media.display());
     ensure!(!refused.status.success() && said(&refused).contains(&mount), "{}", said(&refused));
     ensure!(said(&refused).contains("--grant"), "{}", said(&refused));
+    ensure!(said(&refused).contains("shop.env:ro"), "an env_file elsewhere: {}", said(&refused));
     let unasked = with(&["--grant"])?;
     ensure!(!unasked.status.success() && said(&unasked).contains("--yes"), "{}", said(&unasked));
     assert_eq!(std::fs::read_to_string(&policy)?, before, "without a yes nothing is granted");
@@ -181,4 +185,76 @@ async fn p10_a_project_whose_tag_is_a_default_is_found_by_its_containers_and_ado
     world.until_ready_at(&project.name, "v1").await?;
     assert_eq!(project.answer("/version").await?, "v1");
     world.assert_canary_unseen().await
+}
+
+/// What a person answers on a terminal: `script` is one.
+fn answered(home: &Path, arguments: &[&str], answer: &str) -> Result<Output> {
+    let quoted: Vec<String> = arguments.iter().map(|one| format!("'{one}'")).collect();
+    let line = format!("'{}' adopt {}", program("tenantry")?.display(), quoted.join(" "));
+    let mut script = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env_remove("KUBECONFIG")
+        .env("HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    script.stdin.take().context("its input")?.write_all(answer.as_bytes())?;
+    Ok(script.wait_with_output()?)
+}
+
+/// A project of one service whose tag is written out, running.
+fn running(world: &World, name: &str) -> Result<Project> {
+    let repository = sample::repository(name)?;
+    sample::publish(&repository, "v1", &[])?;
+    let project = Project::new(&world.srv, name)?;
+    let image = format!("services:\n  web:\n    image: {repository}:v1\n    stop_grace_period: 1s\n");
+    project.write("compose.yaml", &image)?;
+    project.compose(&["up", "-d"])?;
+    Ok(project)
+}
+
+#[tokio::test]
+async fn p1_a_person_is_asked_a_bundle_is_written_and_all_projects_are_taken() -> Result<()> {
+    let world = World::start("adoptall").await?;
+    let projects = [running(&world, "adoptall-one")?, running(&world, "adoptall-two")?];
+    let containers = [projects[0].containers()?, projects[1].containers()?];
+    let home = world.path("home");
+    let policy = world.path("agent.yaml").to_string_lossy().into_owned();
+    let kubeconfig = world.plane.kubeconfig.to_string_lossy().into_owned();
+    let cluster = ["--policy", &policy, "--kubeconfig", &kubeconfig, "-n", &world.namespace];
+    let directory = projects[0].directory.to_string_lossy().into_owned();
+    let one = [&[directory.as_str()][..], &cluster[..]].concat();
+
+    let out = world.path("bundles").to_string_lossy().into_owned();
+    let written = adopt(&home, &[&one[..], &["--bundle-dir", &out]].concat())?;
+    ensure!(written.status.success(), "{}", said(&written));
+    let bundle = Path::new(&out).join("adoptall-one");
+    let template = std::fs::read_to_string(bundle.join("compose.yaml.tera"))?;
+    assert_eq!(template.replace("{{ imageTag }}", "v1"), projects[0].read("compose.yaml")?);
+    ensure!(std::fs::read_to_string(bundle.join("tenant.yaml"))?.contains("kind: TemplateBundle"));
+    let again = adopt(&home, &[&one[..], &["--bundle-dir", &out]].concat())?;
+    ensure!(!again.status.success() && said(&again).contains("is there already"), "{}", said(&again));
+
+    // No, no answer at all, and another word are no yes.
+    for answer in ["n\n", "", "perhaps\n"] {
+        let output = answered(&home, &one, answer)?;
+        ensure!(said(&output).contains("Adopt it? [y/N]"), "{}", said(&output));
+        ensure!(
+            !output.status.success() && said(&output).contains("Nothing was done"),
+            "{answer:?}: {}",
+            said(&output)
+        );
+        ensure!(world.tenants().get_opt("adoptall-one").await?.is_none(), "{answer:?} made a Tenant");
+    }
+    let output = answered(&home, &one, "y\n")?;
+    ensure!(output.status.success(), "{}", said(&output));
+    world.until_ready_at("adoptall-one", "v1").await?;
+
+    // Projects of others on this host are left out: the policy does not hold their directories.
+    let all = adopt(&home, &[&["--all", "--yes"][..], &cluster[..]].concat())?;
+    ensure!(said(&all).contains("The Tenant adoptall-one is for that place already"), "{}", said(&all));
+    world.until_ready_at("adoptall-two", "v1").await?;
+    assert_eq!([projects[0].containers()?, projects[1].containers()?], containers, "containers were touched");
+    Ok(())
 }

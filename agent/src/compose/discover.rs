@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::env::EnvFile;
+use tenantry_planner::env::{EnvFile, Value};
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
 use super::paths::Surroundings;
@@ -93,7 +93,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     let Followed { scans, folders, named_from_root, env_files_outside } = follow(&files, &known, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
-    let plain_name = plain_name(place, env.as_ref(), &files, &scans)?;
+    let plain_name = plain_name(place, env.as_ref(), &files, &scans);
     let plain = chosen.is_none() && given.is_none() && plain_name.as_deref() == Some(place.project.as_str());
     let mut inputs: Vec<RelativePath> = candidates;
     inputs.extend(scans.into_keys());
@@ -284,21 +284,19 @@ fn env_file(path: RelativePath, read: &impl InputFile, scans: &mut Scans) -> Res
 }
 
 /// The project's name that plain compose would choose; `None` where it can't be told.
-fn plain_name(
-    place: &Place,
-    env: Option<&EnvFile>,
-    files: &[RelativePath],
-    scans: &Scans,
-) -> Result<Option<String>, Explained> {
-    if let Some(name) = setting(env, "COMPOSE_PROJECT_NAME")? {
-        return Ok(Some(name));
+fn plain_name(place: &Place, env: Option<&EnvFile>, files: &[RelativePath], scans: &Scans) -> Option<String> {
+    match env.and_then(|env| env.get("COMPOSE_PROJECT_NAME")).map(|value| (value, value.literal())) {
+        // It depends on other variables: compose tells it.
+        Some((Value::Dynamic, _)) => return None,
+        Some((_, Some(name))) if !name.is_empty() => return Some(name.to_owned()),
+        _ => {}
     }
     let written = files.iter().rev().find_map(|file| scans.get(file)?.as_ref()?.name.clone());
-    Ok(match written {
+    match written {
         Some(name) if name.contains('$') => None,
         Some(name) => Some(name),
         None => Some(normal_name(place.directory.base_name())),
-    })
+    }
 }
 
 /// A folder's name as compose makes a project's name of it.

@@ -178,6 +178,14 @@ fn a_setting_that_depends_on_others_is_refused_rather_than_guessed() {
 }
 
 #[test]
+fn a_projects_name_that_depends_on_others_is_left_to_compose() {
+    let files = [(".env", "APP=shop\nCOMPOSE_PROJECT_NAME=${APP}_prod\n"), ("compose.yml", "name: other")];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    assert_eq!(found.plain_name, None);
+    assert_eq!(found.typed_arguments(&place(PLAIN)).join(" "), "-p acme -f compose.yml");
+}
+
+#[test]
 fn a_folders_name_becomes_a_projects_name_as_in_compose() {
     for (folder, name) in [("Acme.Org", "acmeorg"), ("_x-1", "x-1"), ("a b", "ab")] {
         assert_eq!(normal_name(folder), name);

@@ -87,7 +87,7 @@ const SECTIONS: [(&str, &str, &str); 17] = [
     (
         "volumes: [v1:/v]",
         "volumes: {v1: {driver_opts: {type: none, o: bind, device: /}}}",
-        "agent's own files",
+        "HostRoot",
     ),
     (
         "volumes: [v1:/v]",
