@@ -285,11 +285,13 @@ fn env_file(path: RelativePath, read: &impl InputFile, scans: &mut Scans) -> Res
 
 /// The project's name that plain compose would choose; `None` where it can't be told.
 fn plain_name(place: &Place, env: Option<&EnvFile>, files: &[RelativePath], scans: &Scans) -> Option<String> {
-    match env.and_then(|env| env.get("COMPOSE_PROJECT_NAME")).map(|value| (value, value.literal())) {
-        // It depends on other variables: compose tells it.
-        Some((Value::Dynamic, _)) => return None,
-        Some((_, Some(name))) if !name.is_empty() => return Some(name.to_owned()),
-        _ => {}
+    let set = env.and_then(|env| env.get("COMPOSE_PROJECT_NAME"));
+    if set == Some(&Value::Dynamic) {
+        // It depends on other variables: compose itself can tell it.
+        return None;
+    }
+    if let Some(name) = set.and_then(Value::literal).filter(|name| !name.is_empty()) {
+        return Some(name.to_owned());
     }
     let written = files.iter().rev().find_map(|file| scans.get(file)?.as_ref()?.name.clone());
     match written {

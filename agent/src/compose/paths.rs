@@ -121,10 +121,11 @@ impl<'a> Surroundings<'a> {
         for part in written.split('/') {
             match part {
                 "" | "." => {}
-                ".." if parts.pop().is_none() => {
-                    return Ok(Resolved::Outside("leaves the tenant's directory"));
+                ".." => {
+                    if parts.pop().is_none() {
+                        return Ok(Resolved::Outside("leaves the tenant's directory"));
+                    }
                 }
-                ".." => {}
                 other => parts.push(other),
             }
         }

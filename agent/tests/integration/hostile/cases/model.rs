@@ -84,11 +84,7 @@ const SECTIONS: [(&str, &str, &str); 17] = [
         "volumes: {v: {driver_opts: {type: none, o: bind, device: /etc}}}",
         "not in the tenant's directory",
     ),
-    (
-        "volumes: [v1:/v]",
-        "volumes: {v1: {driver_opts: {type: none, o: bind, device: /}}}",
-        "HostRoot",
-    ),
+    ("volumes: [v1:/v]", "volumes: {v1: {driver_opts: {type: none, o: bind, device: /}}}", "HostRoot"),
     (
         "volumes: [v1:/v]",
         "volumes: {v1: {driver_opts: {type: none, o: \"bind,ro\", device: /var/run/docker.sock}}}",
