@@ -468,7 +468,7 @@ fn mounts(texts: Vec<String>) -> Result<Vec<AllowedMount>, Refusal> {
             let problem = format!(
                 "{text:?} is not a directory that can be allowed: write an absolute path below /, for example \
                  /mnt/media, or /mnt/media:ro where it may only be read. / itself is never allowed here; HostFiles in \
-                 allow.compose lets it be read, HostRoot written, too"
+                 allow.compose lets it be read"
             );
             Err(Refusal::new(format!("allow.mounts[{at}]"), problem))
         })

@@ -163,14 +163,6 @@ impl Policy {
         lacks.then(|| Lack::of(Need::Feature(feature), what))
     }
 
-    /// What it takes to see so much of the host that the agent's own files are among it.
-    fn host_files(&self, read_only: bool, what: &str) -> Option<Lack> {
-        if read_only {
-            return self.feature(Feature::HostFiles, what);
-        }
-        self.feature(Feature::HostRoot, &format!("{what}, and mounted read-write"))
-    }
-
     /// Whether a mount shows files of the agent's own that a person has not named, as for an agent that is part of a
     /// project itself.
     fn reveals(&self, source: &str, private: &str) -> bool {
@@ -187,17 +179,14 @@ impl Policy {
         if !is_normal(source) {
             return vec![Lack::never(format!("{source} is not a plain absolute path"))];
         }
-        if source == "/" && !relabels {
-            return self.host_files(read_only, "/ is every file of the host").into_iter().collect();
+        if source == "/" && read_only && !relabels {
+            return self.feature(Feature::HostFiles, "/ is every file of the host").into_iter().collect();
+        }
+        if self.private.iter().any(|private| self.reveals(source, private)) {
+            let problem = format!("{source} holds the agent's own files, which no container may see");
+            return vec![Lack::never(problem)];
         }
         let mut lacks = Vec::new();
-        if let Some(private) = self.private.iter().find(|private| self.reveals(source, private)) {
-            let problem = format!("{source} holds the agent's own files");
-            if source == "/" || beneath(private, source).is_some() {
-                return vec![Lack::never(format!("{problem}, which no container may see"))];
-            }
-            lacks.extend(self.host_files(read_only, &problem));
-        }
         if let Some(socket) = self.sockets.iter().find(|socket| is_at_or_below(socket, source)) {
             let what = if socket == source {
                 format!("{source} is the engine's socket")

@@ -38,7 +38,7 @@ pub fn mount(text: &str) -> Result<AllowedMount, String> {
     let plain = plain_path(path);
     if plain == "/" {
         return Err(
-            "/ itself is never allowed as a mount; --allow-compose HostFiles lets it be read, HostRoot written, too".to_owned()
+            "/ itself is never allowed as a mount; --allow-compose HostFiles lets it be read".to_owned()
         );
     }
     if !plain.starts_with('/') || plain.contains([':', '\0']) || path.split('/').any(|part| part == "..") {

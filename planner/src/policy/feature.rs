@@ -59,8 +59,6 @@ pub enum Feature {
     ImageMounts,
     /// The whole file system of the host, read-only.
     HostFiles,
-    /// The whole file system of the host, or a folder with the agent's own files in it, read-write.
-    HostRoot,
     /// New security labels (`:z`, `:Z`) for host paths outside a tenant's directory.
     Relabelling,
     /// Fields that this version of Tenantry does not know.
@@ -109,9 +107,6 @@ impl Feature {
             Self::ImageMounts => "files of another image inside a container",
             Self::HostFiles => {
                 "a container that reads every file of the host, keys and the agent's own among them, and speaks to its sockets"
-            }
-            Self::HostRoot => {
-                "a container that changes every file of the host: whoever is in it is root on the host"
             }
             Self::Relabelling => "security labels of host paths change for everybody who uses those paths",
             Self::UnknownFields => "whatever a newer compose makes of a field that this agent can't judge",

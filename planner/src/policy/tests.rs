@@ -125,7 +125,7 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         assert_eq!(bind(source, read_only), [""; 0], "{source}");
     }
     for (source, why) in [
-        ("/", "is every file of the host, and mounted read-write (needs HostRoot in allow.compose)"),
+        ("/", "holds"),
         ("/etc", "not in the tenant's directory"),
         ("/etc/ssl", "read-write"),
         ("/srv", "not in the tenant's directory"),
@@ -137,6 +137,7 @@ fn p13_host_paths_are_mounted_only_from_the_directory_or_where_a_person_allowed_
         ("/srv/acme/.tenantry/restore/x", "agent's own folder"),
         ("/var/lib/tenantry", "agent's own files"),
         ("/var/lib/tenantry/tenants/x", "agent's own files"),
+        ("/var/lib", "agent's own files"),
         ("/var/run/docker.sock", "DockerSocket"),
         ("/etc/localtime", "read-write"),
         ("/mnt/a:b", "a path with ':' can't be allowed"),
@@ -237,10 +238,8 @@ fn p13_all_files_and_other_labels_are_granted_by_words_of_their_own() {
     };
     assert!(bind("/", true, &policy())[0].ends_with("(needs HostFiles in allow.compose)"));
     assert_eq!(bind("/", true, &allowing(Feature::HostFiles)), [""; 0]);
-    assert_eq!(bind("/", false, &allowing(Feature::HostFiles)).len(), 1, "read-write is a word of its own");
-    assert!(bind("/", false, &policy())[0].ends_with("(needs HostRoot in allow.compose)"));
-    assert_eq!(bind("/", false, &allowing(Feature::HostRoot)), [""; 0]);
-    assert_eq!(bind("/etc", true, &allowing(Feature::HostFiles)).len(), 1, "a mount is named all the same");
+    assert_eq!(bind("/", false, &allowing(Feature::HostFiles)).len(), 1, "never read-write");
+    assert_eq!(bind("/etc", true, &allowing(Feature::HostFiles)).len(), 1, "it stands for / alone");
 
     let labels = |source: &str, read_only: bool, policy: &Policy| {
         let volume =
@@ -278,9 +277,7 @@ fn an_agent_inside_a_project_mounts_its_own_files_where_a_person_names_them() {
     };
     assert_eq!(bind("/var/lib/tenantry", "/var/lib/tenantry"), [""; 0]);
     assert_eq!(bind("/var/lib/tenantry", "/var/lib").len(), 1, "allowed by accident only");
-    // What is above them takes a word of its own, and the mount as well.
-    assert_eq!(bind("/var/lib", "/var/lib/tenantry").len(), 2);
-    assert_eq!(bind("/var/lib", "/var/lib").len(), 1);
+    assert_eq!(bind("/var/lib", "/var/lib/tenantry").len(), 1);
 }
 
 #[test]
@@ -307,10 +304,7 @@ fn p13_volumes_networks_configs_and_secrets_have_demands_of_their_own() {
             Some(VolumeDrivers),
             json!({"volumes": {"v": {"driver_opts": {"type": "overlay", "o": "lowerdir=/", "device": "x"}}}}),
         ),
-        (
-            Some(HostRoot),
-            json!({"volumes": {"v": {"driver_opts": {"type": "none", "o": "bind", "device": "/"}}}}),
-        ),
+        (None, json!({"volumes": {"v": {"driver_opts": {"type": "none", "o": "bind", "device": "/"}}}})),
         (None, json!({"volumes": {"v": {"driver_opts": {"o": "rw,rbind", "device": "/etc"}}}})),
         (Some(ExternalVolumes), json!({"volumes": {"v": {"name": "other_v", "external": true}}})),
         (Some(ExternalNetworks), json!({"networks": {"n": {"name": "other", "external": true}}})),

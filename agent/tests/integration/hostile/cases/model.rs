@@ -29,7 +29,7 @@ const FIELDS: [(&str, &str); 66] = [
     ("volumes: [/var/run:/s]", "DockerSocket"),
     ("volumes: [/run:/s:ro]", "DockerSocket"),
     ("volumes: [/run/containerd:/s]", "DockerSocket"),
-    ("volumes: [/:/host]", "HostRoot"),
+    ("volumes: [/:/host]", "agent's own files"),
     ("volumes: [/:/host:ro]", "HostFiles"),
     ("volumes: [/etc/:/host//]", "not in the tenant's directory"),
     ("volumes: [/srv/media:/m:z]", "Relabelling"),
@@ -84,7 +84,11 @@ const SECTIONS: [(&str, &str, &str); 17] = [
         "volumes: {v: {driver_opts: {type: none, o: bind, device: /etc}}}",
         "not in the tenant's directory",
     ),
-    ("volumes: [v1:/v]", "volumes: {v1: {driver_opts: {type: none, o: bind, device: /}}}", "HostRoot"),
+    (
+        "volumes: [v1:/v]",
+        "volumes: {v1: {driver_opts: {type: none, o: bind, device: /}}}",
+        "agent's own files",
+    ),
     (
         "volumes: [v1:/v]",
         "volumes: {v1: {driver_opts: {type: none, o: \"bind,ro\", device: /var/run/docker.sock}}}",
