@@ -28,6 +28,13 @@ pub const FIELD_MANAGER: &str = "tenantry-operator";
 /// The finalizer that lets an operation in flight end and the host's claim be released.
 pub const FINALIZER: &str = "tenantry.dev/claim";
 
+/// The name of the lease that the operator works under: of all namespaces, or of one, so that operators of different
+/// namespaces do not keep each other from work.
+pub fn lease(namespace: Option<&str>) -> String {
+    const ALL: &str = "tenantry-operator";
+    namespace.map_or_else(|| ALL.to_owned(), |namespace| format!("{ALL}-{namespace}"))
+}
+
 /// The custom resource definitions, in the order in which they are applied and generated.
 pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {

@@ -13,28 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stores::Scope;
 
-/// The name of the lease of the operator that looks after all namespaces.
-pub const LEASE: &str = "tenantry-operator";
 const DURATION_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;
 /// How long giving the lead back may take; after that it expires by itself.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(2);
 
-/// The lease that an operator works under. Those that look after one namespace do not keep each other from work.
+/// The lease that an operator works under.
 pub struct Lease<'a> {
     /// Where it is.
     pub namespace: &'a str,
     /// What its holder looks after.
     pub scope: &'a Scope,
-}
-
-impl Lease<'_> {
-    fn name(&self) -> String {
-        match self.scope {
-            Scope::All => LEASE.to_owned(),
-            Scope::Namespace(namespace) => format!("{LEASE}-{namespace}"),
-        }
-    }
 }
 
 /// A lead that was won.
@@ -66,7 +55,11 @@ pub async fn lead(
     end: &CancellationToken,
 ) -> anyhow::Result<Option<Lead>> {
     let parameters = LeaseParams::new(identity, DURATION_SECONDS, GRACE_SECONDS);
-    let (name, namespace) = (lease.name(), lease.namespace);
+    let namespace = lease.namespace;
+    let name = match lease.scope {
+        Scope::All => tenantry_api::lease(None),
+        Scope::Namespace(of) => tenantry_api::lease(Some(of)),
+    };
     let manager = LeaseManagerBuilder::new(client, &name)
         .with_namespace(namespace)
         .with_create_mode(LeaseCreateMode::AutoCreate)

@@ -264,7 +264,7 @@ impl Scene {
     /// Which operator leads, by its place in the list.
     async fn leader(&self) -> Result<usize> {
         let leases: Api<Lease> = Api::namespaced(self.world.client.clone(), &self.world.namespace);
-        let lease = leases.get(&format!("tenantry-operator-{}", self.world.namespace)).await?;
+        let lease = leases.get(&tenantry_api::lease(Some(&self.world.namespace))).await?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).context("nobody holds the lease")?;
         let of = |operator: &Operator| holder.starts_with(&format!("{}-", operator.name));
         self.operators.iter().position(of).with_context(|| format!("{holder} is none of the two"))

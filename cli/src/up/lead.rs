@@ -10,8 +10,6 @@ use kube::{Api, Client, ResourceExt as _};
 
 use crate::output;
 
-/// The lease of an operator that looks after all namespaces; with `-NAMESPACE` after it that of one which looks after that.
-const LEASE: &str = "tenantry-operator";
 /// How often leases are looked at while another operator leads.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -54,8 +52,7 @@ fn holder(lease: &Lease, namespace: &str, identity: &str, now: Timestamp) -> Opt
         spec.holder_identity.as_deref().filter(|holder| !holder.is_empty() && *holder != identity)?;
     let seconds = i64::from(spec.lease_duration_seconds?.clamp(0, 3_600));
     let until = spec.renew_time.as_ref()?.0.checked_add(SignedDuration::from_secs(seconds)).ok()?;
-    let about_it =
-        name == LEASE || name.strip_prefix(LEASE).and_then(|rest| rest.strip_prefix('-')) == Some(namespace);
+    let about_it = [None, Some(namespace)].into_iter().any(|of| name == tenantry_api::lease(of));
     (about_it && now < until).then(|| {
         format!("the operator {holder} (lease {name} in namespace {})", lease.namespace().unwrap_or_default())
     })
