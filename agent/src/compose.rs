@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_process::runtime::{Runtime, blocking};
+use tenantry_protocol::{FailureCategory, Place};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
@@ -94,20 +95,27 @@ impl Compose {
         self.launcher.compose(&self.found.program, Run { directory, arguments, limit, lock }).await
     }
 
-    /// Refuses to have a model resolved by a compose that would read environment files outside of the directory for
-    /// it: what they are is known only then, and so the host's policy has not judged them yet.
-    pub fn may_resolve(&self, discovered: &Discovered) -> Result<(), Explained> {
-        if !discovered.env_files_outside || self.found.keeps_env_files {
-            return Ok(());
+    /// The arguments that print the resolved model of what was discovered in a directory.
+    ///
+    /// A compose that would read environment files for it is not asked where one lies outside of the directory: what they
+    /// are is known only then, and so the host's policy has not judged them yet.
+    pub fn resolving(
+        &self,
+        discovered: &Discovered,
+        place: &Place,
+        directory: &Path,
+    ) -> Result<Vec<OsString>, Explained> {
+        if discovered.env_files_outside && !self.found.keeps_env_files {
+            let message = format!(
+                "env_file names a file outside of the tenant's directory, which takes docker compose 2.40.2 or later; this is {}",
+                self.version()
+            );
+            return Err(Explained::new(FailureCategory::PathRefused, message));
         }
-        let message = format!(
-            "env_file names a file outside of the tenant's directory, which takes docker compose 2.40.2 or later; this is {}",
-            self.version()
-        );
-        Err(Explained::new(tenantry_protocol::FailureCategory::PathRefused, message))
+        Ok(self.config_arguments(discovered.arguments(place, directory)))
     }
 
-    /// The arguments that print the resolved model.
+    /// The arguments that print a resolved model, after others.
     pub fn config_arguments(&self, mut before: Vec<OsString>) -> Vec<OsString> {
         before.extend(["config", "--format", "json"].map(OsString::from));
         before.extend(self.found.keeps_env_files.then(|| "--no-env-resolution".into()));

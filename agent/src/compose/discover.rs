@@ -194,8 +194,9 @@ struct Followed {
     named_from_root: Vec<RelativePath>,
 }
 
-/// Every file that the model is read from, with what it names. None of them but services' environment files leaves the directory, and none is anything
-/// but a plain file, or a symlink to one that stays there. What is no compose file names nothing.
+/// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
+/// but a plain file, or a symlink to one that stays there. What is no compose file names nothing. Environment files of
+/// services may lie elsewhere: the model is read without them.
 fn follow(
     files: &[RelativePath],
     known: &Surroundings<'_>,

@@ -101,8 +101,7 @@ impl<'a> Copies<'a> {
             }
             Err(_) => return Err(fault("the agent met a fault of its own; its log says more".to_owned())),
         }
-        self.compose.may_resolve(&discovered)?;
-        let arguments = self.compose.config_arguments(discovered.arguments(self.place, &project));
+        let arguments = self.compose.resolving(&discovered, self.place, &project)?;
         let output = self.compose.run(&project, &arguments, LIMIT, None).await;
         let output = output.map_err(|error| fault(error.to_string()))?;
         if !output.status.success() {

@@ -64,8 +64,7 @@ pub async fn resolve(
     directory: &Path,
     log: std::path::PathBuf,
 ) -> Result<Resolved, Explained> {
-    compose.may_resolve(discovered)?;
-    let arguments = compose.config_arguments(discovered.arguments(place, directory));
+    let arguments = compose.resolving(discovered, place, directory)?;
     let output = compose
         .run(directory, &arguments, CONFIG_LIMIT, None)
         .await
