@@ -1,6 +1,7 @@
 //! The calls of the protocol: what each does, without how it travels.
 
 mod adoption;
+mod changes;
 mod operations;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub struct Agent {
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
     end: CancellationToken,
+    /// When this process began, in nanoseconds of the clock: its marks are no other process's.
+    began: i128,
 }
 
 impl Agent {
@@ -65,8 +68,10 @@ impl Agent {
         if let Err(error) = remove_left(&host.config.state_dir) {
             tracing::warn!(%error, "copies that an agent left behind can't be removed");
         }
+        let began = host.now().as_nanosecond();
         let agent = Arc::new(Self {
             host,
+            began,
             caches: Mutex::default(),
             slots: Arc::new(Semaphore::new(slots)),
             tasks: TaskTracker::new(),

@@ -1,5 +1,6 @@
 //! The host's own compose plugin: found once, run by argv with a cleared environment, its output kept on the host.
 
+mod choice;
 mod crash_points;
 mod discover;
 mod explain;
@@ -8,6 +9,7 @@ mod launcher;
 mod log;
 mod login_shell;
 mod paths;
+mod refusals;
 mod scan;
 mod yaml;
 
@@ -23,6 +25,7 @@ use tenantry_protocol::{FailureCategory, Place};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+pub use choice::{left_unread, unread};
 pub use discover::{Discovered, InputFile, inputs};
 pub use explain::{Explained, explain};
 pub use find::{ComposeError, Found};

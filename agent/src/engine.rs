@@ -11,8 +11,10 @@ mod events;
 mod exec;
 mod helpers;
 mod images;
+mod last_words;
 mod memory;
 mod names;
+mod networks;
 mod own;
 mod port;
 mod program;
@@ -30,11 +32,13 @@ use crate::limits::Limits;
 
 pub use containers::ProjectContainer;
 pub use data::{DataMount, DataUser, Rest, Volume};
-pub use events::{Events, Generation};
+pub use events::{Events, Generation, Mark, Since};
 pub use exec::Executed;
 pub use helpers::{ARCHIVE_DIR_AT, Heard, Helper, HelperState, VOLUME_AT};
 pub use images::{Image, PullProgress};
+pub use last_words::LastWords;
 pub use names::Owner;
+pub use networks::networks_for;
 pub use own::{Likeness, Mounted, MountedFrom, own_id};
 pub use port::{Answer, Engine};
 pub use program::Program;
@@ -97,6 +101,14 @@ impl EngineError {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
+    /// The kind of failure. A refusal (4xx) stays one however often it is asked; whatever else may pass.
+    pub fn category(&self) -> FailureCategory {
+        match self {
+            Self::Refused { status: 400..=499, .. } => FailureCategory::StartFailed,
+            Self::Refused { .. } | Self::Down { .. } | Self::Slow { .. } => FailureCategory::EngineFault,
+        }
+    }
+
     /// The kind of failure when a registry was asked through the engine.
     pub fn registry_category(&self) -> FailureCategory {
         let (status, message) = match self {
@@ -107,7 +119,11 @@ impl EngineError {
         };
         let message = message.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        if says(&["no space left", "disk quota"]) {
+        if says(&["no matching manifest"]) {
+            FailureCategory::ImageNotFound
+        } else if says(&["x509", "server gave http response to https client", "tls: failed to verify"]) {
+            FailureCategory::RegistryRefused
+        } else if says(&["no space left", "disk quota"]) {
             FailureCategory::DiskFull
         } else if says(&["manifest unknown", "not found", "name unknown", "does not exist"])
             && !says(&["denied"])

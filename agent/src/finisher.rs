@@ -22,7 +22,7 @@ use crate::engine::{ProjectContainer, own_id};
 use crate::files::DiskIo;
 use crate::host::{Host, Machine, TenantCache};
 use crate::limits::Limits;
-use crate::observe::{discovered, on_disk, own};
+use crate::observe::{discovered, on_disk, own, redactor};
 use crate::operation::{
     Effects, OpenOperation, OperationContext, StepResult, go_on, named, take_up_one, tidy, up_arguments,
     up_limit, what_to_tell,
@@ -162,7 +162,8 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let directory = Path::new(place.directory.as_str());
     let output = compose.run(directory, &arguments, up_limit(&host.limits, &pending.request), None).await?;
     let (code, success) = (output.status.code(), output.status.success());
-    let explained = explain("up", code, &output.stderr);
+    let known = redactor(&*host.runtime, directory, &discovered).await;
+    let explained = explain("up", code, &output.stderr, &known);
     let title = format!("up of the agent, operation {id}");
     keep_output(&*host.runtime, log, title, output.stderr).await;
     if success { Ok(()) } else { Err(explained.into()) }

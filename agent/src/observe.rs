@@ -11,7 +11,10 @@ mod freshness;
 mod images;
 mod meaning;
 mod model;
+pub mod other_projects;
 mod policy;
+mod redaction;
+mod resources;
 mod variables;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ pub use images::{Located, Origins, edited as with_images, locate, origins};
 pub use meaning::meanings;
 pub use model::{Resolved, on_disk, resolve};
 pub use policy::{foreign, lacking, lacking_of};
+pub use redaction::{add_env_file, add_secret_file, redactor};
 pub use variables::variables;
 
 use crate::host::{CachedObservation, Host, TenantCache, refused};
@@ -57,18 +61,21 @@ pub async fn observe(
     let (observation, stamps) = build::observation(host, cache, &request).await?;
     let hash = observation_hash(&observation)?;
     let response = answer(&request, &hash, || observation.clone());
-    *cache.seen.lock() = generation.filter(|_| stamps.are_settled(host.now())).map(|generation| {
-        Arc::new(CachedObservation {
-            request: key,
-            generation,
-            records,
-            policy,
-            stamps,
-            made: host.runtime.instant(),
-            hash,
-            observation,
-        })
-    });
+    // Of what other projects do no event is followed.
+    let followed = observation.other_projects.is_empty();
+    *cache.seen.lock() =
+        generation.filter(|_| followed && stamps.are_settled(host.now())).map(|generation| {
+            Arc::new(CachedObservation {
+                request: key,
+                generation,
+                records,
+                policy,
+                stamps,
+                made: host.runtime.instant(),
+                hash,
+                observation,
+            })
+        });
     Ok(response)
 }
 

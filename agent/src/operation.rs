@@ -13,7 +13,7 @@ mod take_up;
 
 pub use context::OperationContext;
 pub use driver::{Effects, Log, StepResult, drive};
-pub use parts::up::{up_arguments, up_limit};
+pub use parts::recipe::{up_arguments, up_limit};
 pub use run::{carry_out, go_on, tidy};
 pub use steps::hand_over::named;
 pub use steps::refresh::what_to_tell;

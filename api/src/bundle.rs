@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
     status = "TemplateBundleStatus",
     doc = "A set of templates for a kind of tenant.",
     printcolumn = r#"{"name":"FILES","type":"integer","jsonPath":".status.files"}"#,
-    printcolumn = r#"{"name":"DIGEST","type":"string","jsonPath":".status.digest"}"#,
+    printcolumn = r#"{"name":"DIGEST","type":"string","jsonPath":".status.digest","priority":1}"#,
     printcolumn = r#"{"name":"READY","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
-    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
-    printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"REASON","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TemplateBundleSpec {

@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"ADDRESS","type":"string","jsonPath":".spec.connection.dial.address"}"#,
     printcolumn = r#"{"name":"READY","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"DOCKER","type":"string","jsonPath":".status.dockerVersion"}"#,
-    printcolumn = r#"{"name":"COMPOSE","type":"string","jsonPath":".status.composeVersion"}"#,
+    printcolumn = r#"{"name":"COMPOSE","type":"string","jsonPath":".status.composeVersion","priority":1}"#,
     printcolumn = r#"{"name":"AGENT","type":"string","jsonPath":".status.agentVersion","priority":1}"#,
-    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
-    printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"REASON","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ComposeHostSpec {

@@ -20,17 +20,17 @@ use crate::tenant_status::TenantStatus;
     doc = "One compose project on one host, and the release that it should be at.",
     printcolumn = r#"{"name":"HOST","type":"string","jsonPath":".spec.host"}"#,
     printcolumn = r#"{"name":"TAG","type":"string","jsonPath":".spec.imageTag"}"#,
-    printcolumn = r#"{"name":"DEPLOYED","type":"string","jsonPath":".status.deployed.imageTag"}"#,
-    printcolumn = r#"{"name":"PHASE","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"READY","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
-    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"STATUS","type":"string","jsonPath":".status.summary"}"#,
     printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"READY","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","priority":1}"#,
+    printcolumn = r#"{"name":"DEPLOYED","type":"string","jsonPath":".status.deployed.imageTag","priority":1}"#,
     printcolumn = r#"{"name":"PROJECT","type":"string","jsonPath":".spec.project","priority":1}"#,
     printcolumn = r#"{"name":"DIRECTORY","type":"string","jsonPath":".spec.directory","priority":1}"#,
     printcolumn = r#"{"name":"BUNDLE","type":"string","jsonPath":".spec.bundle","priority":1}"#,
     printcolumn = r#"{"name":"APPROACH","type":"string","jsonPath":".status.plan.approach","priority":1}"#,
     printcolumn = r#"{"name":"OUTCOME","type":"string","jsonPath":".status.upgrade.outcome","priority":1}"#,
-    printcolumn = r#"{"name":"DRIFTED","type":"string","jsonPath":".status.conditions[?(@.type==\"Drifted\")].status","priority":1}"#
+    printcolumn = r#"{"name":"DRIFTED","type":"string","jsonPath":".status.conditions[?(@.type==\"Drifted\")].status","priority":1}"#,
+    printcolumn = r#"{"name":"MESSAGE","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -104,6 +104,17 @@ pub struct TenantSpec {
     #[x_kube(validation = Rule::new("self.all(p, !p.startsWith('../') && !p.contains('/../') && !p.endsWith('/..') && p != '..' && p != '.' && !p.startsWith('./') && !p.contains('/./'))")
         .message("a protected path must not have '.' or '..' components: write the plain path beneath the directory"))]
     pub protect: Vec<String>,
+    /// Services that run once and end: they count as well once they have ended with 0, and as not well before. Those that
+    /// others wait for (`service_completed_successfully`) and those that the bundle calls jobs are known without it; and
+    /// whatever has `restart: no` or `on-failure`, no `ports` and no `healthcheck` may run or have ended with 0 as it
+    /// likes. Default: none. Example: `[createbuckets]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub jobs: Vec<String>,
     /// How an upgrade is done, verified, and answered when it fails.
     #[serde(default)]
     pub upgrade: Upgrade,
@@ -402,9 +413,10 @@ pub struct HttpProbe {
     )]
     pub url: String,
     /// The status code of a good answer. Default: 200.
-    #[serde(default = "default_status")]
+    // No default in the schema: `kubectl apply` compares lists whole, so that one would differ from what was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 599))]
-    pub status: i32,
+    pub status: Option<i32>,
     /// A text that the first 64 KiB of a good answer's body hold. Default: none. Example: `ok`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -450,9 +462,8 @@ fn default_stable_for() -> String {
     "15s".to_owned()
 }
 
-const fn default_status() -> i32 {
-    200
-}
+/// The status code of a good answer where the probe does not say one.
+pub const DEFAULT_HTTP_STATUS: i32 = 200;
 
 impl TenantSpec {
     /// What people call the release: the image tag, or, where it is left out, the tags that `images` says, joined by `_`.

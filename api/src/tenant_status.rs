@@ -16,12 +16,20 @@ pub struct TenantStatus {
     /// The generation of `spec` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The digest of the bundle that this status speaks of; absent where there is none, or none that can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub observed_bundle_revision: Option<String>,
     /// `Ready`, `Reconciling`, `Stalled` (as kstatus reads them), `HostReachable` and `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// One word for `kubectl get`.
+    /// The phase and, where there is one, its cause in a few words, for `kubectl get`. Example: `RolledBack: web unhealthy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub summary: Option<String>,
+    /// One word for where the Tenant stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// The compose files and profiles in use, and the command that a person would type.
@@ -217,6 +225,10 @@ pub struct BlockedTarget {
     /// Why, in a sentence.
     #[schemars(length(max = 2048))]
     pub reason: String,
+    /// What kind of failure it was, a word of the runbook. Example: `Crashed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub category: Option<String>,
     /// Whether a person accepted the host as it is instead: the target is applied only when that is asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
@@ -434,11 +446,95 @@ pub struct UpgradeStatus {
     /// How it ended; absent while in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// What kind of failure it ended with, a word of the runbook. Example: `RegistryUnreachable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub category: Option<String>,
+    /// The services that did not come up, with their last words; what failed first comes first. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub failures: Vec<ServiceFailure>,
+    /// How many more services did not come up than `failures` lists.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub more_failures: i32,
+    /// Since when this target has failed for a fault that passes (registry or network away, engine restarting).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Time>,
+    /// When the same target is tried again by itself, after such a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
     /// The phases so far, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub phases: Vec<PhaseStatus>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &i32) -> bool {
+    *count == 0
+}
+
+/// The most services of which status keeps the last words.
+pub const FAILURE_LIMIT: usize = 8;
+/// The most lines of a service's log that status keeps.
+pub const LOG_LINES: usize = 20;
+/// The most bytes that those lines may have together; the oldest go first.
+pub const LOG_BYTES: usize = 4_096;
+/// The longest line of them.
+const LOG_LINE: usize = 512;
+/// The most that is kept of what a healthcheck printed.
+const HEALTHCHECK_LIMIT: usize = 1_024;
+
+/// A service that did not come up, with its own words. Values of `.env` and of secrets are masked in them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceFailure {
+    /// The service.
+    #[schemars(length(max = 128))]
+    pub service: String,
+    /// In which phase: `RollingBack` is about the release before.
+    pub during: Phase,
+    /// What is wrong with it. Example: `web ended with code 1`.
+    #[schemars(length(max = 512))]
+    pub problem: String,
+    /// The last lines of its log, oldest first. At most 20, and 4,096 bytes together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 512)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub log: Vec<String>,
+    /// What its healthcheck printed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub healthcheck: Option<String>,
+}
+
+impl ServiceFailure {
+    /// The same within the bounds of a status. An agent may say anything.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.service = bounded(&self.service, 128);
+        self.problem = bounded(&self.problem, 512);
+        self.log = last_lines(&self.log);
+        self.healthcheck = self.healthcheck.map(|text| bounded(&text, HEALTHCHECK_LIMIT));
+        self
+    }
+}
+
+/// As many of the last lines as status keeps.
+fn last_lines(lines: &[String]) -> Vec<String> {
+    let mut room = LOG_BYTES;
+    let mut kept: Vec<String> = Vec::new();
+    for line in lines.iter().rev().take(LOG_LINES) {
+        let line = bounded(line, LOG_LINE);
+        let Some(left) = room.checked_sub(line.len()) else { break };
+        room = left;
+        kept.push(line);
+    }
+    kept.reverse();
+    kept
 }
 
 /// A target that a person gives up.
@@ -519,6 +615,10 @@ pub struct HistoryEntry {
     /// The image tag that was to be deployed.
     #[schemars(length(max = 128))]
     pub to: String,
+    /// The restore point that a person went back to; absent for an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub rollback_to: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it began.
@@ -531,7 +631,8 @@ pub struct HistoryEntry {
     pub message: String,
 }
 
-/// The annotation values that have been handled.
+/// The annotation values that have been handled; an empty one: the annotation was taken away since, so that the same value
+/// asks anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Handled {

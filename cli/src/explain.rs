@@ -10,8 +10,8 @@ use tenantry_api::{Phase, Tenant};
 use tenantry_planner::policy::grants::block;
 
 use crate::access::Access;
-use crate::output;
 use crate::status::{find as find_tenant, ready_of};
+use crate::{last_words, output};
 
 /// Show why a tenant is as it is, and what would change that
 ///
@@ -55,6 +55,9 @@ fn explained(tenant: &Tenant) -> String {
             "\n{} is not tried again since {}; it is {by_itself}.\n  {}",
             blocked.image_tag, blocked.at.0, blocked.reason
         );
+    }
+    if let Some(words) = last_words::of(tenant) {
+        let _ = write!(text, "\n\n{words}");
     }
     if let Some(lacking) = &status.lacking {
         text += &lacks(lacking);

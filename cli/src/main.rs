@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry_cli::{accept, adopt, claim, explain, output, pki, rollback, status, up, watch};
+use tenantry_cli::{accept, adopt, claim, explain, output, pki, retry, rollback, status, up, watch};
 
 /// Releases for Docker Compose hosts, from Kubernetes resources.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Command {
     Status(status::Status),
     Explain(explain::Explain),
     Watch(watch::Watch),
+    Retry(retry::Retry),
+    Reconcile(retry::Reconcile),
     Rollback(rollback::Rollback),
     AcceptHost(accept::AcceptHost),
     Claim(claim::Claim),
@@ -57,6 +59,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Status(status) => status::run(&status).await,
             Command::Explain(explain) => explain::run(&explain).await,
             Command::Watch(watch) => watch::run(&watch).await,
+            Command::Retry(retry) => retry::run(&retry).await,
+            Command::Reconcile(reconcile) => retry::reconcile(&reconcile).await,
             Command::Rollback(rollback) => rollback::run(&rollback).await,
             Command::AcceptHost(accept) => accept::run(&accept).await,
             Command::Claim(claim) => claim::run(&claim).await,

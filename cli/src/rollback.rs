@@ -7,6 +7,7 @@ use clap::Args;
 use tenantry_api::Tenant;
 use tenantry_api::annotations::ROLLBACK_TO;
 use tenantry_api::tenant_status::{Outcome, RestorePoint};
+use tenantry_planner::decide::further_back;
 
 use crate::access::Access;
 use crate::ask::{self, Waiting};
@@ -23,13 +24,14 @@ use crate::watch::End;
 pub struct Rollback {
     /// Which tenant
     tenant: String,
-    /// The restore point's id; default: the newest. `tenantry status TENANT` lists them
+    /// The restore point's id; default: the newest, or, after a rollback, the one further back. `tenantry status TENANT`
+    /// lists them
     #[arg(long, value_name = "ID")]
     to: Option<String>,
     /// Restore declared paths and volumes, too: what was written since is lost
     #[arg(long)]
     data: bool,
-    /// Do not ask before data is given up
+    /// Do not ask before data is given up, or before going further back after a rollback
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
@@ -45,6 +47,9 @@ pub async fn run(rollback: &Rollback) -> anyhow::Result<ExitCode> {
     let point = chosen(&tenant, &rollback.tenant, rollback.to.as_deref())?;
     if rollback.data {
         data(point, rollback.yes)?;
+    }
+    if rollback.to.is_none() && !rollback.yes {
+        further(&tenant, &rollback.tenant, point)?;
     }
     let value = value(&point.id, rollback.data, &ask::token());
     ask::annotate(&cluster, &rollback.tenant, ROLLBACK_TO, &value).await?;
@@ -72,12 +77,19 @@ fn value(id: &str, data: bool, token: &str) -> String {
 /// The point of this id, or the newest; if there is none, an error that lists what there is.
 fn chosen<'a>(tenant: &'a Tenant, name: &str, to: Option<&str>) -> anyhow::Result<&'a RestorePoint> {
     let known = tenant.status.as_ref().map_or(&[][..], |status| &status.restore_points);
+    let history = tenant.status.as_ref().map_or(&[][..], |status| &status.history);
     let found = match to {
-        None => known.first(),
+        None => {
+            further_back(known.iter().map(|point| point.id.as_str()), history).and_then(|at| known.get(at))
+        }
         Some(id) => known.iter().find(|point| point.id == id),
     };
     found.ok_or_else(|| match (to, known) {
         (_, []) => anyhow!("{name} has no restore point yet: one is made with each upgrade"),
+        (None, known) => anyhow!(
+            "{name} was taken back already, and nothing is further back than what runs; add --to ID for another:\n{}",
+            points(known)
+        ),
         (to, known) => {
             let ids: Vec<String> = known.iter().map(|point| point.id.clone()).collect();
             let near = similar(to.unwrap_or_default(), &ids);
@@ -89,6 +101,25 @@ fn chosen<'a>(tenant: &'a Tenant, name: &str, to: Option<&str>) -> anyhow::Resul
             anyhow!("{name} has no restore point {}{hint}\n{}", to.unwrap_or_default(), points(known))
         }
     })
+}
+
+/// Asks before going further back than a person has just gone.
+fn further(tenant: &Tenant, name: &str, point: &RestorePoint) -> anyhow::Result<()> {
+    let status = tenant.status.as_ref();
+    let newest = status.and_then(|status| status.restore_points.first());
+    if newest.is_none_or(|newest| newest.id == point.id) {
+        return Ok(());
+    }
+    let runs = status.and_then(|status| status.deployed.as_ref()).map_or("", |one| one.image_tag.as_str());
+    let question = format!(
+        "{name} was taken back to {runs} already. Going further back leads to {}, as it was at {}.",
+        point.image_tag, point.at.0
+    );
+    match says_yes(&format!("{question} Go on?"))? {
+        Some(true) => Ok(()),
+        Some(false) => bail!("nothing was asked for"),
+        None => bail!("{question} There is no terminal to ask on: add --yes if that is meant"),
+    }
 }
 
 /// Asks before data is given up.

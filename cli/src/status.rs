@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use tenantry_api::{Tenant, conditions};
 
 use crate::access::{Access, Cluster};
-use crate::output;
+use crate::{last_words, output};
 use table::Row;
 
 /// Show how tenants stand
@@ -54,6 +54,9 @@ pub async fn run(status: &Status) -> anyhow::Result<ExitCode> {
         }
         Output::Table => {
             output::out(table::shown(&rows, status.all_namespaces, Timestamp::now()));
+            if let (Some(_), Some(words)) = (&status.tenant, tenants.first().and_then(last_words::of)) {
+                output::out(format!("\n{words}"));
+            }
             let known = tenants.first().and_then(|tenant| tenant.status.as_ref());
             let known = known.map(|status| &status.restore_points).filter(|points| !points.is_empty());
             if let (Some(known), Some(name)) = (known, &status.tenant) {

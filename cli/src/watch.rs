@@ -1,5 +1,6 @@
 //! `tenantry watch`: an upgrade's phases as they happen.
 
+mod lines;
 mod story;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ pub(crate) use story::{End, end, settled};
 
 /// The exit status when the time is over before the upgrade is.
 const TIMED_OUT: u8 = 2;
+/// The exit status that shells give to what Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 /// Show a tenant's phases as they happen, until Ctrl-C
 ///
@@ -63,7 +66,14 @@ pub(crate) async fn until(
 ) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
     let follow = follow(cluster, tenant, &screen, end);
-    let ended = tokio::time::timeout(timeout.unwrap_or(Duration::MAX), follow).await;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(timeout.unwrap_or(Duration::MAX), follow) => ended,
+        // The line that moves is taken away before the program ends.
+        _ = tokio::signal::ctrl_c() => {
+            screen.clear();
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
     screen.clear();
     let Ok(ended) = ended else {
         output::err(format!(
@@ -139,7 +149,10 @@ impl Screen {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| output::out(line)),
+            Some(bar) => {
+                let width = usize::from(console::Term::stdout().size().1);
+                bar.suspend(|| output::out(lines::coloured(&lines::wrapped(line, width))));
+            }
             None => output::out(line),
         }
     }

@@ -43,8 +43,14 @@ bugs! {
     ClaimUnsynced = "claim-unsynced",
     /// A damaged journal is taken for a shorter one (P3).
     DropDamagedRecords = "drop-damaged-records",
+    /// A release is begun on what is broken already, and blamed for it (P18).
+    BlameForBefore = "blame-for-before",
     /// A target that failed is tried again and again (P4).
     RetryWhatFailed = "retry-what-failed",
+    /// A target is blocked for a fault that passes by itself (P4).
+    BlockOnPassingFault = "block-on-passing-fault",
+    /// What a failed service said is told as it is (P12).
+    TellEverything = "tell-everything",
     /// New content is renamed before it is on disk (P6).
     ContentUnsynced = "content-unsynced",
     /// Renames are never made durable (P6).
@@ -71,6 +77,10 @@ bugs! {
     SkipStableWindow = "skip-stable-window",
     /// A service may run another image than planned (P10).
     AnyImageWillDo = "any-image-will-do",
+    /// A service may run without the networks and ports that it is meant to have (P19).
+    IgnoreAttachments = "ignore-attachments",
+    /// A volume that is otherwise than the release says is gone on with (P19).
+    KeepAnyVolume = "keep-any-volume",
     /// Containers made from another directory count as ours (P11).
     AnyDirectory = "any-directory",
     /// A service that another directory has taken over is taken back (P11).

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    AcceptRequest, ApiError, Changes, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
     OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
@@ -48,6 +48,8 @@ pub type Call<'a, T> = BoxFuture<'a, Result<T, AgentError>>;
 pub trait Agent: Send + Sync {
     /// What it says of itself.
     fn host(&self) -> Call<'_, HostInfo>;
+    /// What has changed on its host since a mark, as soon as anything has or `wait` has passed.
+    fn changes<'a>(&'a self, after: &'a str, wait: Duration) -> Call<'a, Changes>;
     /// What is on its host.
     fn observe<'a>(&'a self, request: &'a ObserveRequest) -> Call<'a, ObserveResponse>;
     /// Where references point now.

@@ -22,6 +22,9 @@ pub enum ClusterError {
     /// The object has another version than the one that the write was made from.
     #[error("the object was written by somebody else in between")]
     Conflict,
+    /// The operator may not do that. The text is the API server's own: who may not do what.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no such object.
     #[error("there is no such object")]
     NotFound,
@@ -54,5 +57,5 @@ pub trait Cluster: Send + Sync {
     /// A bundle, understood; or why it can't be used.
     fn bundle<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Arc<Bundle>, Refusal>>;
     /// Publishes Events. One that can't be written is logged: it is never worth a second try.
-    fn publish<'a>(&'a self, about: &'a Tenant, action: &'a str, events: &'a [Event]) -> BoxFuture<'a, ()>;
+    fn publish<'a>(&'a self, about: &'a Tenant, events: &'a [Event]) -> BoxFuture<'a, ()>;
 }

@@ -19,12 +19,7 @@ impl Events {
     }
 
     /// Publishes events in their order. An event that can't be written is logged: it is never worth a second try.
-    pub async fn publish<K: Resource<DynamicType = ()>>(
-        &self,
-        about: &K,
-        action: &str,
-        events: &[decide::Event],
-    ) {
+    pub async fn publish<K: Resource<DynamicType = ()>>(&self, about: &K, events: &[decide::Event]) {
         let reference: ObjectReference = about.object_ref(&());
         for decided in events {
             let event = Event {
@@ -34,7 +29,7 @@ impl Events {
                 },
                 reason: decided.reason.to_owned(),
                 note: Some(decided.note.clone()),
-                action: action.to_owned(),
+                action: decided.action(),
                 secondary: None,
             };
             if let Err(error) = self.recorder.publish(&event, &reference).await {

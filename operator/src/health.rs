@@ -13,18 +13,20 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
+use crate::rights::Rights;
 
 /// What the health endpoints answer from.
 #[derive(Clone)]
 pub struct Health {
     metrics: Arc<Metrics>,
+    rights: Arc<Rights>,
     ready: Arc<AtomicBool>,
 }
 
 impl Health {
     /// Not ready yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, ready: Arc::default() }
+    pub fn new(metrics: Arc<Metrics>, rights: Arc<Rights>) -> Self {
+        Self { metrics, rights, ready: Arc::default() }
     }
 
     /// From now on `/readyz` says so.
@@ -50,10 +52,16 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
     ([(CONTENT_TYPE, kind)], health.metrics.text())
 }
 
-async fn readyz(State(health): State<Health>) -> (StatusCode, &'static str) {
+async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
+    if let Some(missing) = health.rights.missing() {
+        let told =
+            format!("the operator lacks rights at the API server (deploy/rbac.yaml has them all): {missing}");
+        return (StatusCode::SERVICE_UNAVAILABLE, told);
+    }
     if health.ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ok")
+        (StatusCode::OK, "ok".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not all resources have been listed yet, or another operator leads")
+        let told = "not all resources have been listed yet, or another operator leads";
+        (StatusCode::SERVICE_UNAVAILABLE, told.to_owned())
     }
 }

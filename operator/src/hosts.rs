@@ -12,6 +12,7 @@ use tenantry_planner::decide::Unreached;
 use crate::agents::{Agent, AgentError, Agents};
 use crate::key::Key;
 
+pub mod changes;
 pub mod pending_releases;
 pub mod status;
 

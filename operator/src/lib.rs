@@ -15,6 +15,7 @@ pub mod leader;
 pub mod metrics;
 pub mod operator;
 pub mod queue;
+pub mod rights;
 pub mod startup;
 pub mod stores;
 pub mod tenants;

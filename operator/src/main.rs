@@ -14,6 +14,7 @@ use tenantry_operator::health::Health;
 use tenantry_operator::leader::{self, Lease};
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::operator::{Operator, Setup};
+use tenantry_operator::rights::Rights;
 use tenantry_operator::startup;
 use tenantry_operator::stores::Scope;
 use tenantry_process::Hangup;
@@ -52,15 +53,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("--metrics-listen: can't listen on {}", arguments.metrics_listen))?;
     let address = listener.local_addr()?;
-    let health = Health::new(metrics.clone());
+    let scope =
+        if arguments.namespace == "all" { Scope::All } else { Scope::Namespace(arguments.namespace.clone()) };
+    let lease_namespace = arguments.leader_elect.then(|| arguments.lease_namespace.clone());
+    let rights = Arc::new(Rights::new(client.clone(), scope.clone(), lease_namespace));
+    let health = Health::new(metrics.clone(), rights.clone());
     let serving = tokio::spawn(health.clone().serve(listener, end.clone().cancelled_owned()));
     let by_chance = || {
         let machine = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
         format!("{machine}-{:08x}", fastrand::u32(..))
     };
     let instance = arguments.leader_elect_identity.clone().unwrap_or_else(by_chance);
-    let scope =
-        if arguments.namespace == "all" { Scope::All } else { Scope::Namespace(arguments.namespace.clone()) };
+    rights.look().await;
     let mut lead = None;
     if arguments.leader_elect {
         let lease = Lease { namespace: &arguments.lease_namespace, scope: &scope };
@@ -83,6 +87,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         concurrency: usize::from(arguments.concurrency),
         instance: Some(instance),
         metrics,
+        rights,
     };
     let ready = {
         let health = health.clone();

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use kube::Client;
 use parking_lot::Mutex;
+use tenantry_api::names::TenantUid;
 use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::agents::Agents;
 use crate::bundles::Bundles;
@@ -17,12 +19,14 @@ use crate::bundles::status::BundleStatus;
 use crate::cluster::{ApiServer, Cluster};
 use crate::events::Events;
 use crate::hosts::Hosts;
+use crate::hosts::changes::HostChanges;
 use crate::hosts::status::HostStatus;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::rights::Rights;
 use crate::stores::{Scope, Stores, events, spec_mark, tenant_mark, watch};
-use crate::tenants::Tenants;
+use crate::tenants::{Tenants, is_ready, speaks_of};
 use tenantry_process::runtime::{Runtime, TokioRuntime};
 
 /// What an operator is started with.
@@ -41,6 +45,8 @@ pub struct Setup {
     pub instance: Option<String>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// What the client's user may do.
+    pub rights: Arc<Rights>,
 }
 
 /// An operator that has its parts but does nothing yet.
@@ -73,10 +79,18 @@ impl Operator {
             runtime: runtime.clone(),
             watched: stores.tenants.clone(),
             hosts: hosts.clone(),
+            rights: setup.rights.clone(),
             queue: queue.clone(),
             metrics: setup.metrics.clone(),
             caches: Mutex::default(),
         });
+        let changes = HostChanges {
+            runtime: runtime.clone(),
+            hosts: hosts.clone(),
+            changed: Box::new(changed(stores.clone(), queue.clone())),
+            followed: Mutex::default(),
+            tasks: TaskTracker::new(),
+        };
         let host_status = HostStatus {
             client: setup.client.clone(),
             cluster,
@@ -84,6 +98,7 @@ impl Operator {
             hosts,
             queue: host_queue,
             metrics: setup.metrics.clone(),
+            changes: Arc::new(changes),
             recovered: Box::new(of_host(stores.clone(), queue.clone())),
         };
         let bundle_status = BundleStatus {
@@ -93,6 +108,8 @@ impl Operator {
             queue: bundle_queue,
             metrics: setup.metrics,
             changed: Box::new(of_bundle(stores.clone(), queue)),
+            noted: Box::new(noted(stores.clone())),
+            telling: Mutex::default(),
             watched: Mutex::new(HashMap::new()),
         };
         Self {
@@ -117,6 +134,13 @@ impl Operator {
                 }
             });
         }
+        let (tenants, ended, stores) = (self.tenants.clone(), end.clone(), self.stores.clone());
+        watching.spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = tenants.watch_over_rights(&stores) => {}
+            }
+        });
         tokio::select! {
             () = end.cancelled() => return,
             listed = self.stores.ready() => if !listed { return },
@@ -174,6 +198,35 @@ fn of_host(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Syn
         for key in theirs {
             queue.now(key);
         }
+    }
+}
+
+/// Wakes those of a host's Tenants whose containers have changed, or all of them.
+fn changed(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key, Option<&[TenantUid]>) + Send + Sync {
+    move |host, tenants| {
+        let uid = |tenant: &Tenant| tenant.metadata.uid.clone().unwrap_or_default();
+        let meant =
+            |tenant: &Tenant| tenants.is_none_or(|these| these.iter().any(|one| one.as_str() == uid(tenant)));
+        for key in
+            stores.tenants_where(&host.namespace, |tenant| tenant.spec.host == host.name && meant(tenant))
+        {
+            queue.now(key);
+        }
+    }
+}
+
+/// Whether no Tenant of a bundle is `Ready` at another digest than this.
+fn noted(stores: Stores) -> impl Fn(&Key, &str) -> bool + Send + Sync {
+    move |bundle, digest| {
+        let behind = |tenant: &Tenant| {
+            tenant.spec.bundle.as_deref() == Some(&bundle.name)
+                && tenant.metadata.deletion_timestamp.is_none()
+                && tenant
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| is_ready(status) && !speaks_of(status, Some(digest)))
+        };
+        stores.tenants_where(&bundle.namespace, behind).is_empty()
     }
 }
 

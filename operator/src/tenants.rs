@@ -9,11 +9,13 @@ use parking_lot::Mutex;
 use tenantry_api::Tenant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::hosts::Hosts;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::rights::{self, Rights};
+use crate::stores::Stores;
 use tenantry_process::runtime::{Runtime, jittered};
 
 mod cache;
@@ -24,7 +26,7 @@ mod reconcile;
 mod record;
 
 pub use cache::TenantCache;
-pub use reconcile::ReconcileError;
+pub use reconcile::{ReconcileError, is_ready, speaks_of};
 
 /// The longest that a Tenant waits after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
@@ -39,6 +41,8 @@ pub struct Tenants {
     pub watched: Store<Tenant>,
     /// Agents.
     pub hosts: Arc<Hosts>,
+    /// What the operator may do.
+    pub rights: Arc<Rights>,
     /// Who is to be looked at.
     pub queue: Arc<Queue<Key>>,
     /// Metrics.
@@ -85,11 +89,31 @@ impl Tenants {
                     cache.failures
                 });
                 tracing::warn!(tenant = %key, failures, "reconciled in vain: {error}");
+                if let ReconcileError::Api(ClusterError::Forbidden(what)) = &error {
+                    self.tell_forbidden(key, what).await;
+                }
                 (error.category(), Some(backoff(self.runtime.as_ref(), failures)))
             }
         };
         self.metrics.reconciled(result, self.runtime.instant().saturating_duration_since(begun));
         again
+    }
+
+    /// Looks after what the operator may do; when all of it has been given, everybody is looked at again.
+    pub async fn watch_over_rights(&self, stores: &Stores) {
+        let everybody = || {
+            for tenant in stores.tenants.state() {
+                self.queue.now(Key::of(tenant.as_ref()));
+            }
+        };
+        self.rights.watch_over(self.cluster.as_ref(), self.runtime.as_ref(), everybody).await;
+    }
+
+    /// Says on the Tenant itself what its operator may not do, as far as that may be written.
+    async fn tell_forbidden(&self, key: &Key, what: &str) {
+        self.rights.seen_missing();
+        let Ok(Some(tenant)) = self.cluster.get_tenant(key).await else { return };
+        rights::tell(self.cluster.as_ref(), &tenant, what, self.runtime.now()).await;
     }
 
     pub(crate) fn with_cache<T>(&self, key: &Key, with: impl FnOnce(&mut TenantCache) -> T) -> T {

@@ -1,12 +1,19 @@
 //! What runs of a service, against what should: state, health, and a sentence for what is wrong.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tenantry_api::names::ServiceName;
 use tenantry_protocol::{FailureCategory, Health, ServiceHealth, ServiceState};
 
-use crate::model::Model;
+use crate::model::{Model, Restart, Service};
+
+mod attachments;
+pub mod volumes;
+
+pub use attachments::{Attached, Attachments, Binding, Endpoint, Network, NetworkKind, Networks};
 
 /// A container as the engine reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,19 @@ pub struct Container {
     pub health: ServiceHealth,
     /// When the container was last started; absent when it never was.
     pub started_at: Option<Timestamp>,
+    /// When the container last ended; absent when it never did.
+    pub ended_at: Option<Timestamp>,
+    /// The networks and ports that the container has.
+    pub attached: Attached,
+}
+
+impl Container {
+    /// Whether the container has ended after it had run for longer than that.
+    fn ended_after(&self, long: Duration) -> bool {
+        let ran =
+            self.started_at.zip(self.ended_at).and_then(|(from, to)| to.duration_since(from).try_into().ok());
+        self.state == ContainerState::Exited && ran.is_some_and(|ran: Duration| ran > long)
+    }
 }
 
 /// What a container does.
@@ -54,15 +74,63 @@ pub enum ContainerState {
     Dead,
 }
 
+/// Whether the containers of a service run on or end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// They run until they are stopped: the engine starts them again.
+    RunsOn,
+    /// They run until they are stopped, though nothing starts them again: they publish ports, have a healthcheck, or had
+    /// been running for long.
+    Serves,
+    /// They run, or have ended with 0 and are done: nothing starts them again after that, and nothing shows that they
+    /// serve anybody.
+    MayEnd {
+        /// Whether the engine starts them again after a failure.
+        retried: bool,
+    },
+    /// They have to end with 0: others wait for that, or they are named as jobs.
+    Ends,
+}
+
+impl Lifetime {
+    /// Whether a container is done that has ended with 0.
+    pub fn is_done_by_ending(self) -> bool {
+        match self {
+            Self::RunsOn | Self::Serves => false,
+            Self::MayEnd { .. } | Self::Ends => true,
+        }
+    }
+
+    /// The same of a service that had been running for long: that is no job.
+    #[must_use]
+    pub fn of_one_that_ran_for_long(self) -> Self {
+        match self {
+            Self::MayEnd { .. } => Self::Serves,
+            Self::RunsOn | Self::Serves | Self::Ends => self,
+        }
+    }
+
+    fn of(service: &Service) -> Self {
+        match service.restart {
+            Restart::Always => Self::RunsOn,
+            Restart::No | Restart::OnFailure if service.healthcheck || service.publishes => Self::Serves,
+            Restart::No => Self::MayEnd { retried: false },
+            Restart::OnFailure => Self::MayEnd { retried: true },
+        }
+    }
+}
+
 /// What is expected of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Whether the service runs once and ends.
-    pub one_shot: bool,
+    /// Whether the service runs on or ends.
+    pub lifetime: Lifetime,
     /// How many containers the service has.
     pub replicas: u32,
     /// The image that the containers run; absent: any.
     pub image_id: Option<String>,
+    /// The networks and ports that the containers have; absent: any.
+    pub attached: Option<Attachments>,
 }
 
 /// What is wrong with a service.
@@ -86,12 +154,25 @@ impl Problem {
 /// What a model expects of its services, whatever image they run.
 pub fn expectations(model: &Model, jobs: &[ServiceName]) -> BTreeMap<ServiceName, Expected> {
     let one_shots = model.one_shots(jobs);
-    let expected = |name: &ServiceName, replicas| Expected {
-        one_shot: one_shots.contains(&name),
-        replicas,
-        image_id: None,
+    let expected = |(name, service): (&ServiceName, &Service)| {
+        let lifetime = if one_shots.contains(&name) { Lifetime::Ends } else { Lifetime::of(service) };
+        (name.clone(), Expected { lifetime, replicas: service.replicas, image_id: None, attached: None })
     };
-    model.services.iter().map(|(name, service)| (name.clone(), expected(name, service.replicas))).collect()
+    model.services.iter().map(expected).collect()
+}
+
+/// The same, of networks and ports as well, on an engine that has these networks.
+pub fn expectations_on(
+    networks: Networks,
+    model: &Model,
+    jobs: &[ServiceName],
+) -> BTreeMap<ServiceName, Expected> {
+    let networks = Arc::new(networks);
+    let mut all = expectations(model, jobs);
+    for (name, expected) in &mut all {
+        expected.attached = model.services.get(name).map(|service| service.attachments(&networks));
+    }
+    all
 }
 
 /// What is wrong with a service that has these containers, if anything.
@@ -133,31 +214,53 @@ fn container_problem(name: &str, expected: &Expected, container: &Container) -> 
         ContainerState::Restarting => {
             pending(format!("{name} ended with code {code}{memory} and is being restarted"))
         }
-        ContainerState::Exited if expected.one_shot && code == 0 => None,
+        ContainerState::Exited if expected.lifetime.is_done_by_ending() && code == 0 => None,
+        ContainerState::Exited if expected.lifetime == Lifetime::Serves && code == 0 => {
+            let text = format!("{name} ended with code 0; if it is meant to end, name it in spec.jobs");
+            Some(Problem::Final(FailureCategory::Crashed, text))
+        }
         ContainerState::Exited if tenantry_faults::Bug::CrashedIsHealthy.is_seeded() => None,
         ContainerState::Exited | ContainerState::Dead => {
             Some(Problem::Final(FailureCategory::Crashed, format!("{name} ended with code {code}{memory}")))
         }
-        ContainerState::Running if expected.one_shot => {
+        ContainerState::Running if expected.lifetime == Lifetime::Ends => {
             pending(format!("{name} is a one-shot and still runs"))
         }
         ContainerState::Running => match container.health {
-            ServiceHealth::None | ServiceHealth::Healthy => None,
+            ServiceHealth::None | ServiceHealth::Healthy => {
+                let lacking = expected.attached.as_ref().and_then(|attached| attached.lacking(container));
+                lacking.and_then(|lacking| pending(format!("{name} {lacking}")))
+            }
             ServiceHealth::Starting => pending(format!("{name} has not passed its healthcheck yet")),
             ServiceHealth::Unhealthy => pending(format!("{name} is unhealthy")),
         },
     }
 }
 
-/// Whether every service is as expected at this moment.
-pub fn health(expected: &BTreeMap<ServiceName, Expected>, containers: &[Container]) -> Health {
+/// Whether every service is as expected at this moment. What ran for longer than a release was `watched`, where one was,
+/// is no job that was at work when it was seen running: it is not done by ending.
+pub fn health(
+    expected: &BTreeMap<ServiceName, Expected>,
+    containers: &[Container],
+    watched: Option<Duration>,
+) -> Health {
     let mut health = Health::default();
     for (name, service) in expected {
         let own = of_service(containers, name.as_str());
+        let mut service = service.clone();
+        if watched.is_some_and(|long| own.iter().any(|container| container.ended_after(long))) {
+            service.lifetime = service.lifetime.of_one_that_ran_for_long();
+        }
+        let service = &service;
         if let Some(problem) = problem(name.as_str(), service, &own) {
             health.problems.push(problem.text().to_owned());
         }
-        if !service.one_shot && own.iter().any(|container| container.health == ServiceHealth::None) {
+        let ended = own.iter().any(|container| container.state == ContainerState::Exited);
+        if ended && service.lifetime.is_done_by_ending() {
+            health.ended.extend((service.lifetime != Lifetime::Ends).then(|| name.to_string()));
+        } else if service.lifetime != Lifetime::Ends
+            && own.iter().any(|container| container.health == ServiceHealth::None)
+        {
             health.without_healthcheck.push(name.to_string());
         }
     }

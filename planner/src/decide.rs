@@ -10,6 +10,7 @@ use std::time::Duration;
 use tenantry_api::conditions::find;
 use tenantry_api::tenant_status::{Phase, TenantStatus};
 use tenantry_protocol::Observation;
+use tenantry_protocol::TARGET_OF_ADOPTED;
 
 use crate::target::{Desired, Refusal};
 
@@ -24,13 +25,17 @@ mod drift;
 mod ended;
 mod events;
 mod facts;
+mod forbidden;
 mod in_flight;
 mod lifecycle;
 pub mod outcomes;
+mod passing;
 mod policy;
 mod progress;
 mod reach;
 mod rollback;
+mod summary;
+mod suspended;
 mod unreached;
 mod upgrade;
 
@@ -38,7 +43,11 @@ pub use conditions::truths;
 pub use decision::{Decision, Effect, Finalizer, Submission};
 pub use events::{Event, EventType};
 pub use facts::{Answer, Facts, Subject, Unreached};
+pub use forbidden::{FORBIDDEN, forbidden};
+pub use rollback::further_back;
 
+use adoption::differences;
+use approach::unread_files;
 use conditions::PhaseReport;
 use decision::Ruling;
 use lifecycle::{Block, Host, Lifecycle};
@@ -106,6 +115,9 @@ impl<'a> Draft<'a> {
             Lifecycle::None | Lifecycle::Ended(..) => self.at_rest(),
         };
         self.report(&ruling);
+        self.note_removed_annotations();
+        self.next.observed_bundle_revision =
+            self.facts.desired.ok().and_then(|desired| desired.bundle_revision.clone());
         let generation = Some(self.facts.subject.generation);
         self.next.observed_generation = generation;
         // What was set before this generation was seen speaks of it now, too.
@@ -120,7 +132,7 @@ impl<'a> Draft<'a> {
     /// Nothing is in flight.
     fn at_rest(&mut self) -> Ruling {
         if self.facts.subject.suspend {
-            return Ruling::says(PhaseReport::suspended());
+            return self.suspended();
         }
         if self.next.phase == Some(Phase::Suspended) {
             self.next.phase = None;
@@ -130,7 +142,7 @@ impl<'a> Draft<'a> {
             Err(refusal) => return self.only_goes_back().unwrap_or_else(|| refused(refusal)),
         };
         match self.facts.answer {
-            Answer::NotAsked => Ruling::says(PhaseReport::pending(&self.facts.subject.host)),
+            Answer::NotAsked => self.not_looked_at(desired),
             Answer::Unreached(why, text) => self.unreached(why, text),
             Answer::Refused(error) | Answer::NotBegun(error) => self.agent_refused(error),
             Answer::Seen(observation)
@@ -138,6 +150,23 @@ impl<'a> Draft<'a> {
             | Answer::Followed(_, Some(observation)) => self.compare(desired, observation),
             Answer::Followed(_, None) => Ruling::unchanged().within(Duration::ZERO),
         }
+    }
+
+    /// What is known before the host is looked at: a target that is not deployed is not `Ready`.
+    fn not_looked_at(&self, desired: &Desired) -> Ruling {
+        let host = &self.facts.subject.host;
+        if self.next.deployed.is_none() {
+            return Ruling::says(PhaseReport::pending(host));
+        }
+        if self.at_target(&desired.target_hash(self.next.resolved.as_ref())) {
+            return Ruling::unchanged();
+        }
+        let tag = &desired.intent.image_tag;
+        let what = desired.intent.bundle.as_ref().map_or_else(
+            || format!("{tag} is wanted"),
+            |bundle| format!("{tag} is wanted as TemplateBundle {bundle} is now"),
+        );
+        Ruling::says(PhaseReport::of(Phase::Planning, format!("{what}; host {host} is looked at next.")))
     }
 
     /// The host was seen, and nothing of ours is in flight as far as status knows.
@@ -154,16 +183,23 @@ impl<'a> Draft<'a> {
             return ruling;
         }
         let target = desired.target_hash(self.next.resolved.as_ref());
+        self.forget_tries_of_others(&target);
         if let Some(ruling) = self.accepted(desired, observation, &target) {
             return ruling;
         }
-        if let Err(refusal) = reach::reaches(desired, observation) {
+        let usable = unread_files(desired, observation).and_then(|()| reach::reaches(desired, observation));
+        if let Err(refusal) = usable {
             return refused(&refusal);
         }
         if self.at_target(&target) {
+            self.forget_what_was_left(&target);
             self.stay(observation)
         } else if self.is_first_contact(observation) {
             self.meet(desired, observation, &target)
+        } else if self.is_what_was_adopted(observation, &target) {
+            self.block = None;
+            self.deploy_seen(desired, observation, &target);
+            self.stay(observation)
         } else {
             self.upgrade(desired, observation, &target)
         }
@@ -174,6 +210,27 @@ impl<'a> Draft<'a> {
         self.claimed_by_other(desired, observation)
             .or_else(|| self.damaged(desired, observation))
             .or_else(|| self.strange_operation(observation))
+    }
+
+    /// A target that the spec has turned away from is a new wish when it is asked for again.
+    fn forget_what_was_left(&mut self, target: &str) {
+        self.block = self.block.take().filter(|block| block.target_hash == target);
+    }
+
+    /// Whether a person has gone back to what was taken over as it was, and it is as wanted in all that was looked at
+    /// then: nothing is to be done.
+    fn is_what_was_adopted(&self, observation: &Observation, target: &str) -> bool {
+        let adopted =
+            self.next.deployed.as_ref().is_some_and(|deployed| deployed.target_hash == TARGET_OF_ADOPTED);
+        let mut services =
+            observation.services.iter().filter_map(|service| service.running.as_ref()).peekable();
+        let left = self.block.as_ref().is_some_and(|block| block.target_hash == target);
+        adopted
+            && !left
+            && self.lifecycle.host() == Host::Settled
+            && differences(observation).is_empty()
+            && services.peek().is_some()
+            && services.all(|running| running.current)
     }
 
     /// Whether the target is what was last seen to run, and nothing else was started since.

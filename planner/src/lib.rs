@@ -1,3 +1,4 @@
+pub mod before;
 pub mod bundle;
 pub mod compare;
 pub mod decide;
@@ -5,8 +6,10 @@ pub mod env;
 pub mod images;
 pub mod model;
 pub mod policy;
+pub mod redact;
 pub mod render;
 pub mod steps;
+pub mod suspects;
 pub mod target;
 pub mod text;
 pub mod verify;

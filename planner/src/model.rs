@@ -9,9 +9,11 @@ use tenantry_api::names::{ProtectedPath, RelativePath, ServiceName};
 
 use crate::policy::{Demand, demands};
 
+mod attachments;
 mod climb;
 mod raw;
 
+pub use attachments::{Joined, Meant, Published};
 pub use climb::{Roots, seen_from_real};
 
 /// Why a resolved model could not be used.
@@ -78,6 +80,8 @@ pub struct NamedNetwork {
     pub name: String,
     /// Whether it is somebody else's, and only used.
     pub external: bool,
+    /// Hash of everything that the compose files say of it.
+    pub definition: String,
 }
 
 /// A service of the resolved model.
@@ -99,6 +103,10 @@ pub struct Service {
     pub volumes: Vec<String>,
     /// Ports of the host that the service's containers listen on.
     pub ports: Vec<Port>,
+    /// Whether the service publishes any port, on one of the host's that the engine chooses as well.
+    pub publishes: bool,
+    /// The networks and ports that the service's containers are meant to have.
+    pub meant: Meant,
     /// The name of the service's one container, where the compose file gives one.
     pub container_name: Option<String>,
     /// Whether the compose file gives the service a healthcheck. The image may have one of its own.

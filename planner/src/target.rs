@@ -9,7 +9,9 @@ use tenantry_api::names::{
     Argv, Directory, Identity, ImageTag, LoopbackAddress, LoopbackUrl, NameError, OperationId, ProjectName,
     ProtectedPath, RelativePath, ServiceName, TenantUid,
 };
-use tenantry_api::tenant::{Adopt, Approach, OnFailure, RollbackData, TenantSpec, Verify, parse_duration};
+use tenantry_api::tenant::{
+    Adopt, Approach, DEFAULT_HTTP_STATUS, OnFailure, RollbackData, TenantSpec, Verify, parse_duration,
+};
 use tenantry_api::tenant_status::{Resolved, ResolvedImage};
 use tenantry_protocol::{
     Action, ComposeChoice, EnvManifest, FileContent, FileManifest, ImageSetting, Manifest, OperateRequest,
@@ -57,6 +59,8 @@ pub struct Intent {
     pub tag_use: TagUse,
     /// The tenant's own paths.
     pub protect: Vec<ProtectedPath>,
+    /// Services that run once and end, as the spec says.
+    pub jobs: Vec<ServiceName>,
     /// When a release counts as running.
     pub verify: VerifyPolicy,
     /// What to do when the release does not come up.
@@ -97,6 +101,7 @@ impl Intent {
             images,
             tag_use,
             protect,
+            jobs: jobs(spec)?,
             verify: verify(&spec.upgrade.verify)?,
             on_failure: spec.upgrade.on_failure,
             snapshot,
@@ -133,6 +138,14 @@ fn protect(spec: &TenantSpec) -> Result<Vec<ProtectedPath>, Refusal> {
     Ok(paths)
 }
 
+fn jobs(spec: &TenantSpec) -> Result<Vec<ServiceName>, Refusal> {
+    let parse = |(index, name): (usize, &String)| field(format!("jobs[{index}]"), ServiceName::parse(name));
+    let mut names = spec.jobs.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
     let timeout = duration("verify.timeout", &spec.timeout, Duration::from_secs(1), Duration::from_hours(1))?;
     let stable = duration("verify.stableFor", &spec.stable_for, Duration::ZERO, Duration::from_mins(10))?;
@@ -143,9 +156,10 @@ fn verify(spec: &Verify) -> Result<VerifyPolicy, Refusal> {
 fn probes(spec: &Verify) -> Result<Vec<Probe>, Refusal> {
     let http = spec.http.iter().enumerate().map(|(index, probe)| {
         let at = format!("upgrade.verify.http[{index}]");
-        let status = u16::try_from(probe.status).ok().filter(|status| (100..=599).contains(status));
+        let said = probe.status.unwrap_or(DEFAULT_HTTP_STATUS);
+        let status = u16::try_from(said).ok().filter(|status| (100..=599).contains(status));
         let status = status.ok_or_else(|| {
-            let message = format!("spec.{at}.status: {} is not from 100 to 599.", probe.status);
+            let message = format!("spec.{at}.status: {said} is not from 100 to 599.");
             Refusal::new(RefusalReason::InvalidSpec, message)
         })?;
         let url = field(format!("{at}.url"), LoopbackUrl::parse(&probe.url))?;
@@ -218,7 +232,7 @@ impl Desired {
             env: intent.env.clone(),
             images: intent.images.clone(),
             protect: intent.protect.clone(),
-            jobs: Vec::new(),
+            jobs: intent.jobs.clone(),
             on_change: Vec::new(),
         };
         Self::assemble(intent, None, manifest)
@@ -260,7 +274,7 @@ impl Desired {
             env: intent.env.clone(),
             images: intent.images.clone(),
             protect: intent.protect.clone(),
-            jobs: bundle.jobs.clone(),
+            jobs: all_jobs(&bundle.jobs, &intent.jobs),
             on_change: bundle.on_change.clone(),
         };
         let digest = digest.clone();
@@ -397,6 +411,11 @@ fn check_protected(protect: &[ProtectedPath], files: &[FileManifest], bundle: &s
         }
     }
     Ok(())
+}
+
+/// The jobs of a bundle, in its order, and those that the spec names besides.
+fn all_jobs(bundle: &[ServiceName], spec: &[ServiceName]) -> Vec<ServiceName> {
+    bundle.iter().chain(spec.iter().filter(|name| !bundle.contains(name))).cloned().collect()
 }
 
 /// Everything that a target's hash speaks of, in a fixed order: structures only, so that it is canonical.

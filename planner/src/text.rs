@@ -28,6 +28,11 @@ pub fn listed<T: AsRef<str>>(items: &[T], most: usize) -> String {
     text
 }
 
+/// How many there are of something: `1 file`, `2 files`.
+pub fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +43,14 @@ mod tests {
     #[case::a_question("why?", "why?")]
     fn what_others_said_is_one_sentence(#[case] said: &str, #[case] sentence_: &str) {
         assert_eq!(sentence(said), sentence_);
+    }
+
+    #[rstest::rstest]
+    #[case(0, "0 files")]
+    #[case(1, "1 file")]
+    #[case(2, "2 files")]
+    fn one_is_not_many(#[case] count: usize, #[case] told: &str) {
+        assert_eq!(counted(count, "file"), told);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use std::fmt::Write as _;
 use tenantry_api::names::ServiceName;
 use tenantry_protocol::FailureCategory;
 
-use crate::compare::{Container, Expected, Problem, of_service, problem};
+use crate::before::{Before, Was};
+use crate::compare::{Container, Expected, Lifetime, Problem, of_service, problem};
 
-pub use probes::{Surroundings, named_probes, permitted};
+pub use probes::{Surroundings, named_probes, permitted, probed_services};
 
 /// So often may a service be restarted before it was ever healthy: some wait for others by ending.
 const RESTARTS_ALLOWED: u64 = 4;
@@ -57,6 +58,10 @@ pub struct Judge {
     /// How often a stable window began anew because a look came to nothing.
     windows_lost: u32,
     restarts: BTreeMap<String, Restarts>,
+    /// How services were that need not be better than that.
+    before: Option<Before>,
+    /// What is wrong with services that were no better before, as last seen.
+    as_before: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +88,21 @@ impl Judge {
             good: None,
             windows_lost: 0,
             restarts: BTreeMap::new(),
+            before: None,
+            as_before: Vec::new(),
         }
+    }
+
+    /// Asks of services that were not well before only that they are no worse (P18). Probes count for nothing while one
+    /// is not well: nobody knows whether they passed before.
+    #[must_use]
+    pub fn no_worse_than(self, before: Before) -> Self {
+        Self { before: Some(before), ..self }
+    }
+
+    /// What is wrong with services that were no better before, as last seen.
+    pub fn as_before(&self) -> &[String] {
+        &self.as_before
     }
 
     /// Takes one sample into account. Samples come in the order of time.
@@ -96,17 +115,22 @@ impl Judge {
             let text = "the engine did not answer again and again, so nobody saw the services for a whole stable window";
             return Verdict::Failed(FailureCategory::EngineFault, text.to_owned());
         }
-        let mut pending = Vec::new();
+        let (mut pending, mut as_before) = (Vec::new(), Vec::new());
         for (name, expected) in &self.expected {
-            match problem(name.as_str(), expected, &of_service(sample.containers, name.as_str())) {
+            let own = of_service(sample.containers, name.as_str());
+            match problem(name.as_str(), expected, &own) {
                 None => {}
+                Some(wrong) if self.is_excused(name, expected, &own) => {
+                    as_before.push(wrong.text().to_owned());
+                }
                 Some(Problem::Pending(text)) => pending.push(text),
                 Some(Problem::Final(category, text)) => return Verdict::Failed(category, text),
             }
         }
+        self.as_before = as_before;
         let category =
             if pending.is_empty() { FailureCategory::ProbeFailed } else { FailureCategory::Unhealthy };
-        if pending.is_empty() {
+        if pending.is_empty() && self.as_before.is_empty() {
             pending.extend_from_slice(sample.probe_problems);
         }
         if pending.is_empty() {
@@ -126,6 +150,29 @@ impl Judge {
             good.since = None;
             self.windows_lost += 1;
         }
+    }
+
+    /// Services of which a container was restarted since the first sample.
+    pub fn restarted(&self, containers: &[Container]) -> Vec<String> {
+        let again = |one: &&Container| self.restarts.get(&one.id).is_some_and(|seen| seen.last > seen.first);
+        containers.iter().filter(again).map(|one| one.service.clone()).collect()
+    }
+
+    /// Whether a service is no worse than it was before, image aside.
+    fn is_excused(&self, name: &ServiceName, expected: &Expected, own: &[&Container]) -> bool {
+        let Some(before) = &self.before else { return false };
+        let was = before.get(name.as_str()).copied().unwrap_or(Was::Absent);
+        let as_planned =
+            |one: &&Container| expected.image_id.as_ref().is_none_or(|planned| *planned == one.image_id);
+        own.iter().all(as_planned)
+            && own.iter().all(|container| was.excuses(Was::seen(container), expected))
+            && (!own.is_empty() || was.excuses(Was::Absent, expected))
+    }
+
+    /// Whether a service may be restarted: it kept ending before, too.
+    fn may_restart(&self, service: &str) -> bool {
+        let was = self.before.as_ref().and_then(|before| before.get(service));
+        was.is_some_and(|was| was.kept_ending())
     }
 
     fn good(&mut self, sample: &Sample<'_>) -> Verdict {
@@ -154,8 +201,15 @@ impl Judge {
             let times = now.saturating_sub(counted.first);
             if now <= before
                 || tenantry_faults::Bug::IgnoreRestarts.is_seeded()
-                || !self.expected.keys().any(|name| name.as_str() == container.service)
+                || self.may_restart(&container.service)
             {
+                continue;
+            }
+            let of = self.expected.iter().find(|(name, _)| name.as_str() == container.service);
+            let Some((_, expected)) = of else { continue };
+            if expected.lifetime == (Lifetime::MayEnd { retried: true }) {
+                // It is tried again until it ends well, for as long as there is time: only the window begins anew.
+                self.good = None;
                 continue;
             }
             let (name, code) = (&container.service, container.exit_code);

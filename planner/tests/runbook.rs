@@ -31,9 +31,9 @@ fn every_phase_outcome_reason_and_failure_is_in_its_table() {
         RollingBack, Ready, Aborted, RolledBack, Held, RollbackFailed, Suspended, Degraded, Refused, HostUnreachable);
     let outcomes = OUTCOMES.map(Outcome::as_str).to_vec();
     let reasons = RefusalReason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
-    let failures = chain!(FailureCategory: PolicyRefused, HandEdited, ReleaseNeeded, PathRefused, AdoptionNeeded,
+    let failures = chain!(FailureCategory: PolicyRefused, HandEdited, ReleaseNeeded, PathRefused, AdoptionNeeded, UnhealthyBefore, ComposeFileUnread,
         HandRunDiffers, ComposeInvalid, ReachesNothing, EnvUnrepresentable, DiskFull, ImageNotFound, RegistryRefused,
-        RegistryUnreachable, SnapshotFailed, RestorePointUnusable, WriteFailed, PortInUse, StartFailed, Unhealthy,
+        RegistryUnreachable, SnapshotFailed, RestorePointUnusable, WriteFailed, PortInUse, NetworkUnusable, VolumeUnusable, StartFailed, Unhealthy,
         Crashed, ProbeFailed, WrongImage, EngineFault, AgentFault);
     let unreached = Unreached::VARIANTS.iter().map(|why| why.as_str()).collect();
     for (title, words) in [

@@ -3,6 +3,7 @@
 //! | call | request | answer |
 //! |---|---|---|
 //! | `GET /v1/host` | | [`HostInfo`] |
+//! | `GET /v1/changes?after=MARK&waitSeconds=N` | | [`Changes`], as soon as there are any after `after` |
 //! | `POST /v1/observe` | [`ObserveRequest`] | [`ObserveResponse`] |
 //! | `POST /v1/resolve` | [`ResolveRequest`] | [`ResolveResponse`] |
 //! | `PUT /v1/claim` | [`ClaimRequest`] | [`ClaimResponse`] |
@@ -14,6 +15,7 @@
 //! Every refusal is an [`ApiError`] with a status code of its own. Names are decoded into validated types, so that a
 //! request with a path that could leave the tenant's directory does not even decode.
 
+mod changes;
 mod error;
 mod host;
 mod manifest;
@@ -21,6 +23,7 @@ mod observe;
 mod operate;
 mod verify;
 
+pub use changes::{Changed, Changes};
 pub use error::{ApiError, ErrorCode};
 pub use host::{Capability, HostInfo};
 pub use manifest::{
@@ -30,14 +33,14 @@ pub use manifest::{
 pub use observe::{
     AcceptRequest, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation,
     FileObservation, FileState, ForeignContainer, Health, ImageRun, ImageState, MountFreshness, Observation,
-    ObserveRequest, ObserveResponse, OperationBrief, Pending, ReleaseRequest, ResolveRequest,
+    ObserveRequest, ObserveResponse, OperationBrief, OtherProject, Pending, ReleaseRequest, ResolveRequest,
     ResolveResponse, ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation, ServiceState,
-    StaleFile,
+    StaleFile, TARGET_OF_ADOPTED, UnreadFile,
 };
 pub use operate::{
-    Action, Failure, FailureCategory, FileCounts, OperateRequest, OperationPhase, OperationState,
-    OperationStatus, PhaseRecord, PlanReport, PolicyRefusal, Progress, Recreate, ReleaseLabel, RunImage,
-    SnapshotPolicy,
+    Action, FailedService, FailedServices, Failure, FailureCategory, FileCounts, OperateRequest,
+    OperationPhase, OperationState, OperationStatus, PhaseRecord, PlanReport, PolicyRefusal, Progress,
+    Recreate, ReleaseLabel, RunImage, SnapshotPolicy,
 };
 pub use verify::{Probe, ProbeExec, ProbeHttp, ProbeTcp, VerifyPolicy};
 
@@ -45,7 +48,7 @@ pub use verify::{Probe, ProbeExec, ProbeHttp, ProbeTcp, VerifyPolicy};
 pub const PROTOCOL: &str = "v1";
 /// The longest request body that an agent reads, in bytes.
 pub const BODY_LIMIT: usize = 32 * 1024 * 1024;
-/// The longest that a status call waits for a change, in seconds.
+/// The longest that a call waits for a change, in seconds.
 pub const MAX_WAIT_SECONDS: u64 = 60;
 /// What an agent's certificate name ends with, after its identity.
 pub const AGENT_DOMAIN: &str = "agent.tenantry.internal";

@@ -55,7 +55,7 @@ pub struct Manifest {
     pub images: Vec<ImageSetting>,
     /// The tenant's own paths.
     pub protect: Vec<ProtectedPath>,
-    /// Services that the bundle calls Jobs.
+    /// Services that the bundle or the spec calls jobs.
     pub jobs: Vec<ServiceName>,
     /// What to do with services when files of a mounted directory change.
     pub on_change: Vec<ChangeRule>,

@@ -8,6 +8,9 @@ use tenantry_api::tenant_status::{Lacking, Outcome};
 use crate::manifest::{Manifest, Place, TenantRef};
 use crate::operate::ReleaseLabel;
 
+/// The target of a release that was there before us: nobody knows what was asked for.
+pub const TARGET_OF_ADOPTED: &str = "adopted";
+
 /// Asks what is on the host, seen against what should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -69,10 +72,19 @@ pub struct Observation {
     pub removed_services: Vec<String>,
     /// Containers of this project that were made from another directory.
     pub foreign_containers: Vec<ForeignContainer>,
+    /// Other compose projects of the same directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_projects: Vec<OtherProject>,
+    /// Managed compose files that compose would not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread_files: Vec<UnreadFile>,
     /// Whether promise P10's conditions hold at this moment.
     pub health: Health,
     /// Resolved image references that differ from what containers were made from; for first contact.
     pub image_differences: Vec<String>,
+    /// Networks, ports and volumes that are otherwise than the compose files say, a clause each.
+    #[serde(default)]
+    pub resource_differences: Vec<String>,
     /// What can be gone back to, newest first.
     #[serde(default)]
     pub restore_points: Vec<RestorePointBrief>,
@@ -154,6 +166,9 @@ pub struct FileObservation {
     pub sha256: Option<Sha256>,
     /// Whether its content is neither what is wanted nor what we last wrote, though we once wrote it.
     pub hand_edited: bool,
+    /// Whether it has other content than is wanted and was never written by us: it is the tenant's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmanaged: bool,
 }
 
 /// How a managed file stands to what is wanted.
@@ -363,6 +378,31 @@ pub struct ForeignContainer {
     pub directory: String,
 }
 
+/// A compose project that the Tenant's directory belongs to as well, under another name than the Tenant's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherProject {
+    /// The project's name.
+    pub name: String,
+    /// Containers of it that were made from the directory, running or not; some of them, where there are many.
+    pub containers: Vec<String>,
+    /// Where the directory itself says that name, while no container of the Tenant's own project is there. Example:
+    /// `COMPOSE_PROJECT_NAME in .env`.
+    pub named_by: Option<String>,
+}
+
+/// A managed compose file that compose would not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadFile {
+    /// The file.
+    pub path: RelativePath,
+    /// What compose reads instead.
+    pub read: Vec<RelativePath>,
+    /// What says so, where that is not compose's own order of names. Example: `COMPOSE_FILE in .env`.
+    pub named_by: Option<String>,
+}
+
 /// Whether P10's conditions hold at this moment: every service healthy, one-shots exited 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -371,6 +411,9 @@ pub struct Health {
     pub problems: Vec<String>,
     /// Services that have no healthcheck: that they run is all that is known.
     pub without_healthcheck: Vec<String>,
+    /// Services that have ended with 0 and are done by that, though nobody waits for them and nobody names them as jobs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<String>,
 }
 
 /// Takes a directory and project that are already as wanted, without changing anything on the host but our own records.

@@ -179,6 +179,50 @@ pub struct Failure {
     /// What the policy says, where that is why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<PolicyRefusal>>,
+    /// The services that did not come up, what failed first before what waited for it.
+    #[serde(default, skip_serializing_if = "FailedServices::is_empty")]
+    pub services: FailedServices,
+}
+
+impl Failure {
+    /// A failure of which no service has anything to say.
+    pub fn new(during: OperationPhase, category: FailureCategory, message: impl Into<String>) -> Self {
+        Self { during, category, message: message.into(), policy: None, services: FailedServices::default() }
+    }
+}
+
+/// Services that did not come up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedServices {
+    /// The first of them.
+    pub first: Vec<FailedService>,
+    /// How many more there are.
+    pub more: u32,
+}
+
+impl FailedServices {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.more == 0
+    }
+}
+
+/// A service that did not come up, with its own words, in which secret values are masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedService {
+    /// The service.
+    pub service: String,
+    /// In which phase: of a rollback it is the release before.
+    pub during: OperationPhase,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The last lines of its log, oldest first.
+    pub log: Vec<String>,
+    /// What its healthcheck printed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<String>,
 }
 
 /// What of a release the host's policy does not grant.
@@ -205,6 +249,10 @@ pub enum FailureCategory {
     PathRefused,
     /// The host differs from what first contact allows.
     AdoptionNeeded,
+    /// A service is paused, dead, unhealthy or keeps ending already, and the release changes nothing of it.
+    UnhealthyBefore,
+    /// A compose file that the release writes is one that compose would not read.
+    ComposeFileUnread,
     /// Plain `docker compose` would see another project or model.
     HandRunDiffers,
     /// The compose files can't be read.
@@ -229,6 +277,10 @@ pub enum FailureCategory {
     WriteFailed,
     /// A port that the release publishes is taken by something else.
     PortInUse,
+    /// A network that is somebody else's is not there.
+    NetworkUnusable,
+    /// A volume is not there, or is otherwise than the release says; compose never changes one.
+    VolumeUnusable,
     /// `docker compose up` failed.
     StartFailed,
     /// A service did not become healthy in time.

@@ -15,6 +15,13 @@ pub struct VerifyPolicy {
     pub probes: Vec<Probe>,
 }
 
+impl VerifyPolicy {
+    /// How long a release is watched at most.
+    pub fn watched(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.timeout_ms.saturating_add(self.stable_for_ms))
+    }
+}
+
 /// Something that must pass, from outside the service or inside its container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {

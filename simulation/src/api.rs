@@ -385,7 +385,7 @@ impl Cluster for Connection {
         async move { self.shared.world().releases.bundle(&key.name) }.boxed()
     }
 
-    fn publish<'a>(&'a self, _: &'a Tenant, _: &'a str, _: &'a [Event]) -> BoxFuture<'a, ()> {
+    fn publish<'a>(&'a self, _: &'a Tenant, _: &'a [Event]) -> BoxFuture<'a, ()> {
         tick(&self.shared, self.operator).boxed()
     }
 }

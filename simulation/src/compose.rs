@@ -14,6 +14,8 @@ use tenantry_agent::compose::{ComposeError, Found, Launcher, Output, Run, RunErr
 use tenantry_planner::env::EnvFile;
 use tenantry_planner::model::Model;
 
+mod network;
+
 use crate::agent::{dies, tick};
 use crate::disk::DATA;
 use crate::host::{self, Child, Container};
@@ -65,7 +67,8 @@ impl ComposeLauncher {
                 return Ok(failed("nobody asked for it".to_owned()));
             };
             let actor = Actor::Child { uid: operation.0, id: operation.1 };
-            let child = up(self.shared.clone(), actor, Arc::new(model));
+            let wanted = Wanted { model, anew: words.iter().any(|word| word == "--force-recreate") };
+            let child = up(self.shared.clone(), actor, Arc::new(wanted));
             let task = world.spawn(Owner::Child, child);
             let other = world.host.child.is_some();
             world.require("P2", !other, || "compose is run while another one still does".to_owned());
@@ -172,6 +175,11 @@ pub fn config(directory: &Path, words: &[String]) -> Result<Value, String> {
     let name = flag(words, "-p").map(str::to_owned);
     let folder = project.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     value["name"] = Value::from(name.unwrap_or(folder));
+    let network = format!("{}_default", value["name"].as_str().unwrap_or_default());
+    value["networks"]["default"]["name"] = Value::from(network);
+    for service in value["services"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        service["networks"] = serde_json::json!({"default": null});
+    }
     let binds = value["services"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut);
     for bind in binds.filter_map(|service| service.get_mut("volumes")?.as_array_mut()).flatten() {
         if let Some(source) = bind["source"].as_str().and_then(|source| source.strip_prefix("./")) {
@@ -226,9 +234,20 @@ fn chosen(mut model: Model, words: &[String]) -> Model {
     model
 }
 
+/// What `docker compose up` is run over.
+pub struct Wanted {
+    /// The services.
+    pub model: Model,
+    /// Whether all of them are made anew.
+    pub anew: bool,
+}
+
 /// `docker compose up -d` over every service of a model, by an agent's or a person's process.
-pub async fn up(shared: Shared, actor: Actor, model: Arc<Model>) {
-    let result = bring_up(&shared, &actor, &model).await;
+pub async fn up(shared: Shared, actor: Actor, wanted: Arc<Wanted>) {
+    let result = match network::ensure(&shared, &actor, &wanted.model).await {
+        Ok(()) => bring_up(&shared, &actor, &wanted).await,
+        Err(problem) => Err(problem),
+    };
     let mut world = shared.world();
     let own = world.queue.current();
     if actor == Actor::Person {
@@ -242,8 +261,8 @@ pub async fn up(shared: Shared, actor: Actor, model: Arc<Model>) {
     world.notify(Topic::Child);
 }
 
-async fn bring_up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), String> {
-    for (name, service) in &model.services {
+async fn bring_up(shared: &Shared, actor: &Actor, wanted: &Wanted) -> Result<(), String> {
+    for (name, service) in &wanted.model.services {
         sleep(shared, 40).await;
         let fails = {
             let mut world = shared.world();
@@ -263,7 +282,11 @@ async fn bring_up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), S
         };
         let Some(image) = image else { return Err(format!("{}: no such image", service.image)) };
         let fits = |one: &&Container| {
-            one.image_ref == service.image && one.image_id == image && one.definition == service.definition
+            !wanted.anew
+                && network::is_as_wanted(&shared.world(), one)
+                && one.image_ref == service.image
+                && one.image_id == image
+                && one.definition == service.definition
         };
         let id = match own.iter().find(fits).map(|one| one.id.clone()) {
             Some(id) => id,
@@ -313,7 +336,12 @@ async fn bring_up(shared: &Shared, actor: &Actor, model: &Model) -> Result<(), S
                 || seen.state == tenantry_planner::compare::ContainerState::Exited
         });
         if rests {
-            step(shared, actor, |world| host::start(world, &id)).await;
+            step(shared, actor, |world| {
+                network::is_there(world, &id)?;
+                host::start(world, &id);
+                Ok::<_, String>(())
+            })
+            .await?;
         }
     }
     Ok(())

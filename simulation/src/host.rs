@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
-use tenantry_planner::compare::{Container as Seen, ContainerState};
+use tenantry_planner::compare::{self, Attached, Container as Seen, ContainerState, Endpoint, NetworkKind};
 use tenantry_protocol::ServiceHealth;
 
 use crate::disk::Disk;
@@ -12,6 +12,8 @@ use crate::releases::{Behaviour, Blob, PROJECT};
 use crate::scheduler::{TaskId, Topic};
 use crate::world::World;
 
+/// What compose calls the project's network.
+pub const NETWORK: &str = "acme_default";
 /// Another project's container.
 pub const FOREIGN: &str = "foreign";
 
@@ -51,7 +53,29 @@ pub struct Engine {
     pub registry: BTreeMap<String, String>,
     /// How well each image does.
     pub behaviours: BTreeMap<String, Behaviour>,
+    /// The project's network.
+    pub network: Option<Network>,
     made: u64,
+}
+
+/// A network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its id: another one whenever it is made anew.
+    pub id: String,
+    /// Hash of its definition.
+    pub definition: String,
+    /// When it was made.
+    pub made: u64,
+}
+
+/// A container on the project's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The network's id.
+    pub network: String,
+    /// Whether others find the container there by its service's name.
+    pub named: bool,
 }
 
 /// A container.
@@ -77,6 +101,8 @@ pub struct Container {
     pub ended: Option<(u64, i64)>,
     /// Whether it is paused.
     pub paused: bool,
+    /// The network that it is bound to.
+    pub link: Option<Link>,
     /// The managed files that it had read when it was started.
     pub read: BTreeMap<String, Option<Blob>>,
 }
@@ -107,10 +133,53 @@ impl Engine {
             started: None,
             ended: None,
             paused: false,
+            link: self.network.as_ref().map(|network| Link { network: network.id.clone(), named: true }),
             read: BTreeMap::new(),
         };
         self.containers.insert(id.clone(), container);
         id
+    }
+
+    /// Makes the project's network.
+    pub fn make_network(&mut self, definition: &str, now: u64) {
+        self.made += 1;
+        let id = format!("{:064x}", self.made);
+        self.network = Some(Network { id, definition: definition.to_owned(), made: now });
+    }
+
+    /// The engine's networks.
+    pub fn networks(&self) -> Vec<compare::Network> {
+        let shown = |network: &Network| compare::Network {
+            id: network.id.clone(),
+            name: NETWORK.to_owned(),
+            kind: NetworkKind::Publishes,
+            made: Some(crate::world::timestamp(network.made)),
+        };
+        self.network.iter().map(shown).collect()
+    }
+
+    /// What a container that is to be reached lacks on its network, if anything: its name, where the network was made
+    /// since.
+    pub fn unreachable(&self, container: &Container, since: u64) -> Option<&'static str> {
+        match (&container.link, &self.network) {
+            (Some(link), Some(network)) if link.network != network.id => Some("is on a network that is gone"),
+            (Some(link), Some(network)) if !link.named && network.made >= since => {
+                Some("is not found by its name")
+            }
+            (Some(_), Some(_)) => None,
+            _ => Some("is on no network"),
+        }
+    }
+
+    fn attached(container: &Container) -> Attached {
+        let end = |link: &Link| Endpoint {
+            network: link.network.clone(),
+            name: NETWORK.to_owned(),
+            ipv4: None,
+            ipv6: None,
+            aliases: link.named.then(|| container.service.clone()).into_iter().collect(),
+        };
+        Attached { endpoints: container.link.iter().map(end).collect(), ports: Vec::new() }
     }
 
     /// How a container is at a time.
@@ -128,6 +197,8 @@ impl Engine {
             restart_count,
             health,
             started_at: started.map(crate::world::timestamp),
+            ended_at: container.ended.map(|(at, _)| crate::world::timestamp(at)),
+            attached: Self::attached(container),
         }
     }
 

@@ -8,8 +8,8 @@ use tenantry_api::names::{Identity, OperationId};
 use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, Changes, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 use crate::agent::{Request, Response, answer};
@@ -139,6 +139,11 @@ impl Agents for Connection {
 impl Agent for Connection {
     fn host(&self) -> Call<'_, HostInfo> {
         // Nothing here asks for it: a ComposeHost's status does not change.
+        async { Err(strange()) }.boxed()
+    }
+
+    fn changes<'a>(&'a self, _: &'a str, _: Duration) -> Call<'a, Changes> {
+        // Nothing here follows a host: its tenants are looked at at their times.
         async { Err(strange()) }.boxed()
     }
 

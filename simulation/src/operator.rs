@@ -14,6 +14,7 @@ use tenantry_operator::hosts::{Hosts, pending_releases};
 use tenantry_operator::key::Key;
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::queue::Queue;
+use tenantry_operator::rights::Rights;
 use tenantry_operator::stores::{spec_mark, tenant_mark, watch};
 use tenantry_operator::tenants::Tenants;
 use tenantry_process::runtime::Runtime;
@@ -139,6 +140,7 @@ async fn begin(shared: &Shared, number: usize, cluster: Arc<dyn Cluster>) -> Arc
         runtime,
         watched,
         hosts: Arc::new(Hosts::new(hosts, agents)),
+        rights: Arc::new(Rights::all()),
         queue,
         metrics: Arc::default(),
         caches: Mutex::default(),

@@ -12,12 +12,12 @@ use tenantry_api::tenant::RollbackData;
 use tenantry_api::tenant_status::{Outcome, TenantStatus};
 use tenantry_planner::decide::truths;
 use tenantry_planner::steps::{FileChange, PlannedImage, Record, Step, StepOutput};
-use tenantry_protocol::{Action, OperateRequest};
+use tenantry_protocol::{Action, FailureCategory, OperateRequest};
 
 use crate::api::Object;
 use crate::compose;
 use crate::disk::{DATA, PROTECTED, is_file_of_release};
-use crate::engine::KEPT;
+use crate::engine::{CANARY, KEPT};
 use crate::host::{Container, FOREIGN, Host};
 use crate::releases::{Blob, ENV};
 use crate::world::{Fault, World};
@@ -90,6 +90,8 @@ struct Known {
     data_put: Option<u64>,
     crashes: u32,
     asked: bool,
+    /// When it was taken on.
+    at: u64,
 }
 
 /// What people would call the same host.
@@ -365,6 +367,7 @@ impl World {
             data_put: None,
             crashes: 0,
             asked: false,
+            at: self.now(),
         };
         self.oracle.operations.entry(id.clone()).or_insert(known);
     }
@@ -394,11 +397,14 @@ impl World {
             }
             Record::Done { step: Step::RestoreData | Step::RestoreChosen, .. } => self.check_data(id),
             Record::Done { did: StepOutput::Verified { .. }, .. } => self.check_verified(id),
-            Record::Ended { outcome, .. } => {
+            Record::Ended { outcome, failure, .. } => {
                 self.say(|_| format!("{id} ended: {outcome:?}"));
                 self.oracle.outcomes.push(*outcome);
                 self.oracle.active = None;
                 self.settle(id, *outcome);
+                if matches!(outcome, Outcome::Succeeded | Outcome::RolledBack) {
+                    self.check_attached(id);
+                }
                 self.check_outcome(id, *outcome);
                 let asks = self.api.tenant.as_ref().is_some_and(|tenant| {
                     let handled = tenant.status.handled.as_ref().and_then(|handled| handled.retry.as_ref());
@@ -408,7 +414,11 @@ impl World {
                 let key = (known.request.tenant.uid.clone(), known.request.target_hash.clone());
                 if *outcome == Outcome::Succeeded {
                     self.oracle.failed.remove(&key);
-                } else if known.request.action == Action::Upgrade && !known.asked && !asks {
+                } else if known.request.action == Action::Upgrade
+                    && !known.asked
+                    && !asks
+                    && !failure.as_ref().is_some_and(|failure| passes(*outcome, failure.category))
+                {
                     self.oracle.failed.insert(key);
                 }
             }
@@ -449,6 +459,25 @@ impl World {
             }
         }
         self.require("P10", wrong.is_none(), || {
+            format!("{id} was called good, but {}", wrong.unwrap_or_default())
+        });
+    }
+
+    /// P19: what runs is reached on the network that there is; and by its name, unless that was otherwise before.
+    fn check_attached(&mut self, id: &OperationId) {
+        let Some(known) = self.oracle.operations.get(id).filter(|known| !known.disturbed) else { return };
+        let since = known.at;
+        let (services, now, engine) = (self.services(), self.now(), &self.host.engine);
+        let wanted = |service: &str| services.as_ref().is_none_or(|all| all.contains(service));
+        let runs = |one: &&Container| {
+            wanted(&one.service)
+                && engine.seen(one, now).state == tenantry_planner::compare::ContainerState::Running
+        };
+        let wrong = self.own_containers().filter(runs).find_map(|one| {
+            let lacks = engine.unreachable(one, since)?;
+            Some(format!("{} {lacks}", one.service))
+        });
+        self.require("P19", wrong.is_none(), || {
             format!("{id} was called good, but {}", wrong.unwrap_or_default())
         });
     }
@@ -727,6 +756,7 @@ impl World {
             format!("status: {:?} {upgrade:?} {ready}", status.phase)
         });
         self.check_conditions(&old.status, &new.status, new.generation, new.deleted_at.is_some());
+        self.check_told(&old.status, &new.status);
         let deployed = new.status.deployed.as_ref().filter(|_| old.status.deployed != new.status.deployed);
         if let Some(deployed) = deployed {
             let last = new.status.history.first();
@@ -744,6 +774,38 @@ impl World {
             self.require("P17", reaches, || format!("{target} is called deployed, and reaches no image"));
             self.require("P16", succeeded || seen, || {
                 format!("{target} is called deployed, but nobody has seen it")
+            });
+        }
+    }
+
+    /// P12, P16 and P4: a release that does not do well is told in its own words, without secrets, and a fault that passes
+    /// blocks no target before its hour is over.
+    fn check_told(&mut self, old: &TenantStatus, new: &TenantStatus) {
+        let text = serde_json::to_string(new).unwrap_or_default();
+        self.require("P12", !text.contains(CANARY), || "a secret value is in status".to_owned());
+        let ended = |status: &TenantStatus| status.upgrade.clone().filter(|one| one.outcome.is_some());
+        let Some(upgrade) = ended(new).filter(|one| ended(old).is_none_or(|before| before.id != one.id))
+        else {
+            return;
+        };
+        let blocks = new.blocked_target.as_ref().filter(|block| block.target_hash == upgrade.target_hash);
+        let waits = |category: &str| ["RegistryUnreachable", "EngineFault"].contains(&category);
+        if upgrade.outcome == Some(Outcome::Aborted)
+            && upgrade.rollback_to.is_none()
+            && blocks.and_then(|block| block.category.as_deref()).is_some_and(waits)
+        {
+            let failing = upgrade.failing_since.as_ref().zip(upgrade.finished_at.as_ref());
+            let hour = failing.is_some_and(|(since, end)| end.0.as_second() - since.0.as_second() >= 3_600);
+            self.require("P4", hour, || format!("{} is blocked for a fault that passes", upgrade.to));
+        }
+        let crashed = ["Crashed", "Unhealthy"].contains(&upgrade.category.as_deref().unwrap_or_default());
+        let id = OperationId::parse(&upgrade.id).ok();
+        let known = id.and_then(|id| self.oracle.operations.get(&id));
+        let alone = known.is_some_and(|known| !known.disturbed && known.crashes == 0);
+        if crashed && alone && self.scenario.rates.engine == 0 {
+            let told = upgrade.failures.iter().any(|one| !one.log.is_empty());
+            self.require("P16", told, || {
+                format!("{} failed, and nobody is told its services' own words", upgrade.to)
             });
         }
     }
@@ -814,6 +876,17 @@ impl Oracle {
             };
         }
         set
+    }
+}
+
+/// Whether the same target may be tried again by itself after it ended so.
+fn passes(outcome: Outcome, category: FailureCategory) -> bool {
+    match outcome {
+        Outcome::Aborted => {
+            matches!(category, FailureCategory::EngineFault | FailureCategory::RegistryUnreachable)
+        }
+        Outcome::RolledBack => category == FailureCategory::EngineFault,
+        Outcome::Succeeded | Outcome::Held | Outcome::RollbackFailed => false,
     }
 }
 

@@ -192,5 +192,7 @@ pub fn compose_file(variant: usize, tag: &str) -> String {
     if variant & 2 != 0 {
         services["migrate"] = json!({"image": app, "environment": {"TAG": "${IMAGE_TAG:?}"}});
     }
-    format!("{:#}\n", json!({"services": services}))
+    // Releases of another shape have another network.
+    let network = json!({"ipam": {"config": [{"subnet": format!("10.9.{}.0/24", variant >> 1)}]}});
+    format!("{:#}\n", json!({"services": services, "networks": {"default": network}}))
 }

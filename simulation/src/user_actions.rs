@@ -40,6 +40,9 @@ pub fn install(world: &mut World) {
     let Some(model) = model(world) else { return };
     let directory = world.host.disk.directory();
     let engine = &mut world.host.engine;
+    if let Some(network) = model.networks.get("default") {
+        engine.make_network(&network.definition, 0);
+    }
     let mut made = Vec::new();
     for (name, service) in &model.services {
         let Some(image) = engine.registry.get(&service.image).cloned() else { continue };
@@ -230,7 +233,8 @@ fn by_hand(shared: &Shared) {
     }
     world.count(Fault::ComposeByHand);
     world.disturb();
-    let task = world.spawn(Owner::Person, compose::up(shared.clone(), Actor::Person, Arc::new(model)));
+    let wanted = compose::Wanted { model, anew: false };
+    let task = world.spawn(Owner::Person, compose::up(shared.clone(), Actor::Person, Arc::new(wanted)));
     world.host.by_hand = Some(task);
 }
 

@@ -44,6 +44,7 @@ pub enum Fault {
     JournalFault,
     RegistryDown,
     ComposeFailed,
+    NetworkTaken,
     ComposeOutlived,
     TornRecord,
     EditedByHand,

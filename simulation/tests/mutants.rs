@@ -32,9 +32,12 @@ kills! {
     p2_an_agent_that_ignores_epochs_is_found_out: IgnoreEpoch breaks "P2";
     p2_a_compose_that_outlives_its_agent_unnoticed_is_found_out: ChildWithoutLock breaks "P2";
     p4_a_failed_target_that_is_tried_again_is_found_out: RetryWhatFailed breaks "P4";
+    p4_a_fault_that_passes_and_blocks_a_target_is_found_out: BlockOnPassingFault breaks "P4";
+    p12_words_that_are_told_as_they_are_are_found_out: TellEverything breaks "P12";
     p6_renames_before_the_commit_record_are_found_out: RenameBeforeCommit breaks "P6";
     p8_a_stop_before_every_image_is_local_is_found_out: StopBeforePull breaks "P8";
     p10_a_window_that_is_not_waited_for_is_found_out: SkipStableWindow breaks "P10";
     p17_a_target_that_reaches_no_image_and_is_deployed_is_found_out: ReachAnything breaks "P17";
+    p19_a_service_without_its_network_that_is_called_good_is_found_out: IgnoreAttachments breaks "P19";
     p10_a_crashed_service_that_is_called_healthy_is_found_out: CrashedIsHealthy breaks "P10";
 }

@@ -1,11 +1,15 @@
 //! Releases that do not come up: each ends in a truthful outcome, and the previous release runs.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::events::v1::Event;
 use serde_json::{Value, json};
 use tenantry_api::Tenant;
 use tenantry_api::tenant_status::{Outcome, Phase};
-use tenantry_tests::docker::Project;
-use tenantry_tests::world::{World, condition};
+use tenantry_tests::docker::{Project, eventually};
+use tenantry_tests::program;
+use tenantry_tests::world::{SOON, World, condition};
 
 use crate::sample::{self, Installed};
 
@@ -55,6 +59,8 @@ async fn p4_p9_p16_a_release_that_never_gets_healthy_is_rolled_back_and_not_trie
     let (ready, _, message) = condition(&tenant, "Ready");
     ensure!(ready == "False" && message.contains("web"), "the message names the service: {message}");
     let first = tenant.status.clone().unwrap_or_default().upgrade.context("an upgrade")?;
+    let web = first.failures.iter().find(|one| one.service == "web").context("web's own words")?;
+    ensure!(web.healthcheck.as_ref().is_some_and(|text| text.contains("503")), "{web:?}");
 
     // Nothing but a retry or another target makes it try again.
     world.patch("acme", json!({"metadata": {"annotations": {"tenantry.dev/reconcile": "again"}}})).await?;
@@ -84,11 +90,38 @@ async fn p4_p9_p16_a_release_that_never_gets_healthy_is_rolled_back_and_not_trie
 async fn p16_an_image_that_dies_at_once_is_rolled_back_without_waiting_for_the_timeout() -> Result<()> {
     let world = World::start("dies").await?;
     let installed = sample::install(&world, "dies")?;
-    sample::publish(&installed.repository, "v2", &[("CRASH_AFTER", "200ms")])?;
+    let says = "boom: cannot open config, token $TOKEN";
+    sample::publish(&installed.repository, "v2", &[("CRASH_AFTER", "200ms"), ("SAYS", says)])?;
     let mut manifest = world.tenant(&installed.project, "v1");
     manifest["spec"]["upgrade"]["verify"]["timeout"] = json!("1h");
     let tenant = fail(&world, &installed, &manifest, "v2", Phase::RolledBack).await?;
     assert_eq!(outcome(&tenant), Some(Outcome::RolledBack));
+    let words = "boom: cannot open config, token ${TOKEN}";
+    let upgrade = tenant.status.clone().unwrap_or_default().upgrade.context("an upgrade")?;
+    let first = upgrade.failures.first().context("a service's own words")?;
+    ensure!(first.log.iter().any(|line| line.starts_with("boom: cannot open config")), "{first:?}");
+    let web = upgrade.failures.iter().find(|one| one.service == "web").context("web's own words")?;
+    ensure!(web.log.iter().any(|line| line == words), "the canary is masked: {web:?}");
+    let told = |event: &&Event| event.reason.as_deref() == Some("ServiceFailed");
+    eventually("both services' words are in events", SOON, || async {
+        let events = world.events().await?;
+        let notes: Vec<_> = events.iter().filter(told).filter_map(|event| event.note.as_deref()).collect();
+        let told = |service: &str, words: &str| {
+            notes.iter().any(|note| note.contains(&format!(": {service} ")) && note.contains(words))
+        };
+        ensure!(told("worker", "boom: cannot open config") && told("web", words), "{notes:?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(condition(&tenant, "Stalled").1, "Crashed");
+    let (_, _, message) = condition(&tenant, "Ready");
+    ensure!(message.contains("said last"), "{message}");
+    let shown = Command::new(program("tenantry")?)
+        .args(["status", "acme", "--namespace", &world.namespace])
+        .env("KUBECONFIG", &world.plane.kubeconfig)
+        .output()?;
+    let shown = String::from_utf8(shown.stdout)?;
+    ensure!(shown.contains("| boom: cannot open config"), "{shown}");
     world.assert_canary_unseen().await
 }
 

@@ -107,17 +107,30 @@ async fn one_server_without_a_cluster_keeps_its_state_and_its_tenants_over_a_res
         "spec": {
             "host": "local", "project": project.name, "directory": project.directory, "imageTag": "v1",
             "env": {"patch": [{"name": "IMAGE_TAG", "value": "$(imageTag)"}]},
-            "upgrade": {"verify": {"timeout": "20s", "stableFor": "1s"}},
+            "upgrade": {"verify": {
+                "timeout": "20s", "stableFor": "1s",
+                "http": [{"url": format!("http://127.0.0.1:{}/version", project.port)}],
+            }},
         },
     });
     let file = folder.join("tenant.json");
     std::fs::write(&file, manifest.to_string())?;
     up.kubectl(&["apply", "-f", &file.to_string_lossy()])?;
     up.until_phase("Ready")?;
+    let again = up.kubectl(&["apply", "-f", &file.to_string_lossy()])?;
+    ensure!(again.contains("unchanged"), "a client-side apply finds no difference: {again}");
     let table = up.kubectl(&["get", "tenants"])?;
-    for column in ["HOST", "TAG", "DEPLOYED", "PHASE", "READY", "MESSAGE", "AGE"] {
+    for column in ["HOST", "TAG", "STATUS", "AGE"] {
         ensure!(table.lines().next().is_some_and(|head| head.contains(column)), "{table}");
     }
+    ensure!(table.contains("Ready") && table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let wide = up.kubectl(&["get", "tenants", "-o", "wide"])?;
+    ensure!(wide.contains("MESSAGE") && wide.contains("run as planned"), "{wide}");
+    let all = up.kubectl(&["get", "tenantry"])?;
+    ensure!(
+        all.contains("tenant.tenantry.dev/acme") && all.contains("composehost.tenantry.dev/local"),
+        "{all}"
+    );
     let running = project.containers()?;
     up.end()?;
     assert_eq!(project.containers()?, running, "tenants run on");

@@ -103,6 +103,8 @@ async fn p13_the_api_server_refuses_badly_shaped_tenants_naming_the_field() -> R
         ("/spec/protect", json!(["a/../../b"]), "write the plain path"),
         ("/spec/protect", json!([".."]), "write the plain path"),
         ("/spec/protect", json!(["mkdocs/", "mkdocs/"]), "Duplicate"),
+        ("/spec/jobs", json!(["seed", "seed"]), "Duplicate"),
+        ("/spec/jobs", json!(["--all"]), "spec.jobs[0]"),
         ("/spec/compose", json!({"files": ["/etc/passwd"]}), "spec.compose.files"),
         ("/spec/compose", json!({"files": ["-f"]}), "spec.compose.files"),
         ("/spec/compose", json!({"profiles": ["--all"]}), "spec.compose.profiles"),

@@ -15,7 +15,8 @@ struct Page {
 /// README, changelog and everything in `docs/`.
 fn pages() -> Vec<Page> {
     let root = shell::root();
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = ["docs", "docs/guides"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+    let docs = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
     let paths = docs.chain(["README.md", "CHANGELOG.md"].map(|name| root.join(name)));
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.map(|path| Page { text: std::fs::read_to_string(&path).unwrap(), path }).collect()

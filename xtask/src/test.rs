@@ -7,6 +7,8 @@ mod binaries;
 mod runner;
 mod times;
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use test_images::Registry;
 
@@ -48,20 +50,23 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 
 /// Checks that need no part of the tests, in the background; says which failed.
 fn chores() -> Vec<String> {
-    let standalone = shell::root().join("standalone");
+    let go = [("The control plane", "standalone"), ("Argo CD's health", "gitops/argocd")];
+    go.into_iter()
+        .flat_map(|(what, folder)| go_module(what, &shell::root().join(folder)))
+        .filter_map(|ended| ended.err().map(|error| format!("{error:#}")))
+        .collect()
+}
+
+/// Everything that must hold for a module of Go.
+fn go_module(what: &str, folder: &Path) -> [Result<()>; 3] {
     [
-        shell::step("The control plane: format", || {
+        shell::step(&format!("{what}: format"), || {
             let mut command = shell::command("gofmt", &["-l", "."]);
-            let unformatted = shell::quietly(command.current_dir(&standalone))?;
+            let unformatted = shell::quietly(command.current_dir(folder))?;
             anyhow::ensure!(unformatted.trim().is_empty(), "gofmt would change {}", unformatted.trim());
             Ok(())
         }),
-        shell::step("The control plane: vet", || shell::in_background("go", &["vet", "./..."], &standalone)),
-        shell::step("The control plane: tests", || {
-            shell::in_background("go", &["test", "./..."], &standalone)
-        }),
+        shell::step(&format!("{what}: vet"), || shell::in_background("go", &["vet", "./..."], folder)),
+        shell::step(&format!("{what}: tests"), || shell::in_background("go", &["test", "./..."], folder)),
     ]
-    .into_iter()
-    .filter_map(|ended| ended.err().map(|error| format!("{error:#}")))
-    .collect()
 }

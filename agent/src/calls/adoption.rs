@@ -5,7 +5,7 @@ use tenantry_api::tenant_status::Outcome;
 use tenantry_planner::steps::{JournalState, Record, Step};
 use tenantry_protocol::{
     AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, Failure, FailureCategory, FileState,
-    OperationPhase,
+    OperationPhase, TARGET_OF_ADOPTED,
 };
 
 use crate::files::{Found, Stage, Transactions, Tree};
@@ -48,7 +48,7 @@ pub(super) fn claim(
     }
     host.store.may_claim(&wanted).map_err(|error| claim_refused(&error))?;
     // A project that was taken over is known from now on, with or without managed files.
-    baseline.target_hash.get_or_insert_with(|| "adopted".to_owned());
+    baseline.target_hash.get_or_insert_with(|| TARGET_OF_ADOPTED.to_owned());
     // First: a claim without it would look like one that is done, and nobody would claim again (P3).
     host.store.save_baseline(uid, &baseline).map_err(store)?;
     let claim = host.store.claim(&wanted).map_err(|error| claim_refused(&error))?;
@@ -131,6 +131,7 @@ fn give_up(host: &Host, uid: &TenantUid) -> Result<(), StoreError> {
             category: FailureCategory::AgentFault,
             message: "It was given up: a person accepted the host as it is.".to_owned(),
             policy: None,
+            services: tenantry_protocol::FailedServices::default(),
         };
         let (at, outcome) = (host.now(), Outcome::RollbackFailed);
         journal.append(&Record::Ended { at, outcome, failure: Some(failure) })?;

@@ -9,17 +9,11 @@ use tenantry_api::names::RelativePath;
 use tenantry_planner::env::{EnvFile, Value};
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
+use super::choice::{Chosen, candidates, choose, path, setting};
 use super::paths::Surroundings;
-use super::scan::{Include, Named, Scan, scan};
+use super::scan::{Include, Scan, scan};
 use super::{Compose, Explained};
 
-const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDES: [&str; 4] = [
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-];
 /// At most so many files are followed: a chain of includes ends somewhere.
 const MAX_FILES: usize = 64;
 
@@ -44,6 +38,8 @@ pub struct Discovered {
     pub env_files_outside: bool,
     /// The project's name that plain compose would choose; absent where only compose itself can tell.
     pub plain_name: Option<String>,
+    /// What names the project, where that is not just the folder. Example: `COMPOSE_PROJECT_NAME in .env`.
+    pub named_by: Option<String>,
     /// Whether plain compose, without any flag, would choose the same.
     plain: bool,
 }
@@ -65,24 +61,9 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         .transpose()
         .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}")))?;
     let known = Surroundings::new(place.directory.as_str(), env.as_ref());
+    let Chosen { files, by } = choose(place, env.as_ref(), &known, read)?;
     let chosen = place.compose.as_ref().filter(|choice| !choice.files.is_empty());
-    let named = setting(env.as_ref(), "COMPOSE_FILE")?;
-    let mut candidates: Vec<RelativePath> = Vec::new();
-    let files = match (chosen, named) {
-        (Some(choice), _) => choice.files.clone(),
-        (None, Some(text)) => {
-            let separator =
-                setting(env.as_ref(), "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
-            let named = |one: &str| Named { key: "COMPOSE_FILE".to_owned(), path: one.to_owned() };
-            text.split(separator.as_str())
-                .map(|one| known.file("", &named(one), &env_path).map(|(path, _)| path))
-                .collect::<Result<_, _>>()?
-        }
-        (None, None) => {
-            candidates = FILES.into_iter().chain(OVERRIDES).map(path).collect::<Result<_, _>>()?;
-            first_existing(&FILES, read)?.into_iter().chain(first_existing(&OVERRIDES, read)?).collect()
-        }
-    };
+    let candidates = candidates(by)?;
     if files.is_empty() || read(&files[0])?.is_none() {
         return Ok(None);
     }
@@ -93,7 +74,12 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     let Followed { scans, folders, named_from_root, env_files_outside } = follow(&files, &known, read)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
-    let plain_name = plain_name(place, env.as_ref(), &files, &scans);
+    let written = written_name(env.as_ref(), &files, &scans);
+    let plain_name = match &written {
+        Some((None, _)) => None,
+        Some((Some(name), _)) => Some(name.clone()),
+        None => Some(normal_name(place.directory.base_name())),
+    };
     let plain = chosen.is_none() && given.is_none() && plain_name.as_deref() == Some(place.project.as_str());
     let mut inputs: Vec<RelativePath> = candidates;
     inputs.extend(scans.into_keys());
@@ -110,6 +96,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         named_from_root,
         env_files_outside,
         plain_name,
+        named_by: written.map(|(_, by)| by),
         plain,
     }))
 }
@@ -161,28 +148,6 @@ impl Discovered {
             command: words.join(" "),
         }
     }
-}
-
-fn first_existing(names: &[&str], read: &impl InputFile) -> Result<Option<RelativePath>, Explained> {
-    for name in names {
-        let path = path(name)?;
-        if read(&path)?.is_some() {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-/// A variable of `.env` that steers compose. One that depends on other variables is refused rather than guessed.
-fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explained> {
-    let Some(value) = env.and_then(|env| env.get(name)) else {
-        return Ok(None);
-    };
-    if let Some(text) = value.literal() {
-        return Ok(Some(text.to_owned()).filter(|text| !text.is_empty()));
-    }
-    let problem = format!(".env: {name} depends on other variables: write its value out");
-    Err(Explained::new(FailureCategory::ComposeInvalid, problem))
 }
 
 /// What the compose files lead to.
@@ -284,22 +249,24 @@ fn env_file(path: RelativePath, read: &impl InputFile, scans: &mut Scans) -> Res
     Ok(())
 }
 
-/// The project's name that plain compose would choose; `None` where it can't be told.
-fn plain_name(place: &Place, env: Option<&EnvFile>, files: &[RelativePath], scans: &Scans) -> Option<String> {
-    let set = env.and_then(|env| env.get("COMPOSE_PROJECT_NAME"));
-    if set == Some(&Value::Dynamic) {
-        // It depends on other variables: compose itself can tell it.
-        return None;
+/// The project's name as the directory itself says it, and where it does; the name is absent where it depends on variables:
+/// compose tells it then.
+fn written_name(
+    env: Option<&EnvFile>,
+    files: &[RelativePath],
+    scans: &Scans,
+) -> Option<(Option<String>, String)> {
+    const KEY: &str = "COMPOSE_PROJECT_NAME";
+    let by_env = format!("{KEY} in .env");
+    match env.and_then(|env| env.get(KEY)).map(|value| (value, value.literal())) {
+        Some((Value::Dynamic, _)) => return Some((None, by_env)),
+        Some((_, Some(name))) if !name.is_empty() => return Some((Some(name.to_owned()), by_env)),
+        _ => {}
     }
-    if let Some(name) = set.and_then(Value::literal).filter(|name| !name.is_empty()) {
-        return Some(name.to_owned());
-    }
-    let written = files.iter().rev().find_map(|file| scans.get(file)?.as_ref()?.name.clone());
-    match written {
-        Some(name) if name.contains('$') => None,
-        Some(name) => Some(name),
-        None => Some(normal_name(place.directory.base_name())),
-    }
+    files.iter().rev().find_map(|file| {
+        let name = scans.get(file)?.as_ref()?.name.clone()?;
+        Some((Some(name).filter(|name| !name.contains('$')), format!("name in {file}")))
+    })
 }
 
 /// A folder's name as compose makes a project's name of it.
@@ -307,10 +274,6 @@ fn normal_name(folder: &str) -> String {
     let kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let name: String = folder.to_lowercase().chars().filter(kept).collect();
     name.trim_start_matches(['-', '_']).to_owned()
-}
-
-fn path(text: &str) -> Result<RelativePath, Explained> {
-    RelativePath::parse(text).map_err(|e| Explained::new(FailureCategory::PathRefused, e.to_string()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,14 @@
-//! What compose's complaints mean, without quoting them: they may hold values of `.env`.
+//! What compose's complaints mean, in our own words. They may hold values of `.env`: what is not known is quoted redacted.
 
+use tenantry_api::conditions::bounded;
+use tenantry_planner::redact::Redactor;
 use tenantry_protocol::FailureCategory;
+
+use super::refusals::meaning;
+
+/// The most that is quoted of a complaint that is not known: lines and bytes.
+const QUOTED_LINES: usize = 3;
+const QUOTED: usize = 400;
 
 /// A complaint in our own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,18 +25,29 @@ impl Explained {
     }
 }
 
-/// Explains what compose printed on stderr; `doing` is what it was run for, for example `up`.
-pub fn explain(doing: &str, code: Option<i32>, stderr: &str) -> Explained {
+/// Explains what compose printed on stderr; `doing` is what it was run for, for example `up`. What is not known is quoted as
+/// far as `redactor` lets it.
+pub fn explain(doing: &str, code: Option<i32>, stderr: &str, redactor: &Redactor) -> Explained {
     let read = doing == "config";
-    stderr.lines().rev().find_map(|line| line_meaning(line, read)).unwrap_or_else(|| {
-        let code = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with code {code}"));
-        let category = if read { FailureCategory::ComposeInvalid } else { FailureCategory::StartFailed };
-        Explained::new(category, format!("docker compose {doing} ended {code}; what it said is in the compose.log of this tenant on the host"))
-    })
+    let known = stderr.lines().rev().find_map(|line| line_meaning(line, read, redactor));
+    known.unwrap_or_else(|| unknown(doing, code, stderr, redactor))
 }
 
-fn line_meaning(line: &str, read: bool) -> Option<Explained> {
-    if read { config_meaning(line) } else { start_meaning(line) }
+fn unknown(doing: &str, code: Option<i32>, stderr: &str, redactor: &Redactor) -> Explained {
+    let how = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with code {code}"));
+    let category =
+        if doing == "config" { FailureCategory::ComposeInvalid } else { FailureCategory::StartFailed };
+    let message =
+        format!("docker compose {doing} ended {how}; the whole is in this tenant's compose.log on the host");
+    let bare = Explained::new(category, message);
+    let told = |line: &&str| !line.trim().is_empty() && !line.contains("level=warning");
+    let mut last: Vec<&str> = stderr.lines().rev().filter(told).take(QUOTED_LINES).map(str::trim).collect();
+    last.reverse();
+    if last.is_empty() { bare } else { quoting(&bare, &last, redactor) }
+}
+
+fn line_meaning(line: &str, read: bool, redactor: &Redactor) -> Option<Explained> {
+    if read { config_meaning(line) } else { start_meaning(line, redactor) }
 }
 
 fn config_meaning(line: &str) -> Option<Explained> {
@@ -108,8 +127,7 @@ fn yaml_position(line: &str) -> Option<String> {
     Some(format!("{file}, line {number}: not valid YAML"))
 }
 
-fn start_meaning(line: &str) -> Option<Explained> {
-    let failed = |message: String| Some(Explained::new(FailureCategory::StartFailed, message));
+fn start_meaning(line: &str, redactor: &Redactor) -> Option<Explained> {
     if line.contains("didn't complete successfully") {
         let service = quoted(line)?;
         let code: String = after(line, "exit ")
@@ -131,49 +149,29 @@ fn start_meaning(line: &str) -> Option<Explained> {
         };
         return Some(Explained::new(category, format!("container {container} {how}")));
     }
-    if line.contains("port is already allocated") || line.contains("address already in use") {
-        let port = line
-            .split([' ', '/'])
-            .filter_map(|word| word.trim_end_matches(':').rsplit_once(':'))
-            .find_map(|(_, port)| port.parse::<u16>().ok());
-        let port = port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"));
-        return failed(format!("{port} is in use by another container or program on this host"));
-    }
-    if line.contains("No such image")
-        || line.contains("pull access denied")
-        || line.contains("not found: manifest")
-    {
-        return failed("an image that a service needs is not on this host".to_owned());
-    }
-    if line.contains("is already in use by container") {
-        return failed("a container's name is in use already, by a container that compose does not take for this service's".to_owned());
-    }
-    if line.contains("no space left on device") {
-        return Some(Explained::new(FailureCategory::DiskFull, "no space left on the engine's disk"));
-    }
-    if line.contains("Cannot connect to the Docker daemon") {
-        return Some(Explained::new(FailureCategory::EngineFault, "the Docker engine does not answer"));
-    }
-    if line.contains("OCI runtime create failed") || line.contains("failed to create task") {
-        let what = [
-            "executable file not found",
-            "permission denied",
-            "not a directory",
-            "no such file or directory",
-        ];
-        let cause =
-            what.into_iter().find(|cause| line.contains(cause)).unwrap_or("the engine's runtime refused it");
-        return failed(format!("a container could not be started: {cause}"));
-    }
-    None
+    let (explained, open) = meaning(line)?;
+    Some(if open { quoting(&explained, &[line], redactor) } else { explained })
 }
 
-fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+/// The same with the last of what was said, redacted.
+fn quoting(explained: &Explained, lines: &[&str], redactor: &Redactor) -> Explained {
+    let said: Vec<String> =
+        redactor.redact_lines(lines.iter().copied()).into_iter().map(|line| without_values(&line)).collect();
+    let said = bounded(&said.join(" / "), QUOTED);
+    Explained::new(explained.category, format!("{}. It said: \"{said}\"", explained.message))
+}
+
+/// YAML's parser quotes what it could not take between backquotes.
+fn without_values(line: &str) -> String {
+    line.split('`').enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "`…`" }).collect()
+}
+
+pub(super) fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.find(mark).map(|at| &text[at + mark.len()..])
 }
 
 /// The first word, if it can only be a name: no value of a variable gets through here with spaces or signs.
-fn first_name(text: &str) -> Option<&str> {
+pub(super) fn first_name(text: &str) -> Option<&str> {
     let word = text.split([' ', ':', '"', '\'', ',']).next().unwrap_or_default().trim_end_matches(':');
     is_name(word).then_some(word)
 }
@@ -193,7 +191,9 @@ mod tests {
 
     #[test]
     fn complaints_are_told_in_our_own_words() {
-        use FailureCategory::{ComposeInvalid, Crashed, DiskFull, StartFailed, Unhealthy};
+        use FailureCategory::{ComposeInvalid, Crashed, DiskFull, PortInUse, StartFailed, Unhealthy};
+        let mut redactor = Redactor::default();
+        redactor.add_env_file(b"SECRET=hunter2\n");
         let cases = [
             (
                 "config",
@@ -235,14 +235,21 @@ mod tests {
             (
                 "up",
                 "Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:8080 failed: port is already allocated",
-                StartFailed,
+                PortInUse,
                 "port 8080",
             ),
             ("up", "write /x: no space left on device hunter2", DiskFull, "no space"),
-            ("up", "hunter2", StartFailed, "compose.log"),
+            ("up", "hunter2 is not to my taste", StartFailed, "\"${SECRET} is not to my taste\""),
+            (
+                "config",
+                "line 3: cannot unmarshal !!str `hunt` into int",
+                ComposeInvalid,
+                "!!str `…` into int",
+            ),
         ];
         for (doing, line, category, says) in cases {
-            let explained = explain(doing, Some(1), &format!("time=x level=warning msg=\"y\"\n{line}\n"));
+            let explained =
+                explain(doing, Some(1), &format!("time=x level=warning msg=\"y\"\n{line}\n"), &redactor);
             assert_eq!(explained.category, category, "{line}");
             assert!(explained.message.contains(says), "{line}: {}", explained.message);
             assert!(!explained.message.contains("hunter2"), "P12: {}", explained.message);

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tenantry_protocol::FailureCategory;
 use tokio::process::Command;
 
 use super::{environment, run};
@@ -41,6 +42,16 @@ pub enum ComposeError {
         /// Why.
         problem: &'static str,
     },
+}
+
+impl ComposeError {
+    /// The kind of failure. A plugin that is missing or broken may be one that is just being updated.
+    pub fn category(&self) -> FailureCategory {
+        match self {
+            Self::Refused { .. } => FailureCategory::StartFailed,
+            Self::Missing | Self::Broken { .. } => FailureCategory::EngineFault,
+        }
+    }
 }
 
 /// A compose that was found, and what it can do.

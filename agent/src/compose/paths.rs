@@ -120,12 +120,10 @@ impl<'a> Surroundings<'a> {
         let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
         for part in written.split('/') {
             match part {
-                "" | "." => {}
-                ".." => {
-                    if parts.pop().is_none() {
-                        return Ok(Resolved::Outside("leaves the tenant's directory"));
-                    }
+                ".." if parts.pop().is_none() => {
+                    return Ok(Resolved::Outside("leaves the tenant's directory"));
                 }
+                "" | "." | ".." => {}
                 other => parts.push(other),
             }
         }

@@ -20,7 +20,8 @@ pub fn documents(text: &str) -> Result<Vec<Value>, String> {
 }
 
 fn within(text: &str, max_values: usize) -> Result<Vec<Value>, String> {
-    serde_saphyr::from_multiple_with_options(text, options(max_values)).map_err(|error| unreadable(&error))
+    serde_saphyr::from_multiple_with_options(text, options(max_values))
+        .map_err(|error| unreadable(&error, text))
 }
 
 fn options(max_values: usize) -> Options {
@@ -37,7 +38,7 @@ fn options(max_values: usize) -> Options {
     serde_saphyr::options! { with_snippet: false, budget: budget }
 }
 
-fn unreadable(error: &Error) -> String {
+fn unreadable(error: &Error, text: &str) -> String {
     let at = error.location().map_or_else(String::new, |at| format!(" at line {}", at.line()));
     match cause(error) {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
@@ -47,8 +48,24 @@ fn unreadable(error: &Error) -> String {
             "expands too far{at}: with its aliases followed it holds more than {MAX_VALUES} values or \
              {MAX_TEXT} bytes, as alias bombs do"
         ),
-        _ => format!("can't be read as YAML{at}: it is malformed"),
+        _ => match error.location().and_then(|at| indented_by_tab(text, at.line())) {
+            Some(line) => {
+                format!(
+                    "can't be read as YAML at line {line}: it is indented with a tab; YAML takes spaces only"
+                )
+            }
+            None => format!("can't be read as YAML{at}: it is malformed"),
+        },
     }
+}
+
+/// The line that a parser could not read, or one just before it, where a tab stands before its first word.
+fn indented_by_tab(text: &str, line: impl TryInto<usize>) -> Option<usize> {
+    let line: usize = line.try_into().ok()?;
+    let by_tab =
+        |line: &&str| line.split(|c: char| !c.is_whitespace()).next().unwrap_or_default().contains('\t');
+    let before = text.lines().enumerate().skip(line.saturating_sub(2)).take(2);
+    before.filter(|(at, _)| *at < line).find(|(_, text)| by_tab(text)).map(|(at, _)| at + 1)
 }
 
 /// An error inside an alias is wrapped in one that says where the alias stands.
@@ -123,7 +140,13 @@ mod tests {
         refused("deep lists", &closed("[", "]"), "nests too deep at line 1");
         refused("deep mappings", &closed("{a: ", "}"), "nests too deep at line 1");
         refused("never closed", "services: [", "can't be read as YAML at line 1: it is malformed");
-        refused("a tab", "services:\n\tweb: {}\n", "can't be read as YAML at line 2: it is malformed");
+        refused(
+            "a tab",
+            "services:\n\tweb: {}\n",
+            "can't be read as YAML at line 2: it is indented with a tab",
+        );
+        let deeper = "services:\n  web:\n\t  image: x\n";
+        refused("a tab in the midst", deeper, "can't be read as YAML at line 3: it is indented with a tab");
         refused("a key twice", "a: 1\na: 2\n", "can't be read as YAML at line 2: it is malformed");
         refused("an alias of itself", "a: &a [*a]\n", "can't be read as YAML at line 1: it is malformed");
         refused("an alias of nothing", "a: *b\n", "can't be read as YAML at line 1: it is malformed");

@@ -12,6 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_planner::compare::{Container, ContainerState};
 use tenantry_protocol::ServiceHealth;
 
+use super::networks::attached;
 use super::{DockerEngine, EngineError, gone_is_fine};
 use crate::limits::LONGEST_GRACE;
 
@@ -54,8 +55,10 @@ impl DockerEngine {
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let ask = |docker: bollard::Docker| async move { docker.list_containers(Some(options)).await };
         let listed = self.read("list containers", ask).await?;
-        let ids = listed.into_iter().filter_map(|summary| summary.id);
-        let looks = ids.map(|id| self.container(id, remember));
+        let ids: Vec<String> = listed.into_iter().filter_map(|summary| summary.id).collect();
+        // Before they are looked at: what happens to their networks from here on is told as of this project.
+        self.events.belong(project, &ids);
+        let looks = ids.into_iter().map(|id| self.container(id, remember));
         let found: Vec<Option<ProjectContainer>> =
             futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
         let mut containers: Vec<ProjectContainer> = found.into_iter().flatten().collect();
@@ -124,6 +127,7 @@ impl DockerEngine {
 }
 
 fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
+    let attached = attached(&seen);
     let config = seen.config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
     let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
@@ -144,11 +148,17 @@ fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
             oom_killed: state.oom_killed.unwrap_or_default(),
             restart_count: u64::try_from(seen.restart_count.unwrap_or_default()).unwrap_or_default(),
             health: service_health(health),
-            // The engine writes the year 1 for "never".
-            started_at: started_raw.parse().ok().filter(|at: &jiff::Timestamp| at.as_second() > 0),
+            started_at: instant(&started_raw),
+            ended_at: state.finished_at.as_deref().and_then(instant),
+            attached,
         },
         started_raw,
     }
+}
+
+/// A time that the engine tells; it writes the year 1 for "never".
+fn instant(told: &str) -> Option<jiff::Timestamp> {
+    told.parse().ok().filter(|at: &jiff::Timestamp| at.as_second() > 0)
 }
 
 fn container_state(status: Option<ContainerStateStatusEnum>) -> ContainerState {

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions, StopContainerOptions};
 
+use tenantry_planner::compare::volumes::Stored;
+
 use super::helpers::MADE;
 use super::{DockerEngine, EngineError, gone_is_fine};
 
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const VOLUME: &str = "com.docker.compose.volume";
+/// What compose made it from.
+const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 const DIRECTORY: &str = "com.docker.compose.project.working_dir";
 /// How long the engine may take beyond the grace period of a container that it stops.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
@@ -25,6 +29,8 @@ pub struct Volume {
     pub driver: String,
     /// Whether its driver was given options: another device, a share.
     pub has_options: bool,
+    /// What stores it and how, to be compared with what compose files say.
+    pub stored: Stored,
     /// Where the engine sees its data.
     pub mountpoint: String,
     /// The project that it was made for.
@@ -180,8 +186,13 @@ impl DockerEngine {
 pub(super) fn understood(seen: bollard::models::Volume) -> Volume {
     Volume {
         name: seen.name,
-        driver: seen.driver,
         has_options: !seen.options.is_empty(),
+        stored: Stored {
+            driver: seen.driver.clone(),
+            options: seen.options.into_iter().collect(),
+            noted: seen.labels.contains_key(CONFIG_HASH),
+        },
+        driver: seen.driver,
         mountpoint: seen.mountpoint,
         project: seen.labels.get(PROJECT).cloned(),
         made_by_us: seen.labels.contains_key(MADE),

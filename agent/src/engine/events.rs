@@ -30,6 +30,8 @@ const CONTAINER_EVENTS: [&str; 14] = [
     "remove",
     "health_status",
 ];
+/// What happens to a container's networks. It is told as of the network, without the container's project.
+const NETWORK_EVENTS: [&str; 2] = ["connect", "disconnect"];
 const IMAGE_EVENTS: [&str; 7] = ["tag", "untag", "delete", "pull", "import", "load", "prune"];
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -48,8 +50,32 @@ struct State {
     connection: u64,
     unbroken: bool,
     images: u64,
+    /// Rises with every change of a project.
+    serial: u64,
+    /// When each project changed last, by `serial`.
     projects: HashMap<String, u64>,
     containers: HashMap<String, u64>,
+    /// The project of each container that was looked at.
+    belongs: HashMap<String, String>,
+}
+
+impl State {
+    fn container_changed(&mut self, id: &str) {
+        *self.containers.entry(id.to_owned()).or_default() += 1;
+    }
+
+    fn project_changed(&mut self, project: &str) {
+        self.serial += 1;
+        self.projects.insert(project.to_owned(), self.serial);
+    }
+
+    /// A container was connected to a network or taken off it.
+    fn network_changed(&mut self, container: &str) {
+        self.container_changed(container);
+        if let Some(project) = self.belongs.get(container).cloned() {
+            self.project_changed(&project);
+        }
+    }
 }
 
 /// A moment in the stream: equal ones mean that nothing of a project has changed between.
@@ -58,6 +84,24 @@ pub struct Generation {
     connection: u64,
     images: u64,
     project: u64,
+}
+
+/// A moment of the whole stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the connection.
+    pub connection: u64,
+    /// How many changes of projects there had been.
+    pub serial: u64,
+}
+
+/// What has changed since a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Nothing is known: the stream broke off in between.
+    Unknown,
+    /// These projects; none: nothing has.
+    Projects(Vec<String>),
 }
 
 impl Default for Events {
@@ -92,6 +136,20 @@ impl Events {
         state.unbroken.then_some(Generation { connection, images, project: 0 })
     }
 
+    /// What has changed since a moment, and the moment of now; `None` while the stream is broken.
+    pub fn since(&self, mark: Option<Mark>) -> Option<(Mark, Since)> {
+        let state = self.state.lock();
+        let now = Mark { connection: state.connection, serial: state.serial };
+        let since = match mark.filter(|mark| mark.connection == now.connection) {
+            None => Since::Unknown,
+            Some(mark) => {
+                let later = state.projects.iter().filter(|(_, serial)| **serial > mark.serial);
+                Since::Projects(later.map(|(project, _)| project.clone()).collect())
+            }
+        };
+        state.unbroken.then_some((now, since))
+    }
+
     /// Wakes at every event.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -116,21 +174,38 @@ impl Events {
         // Nothing is known of any project from here on, so nothing needs to be remembered.
         state.projects.clear();
         state.containers.clear();
+        state.belongs.clear();
         drop(state);
         self.wake();
     }
 
+    /// These containers are a project's: what happens to their networks is told of it, too.
+    pub(super) fn belong(&self, project: &str, ids: &[String]) {
+        let mut state = self.state.lock();
+        if state.unbroken {
+            state.belongs.extend(ids.iter().map(|id| (id.clone(), project.to_owned())));
+        }
+    }
+
     fn take(&self, event: &EventMessage) {
         let mut state = self.state.lock();
-        if event.typ == Some(EventMessageTypeEnum::IMAGE) {
-            state.images += 1;
-        } else {
-            let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-            if let Some(id) = event.actor.as_ref().and_then(|actor| actor.id.clone()) {
-                *state.containers.entry(id).or_default() += 1;
+        let actor = event.actor.as_ref();
+        let attribute =
+            |name: &str| actor.and_then(|actor| actor.attributes.as_ref()).and_then(|all| all.get(name));
+        match event.typ {
+            Some(EventMessageTypeEnum::IMAGE) => state.images += 1,
+            Some(EventMessageTypeEnum::NETWORK) => {
+                if let Some(container) = attribute("container") {
+                    state.network_changed(container);
+                }
             }
-            if let Some(project) = attributes.and_then(|attributes| attributes.get(PROJECT)) {
-                *state.projects.entry(project.clone()).or_default() += 1;
+            _ => {
+                if let Some(id) = actor.and_then(|actor| actor.id.as_ref()) {
+                    state.container_changed(id);
+                }
+                if let Some(project) = attribute(PROJECT) {
+                    state.project_changed(project);
+                }
             }
         }
         drop(state);
@@ -165,8 +240,9 @@ impl DockerEngine {
             Ok(docker) => docker,
             Err(error) => return error,
         };
-        let names = CONTAINER_EVENTS.iter().chain(&IMAGE_EVENTS).map(|&name| name.to_owned()).collect();
-        let types = vec!["container".to_owned(), "image".to_owned()];
+        let names = CONTAINER_EVENTS.iter().chain(&IMAGE_EVENTS).chain(&NETWORK_EVENTS);
+        let names = names.map(|&name| name.to_owned()).collect();
+        let types = ["container", "image", "network"].map(str::to_owned).to_vec();
         let filters = HashMap::from([("type".to_owned(), types), ("event".to_owned(), names)]);
         let since = jiff::Timestamp::now().as_second() - OVERLAP_SECONDS;
         let options = EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters) };
@@ -202,5 +278,32 @@ impl DockerEngine {
 
     fn ended(&self) -> EngineError {
         EngineError::Down { socket: self.socket.to_string(), problem: "it ended the event stream".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_since_a_moment_is_told_unless_the_stream_broke_off() {
+        let events = Events::default();
+        let change = |project: &str| events.state.lock().project_changed(project);
+        assert_eq!(events.since(None), None, "nothing is known before there is a stream");
+        events.connected();
+        let (began, first) = events.since(None).unwrap();
+        assert_eq!(first, Since::Unknown);
+        change("acme");
+        change("shop");
+        let (later, since) = events.since(Some(began)).unwrap();
+        let Since::Projects(mut projects) = since else { panic!("{since:?}") };
+        projects.sort();
+        assert_eq!(projects, ["acme", "shop"]);
+        change("acme");
+        assert_eq!(events.since(Some(later)).unwrap().1, Since::Projects(vec!["acme".to_owned()]));
+        events.broken();
+        assert_eq!(events.since(Some(later)), None);
+        events.connected();
+        assert_eq!(events.since(Some(later)).unwrap().1, Since::Unknown);
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tenantry_api::names::Argv;
+use tenantry_planner::compare::Network;
 use tokio_util::sync::CancellationToken;
 
 use super::data::Rest;
 use super::names::Owner;
 use super::{
-    DataUser, DockerEngine, EngineError, Events, Executed, Heard, Helper, HelperState, Image, Likeness,
-    Program, ProjectContainer, PullProgress, Volume,
+    ComposeContainer, DataUser, DockerEngine, EngineError, Events, Executed, Heard, Helper, HelperState,
+    Image, LastWords, Likeness, Program, ProjectContainer, PullProgress, Volume,
 };
 
 /// What the engine answers.
@@ -57,6 +58,8 @@ calls! {
     project_containers(project: &'a str) -> Vec<ProjectContainer>;
     /// The same; a container of which no event came is not looked at again. Not for what follows a change of our own.
     known_containers(project: &'a str) -> Vec<ProjectContainer>;
+    /// Every container that compose has made and that belongs to a project, running or not.
+    compose_containers() -> Vec<ComposeContainer>;
     /// The containers of one service, whatever directory they were made from.
     service_containers(project: &'a str, service: &'a str) -> Vec<ProjectContainer>;
     /// How a container is; `None` where there is none.
@@ -83,6 +86,8 @@ calls! {
     remove_container(name: &'a str) -> ();
     /// Runs a command in a running container, as that container's own user and with no more rights than it has.
     execute(container: &'a str, command: &'a Argv, limit: Duration) -> Executed;
+    /// What a container said last: at most so many lines of its log.
+    last_words(id: &'a str, lines: u32) -> LastWords;
     /// The exit code of a command; `None` while it runs.
     exit_code(id: &'a str) -> Option<i64>;
 
@@ -109,6 +114,11 @@ calls! {
     network_project(name: &'a str) -> Owner;
     /// The project of a container; `None` where there is no such container.
     container_project(name: &'a str) -> Owner;
+
+    /// Every network that the engine shows.
+    networks() -> Vec<Network>;
+    /// Whether the engine is part of a swarm, which shows a network of its own only once a container is on it.
+    is_in_swarm() -> bool;
 
     /// A volume; `None` where there is none of that name.
     volume(name: &'a str) -> Option<Volume>;

@@ -19,6 +19,8 @@ use super::tree::Tree;
 use super::{FILE_LIMIT, sha256};
 
 const FILES: &str = "files";
+/// An index that is about to take the other's place.
+const NEXT_INDEX: &str = "index.next";
 
 impl Transactions<'_> {
     /// Keeps every file that a set would change, durably, and reads it back. Nothing of the tenant's is touched. What
@@ -85,6 +87,41 @@ impl Transactions<'_> {
     pub fn points(&self) -> Result<Vec<OperationId>, FilesError> {
         let names = self.tree.own(RESTORE)?.map_or(Ok(Vec::new()), |folder| folder.names())?;
         Ok(names.into_iter().filter_map(|name| OperationId::parse(name).ok()).collect())
+    }
+
+    /// Takes what another restore point, which was made later, keeps of files into this one, where this one keeps nothing of
+    /// them: until then they were as they are there. What leads through the other one then leads through this one alone.
+    pub fn fold_into(&self, into: &OperationId, other: &OperationId) -> Result<(), FilesError> {
+        let (Some(folder), Some(mut own), Some(more)) =
+            (self.existing_point(into)?, self.kept_files(into)?, self.kept_files(other)?)
+        else {
+            return Ok(());
+        };
+        let is_new = |file: &&KeptFile| own.files.iter().all(|known| known.path != file.path);
+        let new: Vec<KeptFile> = more.files.iter().filter(is_new).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut folders = BTreeSet::new();
+        for file in &new {
+            let Was::File { mode, uid, gid, .. } = file.before else { continue };
+            let content = self.kept_content(other, file)?.unwrap_or_default();
+            let above = above(&folder, &file.path, &mut folders)?;
+            // What an earlier attempt left.
+            above.remove(file.path.file_name())?;
+            let mut kept = above.create(file.path.file_name())?;
+            kept.append(&content)?;
+            kept.set_attributes(Some((uid, gid)), mode)?;
+            kept.sync()?;
+        }
+        for name in folders {
+            folder.below(&name)?.sync()?;
+        }
+        own.files.extend(new);
+        folder.remove(NEXT_INDEX)?;
+        write_record(&folder, NEXT_INDEX, &own)?.sync()?;
+        folder.rename(NEXT_INDEX, &folder, INDEX)?;
+        folder.sync()
     }
 
     /// An operation's restore point as a folder, made if need be.

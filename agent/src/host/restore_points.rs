@@ -7,18 +7,17 @@
 //! DIR/.tenantry/restore/<op>/README          for a person who has nothing but a shell
 //! ```
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, TenantUid};
 use tenantry_planner::steps::PreviousReference;
-use tenantry_protocol::{ComposeUse, RestorePointBrief, RunImage};
+use tenantry_protocol::{ComposeUse, Place, RestorePointBrief, RunImage, TARGET_OF_ADOPTED};
 
 use crate::files::{FilesError, KeptFiles, POINT, Transactions, Tree, read_record};
 use crate::snapshot::{Part, What};
-use crate::store::Baseline;
-
-/// What a release is called to people whose target nobody knows: it was there before us.
-const ADOPTED: &str = "adopted";
+use crate::store::{Baseline, Claim, Store};
 
 /// What leads back to where a tenant was, besides the kept files and data themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +54,7 @@ impl RestorePoint {
             id: self.operation.clone(),
             at: self.at,
             release: self.baseline.release.clone(),
-            target_hash: self.baseline.target_hash.clone().unwrap_or_else(|| ADOPTED.to_owned()),
+            target_hash: self.baseline.target_hash.clone().unwrap_or_else(|| TARGET_OF_ADOPTED.to_owned()),
             data: self.data.iter().map(described).collect(),
             bytes: self.bytes,
         }
@@ -77,23 +76,63 @@ fn described(part: &Part) -> String {
     }
 }
 
-/// A restore point of a tenant; `None` where there is none, or it was never finished, or is another Tenant's.
-pub fn load(tree: &Tree, uid: &TenantUid, id: &OperationId) -> Result<Option<RestorePoint>, FilesError> {
+/// Whose restore points count in a directory: the Tenant's that has it, and those of Tenants that had the very place
+/// before and gave it back. They belong to the directory, and a new Tenant there inherits them.
+pub struct Line {
+    own: TenantUid,
+    former: BTreeSet<TenantUid>,
+}
+
+impl Line {
+    /// That of a Tenant alone.
+    pub fn alone(own: &TenantUid) -> Self {
+        Self { own: own.clone(), former: BTreeSet::new() }
+    }
+
+    /// That of a Tenant at a place.
+    pub fn of(store: &Store, own: &TenantUid, place: &Place) -> Self {
+        let had = |claim: &Claim| {
+            claim.released && (&claim.project, &claim.directory) == (&place.project, &place.directory)
+        };
+        let former = store.all_claims().into_iter().filter(had).map(|claim| claim.uid);
+        Self { own: own.clone(), former: former.filter(|uid| uid != own).collect() }
+    }
+
+    /// Those who had the place before.
+    pub fn former(&self) -> impl Iterator<Item = &TenantUid> {
+        self.former.iter()
+    }
+
+    /// Whether a Tenant's restore points count.
+    fn has(&self, uid: &TenantUid) -> bool {
+        self.own == *uid || self.former.contains(uid)
+    }
+}
+
+/// A restore point of a directory; `None` where there is none, or it was never finished, or is another Tenant's.
+pub fn load(tree: &Tree, line: &Line, id: &OperationId) -> Result<Option<RestorePoint>, FilesError> {
     let Some(folder) = Transactions::new(tree).existing_point(id)? else { return Ok(None) };
     let point: Option<RestorePoint> = read_record(&folder, POINT)?;
     match point {
         Some(point) if point.operation != *id => {
             Err(FilesError::damaged(folder.path().join(POINT), "it is another operation's"))
         }
-        other => Ok(other.filter(|point| point.tenant == *uid)),
+        other => Ok(other.filter(|point| line.has(&point.tenant))),
     }
 }
 
-/// Every restore point of a tenant that can be read, newest first.
-pub fn all(tree: &Tree, uid: &TenantUid) -> Result<Vec<RestorePoint>, FilesError> {
+/// Which Tenant made a restore point; `None` while it is being made.
+pub fn maker(tree: &Tree, id: &OperationId) -> Result<Option<TenantUid>, FilesError> {
+    let Some(folder) = Transactions::new(tree).existing_point(id)? else { return Ok(None) };
+    let point: Option<RestorePoint> = read_record(&folder, POINT)?;
+    Ok(point.map(|point| point.tenant))
+}
+
+/// Every restore point of a directory that can be read, newest first.
+pub fn all(tree: &Tree, line: &Line) -> Result<Vec<RestorePoint>, FilesError> {
     let mut points = Vec::new();
     for id in Transactions::new(tree).points()? {
-        match load(tree, uid, &id) {
+        match load(tree, line, &id) {
             Ok(point) => points.extend(point),
             Err(FilesError::Damaged { path, problem }) => {
                 tracing::warn!(path = %path.display(), problem, "a restore point is damaged");
@@ -106,15 +145,15 @@ pub fn all(tree: &Tree, uid: &TenantUid) -> Result<Vec<RestorePoint>, FilesError
 }
 
 /// Restore points that a person can go back to, newest first.
-pub fn briefs(tree: &Tree, uid: &TenantUid) -> Result<Vec<RestorePointBrief>, FilesError> {
-    Ok(all(tree, uid)?.iter().filter(|point| !point.first).map(RestorePoint::brief).collect())
+pub fn briefs(tree: &Tree, line: &Line) -> Result<Vec<RestorePointBrief>, FilesError> {
+    Ok(all(tree, line)?.iter().filter(|point| !point.first).map(RestorePoint::brief).collect())
 }
 
 /// The restore points from one upwards, in the order in which they were made, but for the asking operation's own: what
 /// it changes is worked out from them.
 pub fn chain(
     tree: &Tree,
-    uid: &TenantUid,
+    line: &Line,
     to: &RestorePoint,
     own: Option<&OperationId>,
 ) -> Result<Vec<KeptFiles>, FilesError> {
@@ -122,7 +161,7 @@ pub fn chain(
     let mut points = Vec::new();
     for id in transactions.points()?.into_iter().filter(|id| Some(id) != own) {
         // One that is damaged may be any of them, so all that are there must be readable.
-        if let Some(point) = load(tree, uid, &id)?
+        if let Some(point) = load(tree, line, &id)?
             && point.number >= to.number
         {
             let kept = transactions.kept_files(&id)?;
@@ -131,4 +170,34 @@ pub fn chain(
     }
     points.sort_by_key(|(number, _)| *number);
     Ok(points.into_iter().map(|(_, kept)| kept).collect())
+}
+
+/// The restore points that stay once an operation has ended: all that were inherited, and of the Tenant's own the newest,
+/// the operation's own among them in any case. What each of the others holds of files goes to the one before it where that
+/// stays, so that of those which stay none leads through one that is gone.
+pub fn retain(
+    tree: &Tree,
+    line: &Line,
+    own: &OperationId,
+    retain: u32,
+) -> Result<Vec<OperationId>, FilesError> {
+    let points = all(tree, line)?;
+    let others = (retain.max(1) - 1) as usize;
+    let mine = points.iter().filter(|point| point.tenant == line.own && point.operation != *own);
+    let kept: BTreeSet<&OperationId> = mine.take(others).map(|point| &point.operation).collect();
+    let stays = |point: &RestorePoint| {
+        point.tenant != line.own || point.operation == *own || kept.contains(&point.operation)
+    };
+    let transactions = Transactions::new(tree);
+    let mut before: Option<&OperationId> = None;
+    for point in points.iter().rev() {
+        match before {
+            _ if stays(point) => before = Some(&point.operation),
+            Some(before) => transactions.fold_into(before, &point.operation)?,
+            None => {}
+        }
+    }
+    let stay: Vec<OperationId> =
+        points.iter().filter(|point| stays(point)).map(|point| point.operation.clone()).collect();
+    Ok(if stay.contains(own) { stay } else { stay.into_iter().chain([own.clone()]).collect() })
 }

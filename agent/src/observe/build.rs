@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use tenantry_api::names::Directory;
+use tenantry_api::names::{Directory, ServiceName};
 use tenantry_api::tenant_status::Lacking;
-use tenantry_planner::compare::{self, Container, expectations, of_service, service_health, service_state};
+use tenantry_planner::compare::{
+    self, Container, Expected, Lifetime, expectations_on, of_service, service_health, service_state,
+};
 use tenantry_planner::images::meaning::Meanings;
 use tenantry_planner::model::{ImageFrom, Model};
 use tenantry_planner::policy::Grants;
@@ -21,15 +24,25 @@ use super::disk::{Disk, texts};
 use super::freshness::{Contents, freshness};
 use super::meaning::{asks, meanings};
 use super::model::on_disk;
+use super::other_projects::{self, named};
+use super::resources;
 use crate::compose::Discovered;
-use crate::engine::{Engine, EngineError, Image, ProjectContainer};
+use crate::engine::{Engine, EngineError, Image, ProjectContainer, networks_for};
 use crate::files::Stamps;
-use crate::host::restore_points::briefs;
+use crate::host::restore_points::{Line, briefs};
 use crate::host::{Host, TenantCache, damage, fault, store_refused};
 use crate::store::{Starts, StoreError};
 
 /// How many images are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
+
+/// What our own records say of the release that was brought up last.
+#[derive(Default)]
+struct Past {
+    starts: Starts,
+    /// How long it was watched at most; absent where none was.
+    watched: Option<Duration>,
+}
 
 /// What our own records and the disk say.
 struct Local {
@@ -37,7 +50,7 @@ struct Local {
     claim: ClaimState,
     epoch: u64,
     operation: Option<OperationBrief>,
-    starts: Starts,
+    past: Past,
     restore_points: Vec<RestorePointBrief>,
     disk: Option<Disk>,
 }
@@ -50,8 +63,11 @@ pub(super) async fn observation(
     let (shared, remembered, asked) = (host.clone(), cache.clone(), request.clone());
     let local = host.blocking(move || local(&shared, &remembered, &asked)).await??;
     let project = request.place.project.as_str();
-    let (containers, model) =
-        tokio::join!(host.engine.known_containers(project), model(host, cache, request, &local));
+    let (containers, model, others) = tokio::join!(
+        host.engine.known_containers(project),
+        model(host, cache, request, &local),
+        other_projects::running(host, &request.place)
+    );
     let containers = containers.map_err(fault)?;
     let Seen { compose, model, problem: compose_problem, meanings } = model?;
     let directory_exists = local.disk.is_some();
@@ -68,9 +84,12 @@ pub(super) async fn observation(
         compose_problem,
         services: Vec::new(),
         removed_services: Vec::new(),
+        other_projects: others?,
+        unread_files: Vec::new(),
         foreign_containers: foreign(&containers, request.place.directory.as_str()),
         health: Health::default(),
         image_differences: Vec::new(),
+        resource_differences: Vec::new(),
         restore_points: local.restore_points,
         damage: local.damage,
         policy_revision: Some(host.policy.revision()),
@@ -82,6 +101,11 @@ pub(super) async fn observation(
     let mut stamps = Stamps::default();
     let mut seen = Contents::new();
     if let Some(disk) = local.disk {
+        if own.is_empty() {
+            let found = disk.compose.ok().flatten();
+            observation.other_projects.extend(found.and_then(|found| named(&request.place, &found)));
+        }
+        observation.unread_files = disk.unread;
         observation.files = disk.files;
         observation.leftover_files = disk.leftovers;
         observation.env = disk.env;
@@ -92,7 +116,11 @@ pub(super) async fn observation(
     if let Some(model) = &model {
         observation.lacking = lacking(host, request, model, &observation.claim).await?;
         let images = Images::of(&*host.engine, model, &own).await.map_err(fault)?;
-        services(&mut observation, request, model, &own, &images, &seen, &local.starts);
+        let networks = networks_for(&*host.engine, model).await.map_err(fault)?;
+        let expected = expectations_on(networks, model, &request.manifest.jobs);
+        observation.resource_differences =
+            resources::differences(&*host.engine, model, &expected, &own).await.map_err(fault)?;
+        services(&mut observation, request, (model, &expected), &own, &images, &seen, &local.past);
         observation.images = meanings.image_states(&request.manifest, model);
         meanings.add_to_env(&mut observation.env);
     }
@@ -120,7 +148,7 @@ async fn lacking(
 
 fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObservation {
     let (path, state) = (file.path.clone(), tenantry_protocol::FileState::Missing);
-    tenantry_protocol::FileObservation { path, state, sha256: None, hand_edited: false }
+    tenantry_protocol::FileObservation { path, state, sha256: None, hand_edited: false, unmanaged: false }
 }
 
 fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<Local, ApiError> {
@@ -131,6 +159,7 @@ fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<L
         return local_damaged(host, cache, request, &damage);
     }
     let baseline = host.store.baseline(uid).map_err(store)?;
+    let line = Line::of(&host.store, uid, &request.place);
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     let read = |tree| Disk::read(&tree, cache, &request.place, &request.manifest, &baseline).map_err(fault);
     Ok(Local {
@@ -138,8 +167,11 @@ fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<L
         claim: host.store.claim_state(uid, &request.place).map_err(store)?,
         epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
         operation: last_operation(host, cache, request).map_err(store)?,
-        starts: host.store.starts(uid).map_err(store)?,
-        restore_points: tree.as_ref().map_or(Ok(Vec::new()), |tree| briefs(tree, uid)).map_err(fault)?,
+        past: Past {
+            starts: host.store.starts(uid).map_err(store)?,
+            watched: baseline.terms.as_ref().map(|terms| terms.verify.watched()),
+        },
+        restore_points: tree.as_ref().map_or(Ok(Vec::new()), |tree| briefs(tree, &line)).map_err(fault)?,
         disk: tree.map(read).transpose()?,
     })
 }
@@ -170,7 +202,7 @@ fn local_damaged(
         claim,
         epoch: host.store.claim_of(uid).map_or(0, |claim| claim.epoch),
         operation: None,
-        starts: Starts::default(),
+        past: Past::default(),
         restore_points: Vec::new(),
         disk: tree.map(read).transpose()?,
     })
@@ -299,16 +331,15 @@ impl Images {
 fn services(
     observation: &mut Observation,
     request: &ObserveRequest,
-    model: &Model,
+    (model, expected): (&Model, &BTreeMap<ServiceName, Expected>),
     own: &[ProjectContainer],
     images: &Images,
     files: &Contents,
-    starts: &Starts,
+    past: &Past,
 ) {
     let directory = request.place.directory.as_str();
     let containers: Vec<Container> = own.iter().map(|container| container.container.clone()).collect();
-    let expected = expectations(model, &request.manifest.jobs);
-    observation.health = compare::health(&expected, &containers);
+    observation.health = compare::health(expected, &containers, past.watched);
     for (name, service) in &model.services {
         let of_it = of_service(&containers, name.as_str());
         let raw: Vec<&ProjectContainer> =
@@ -322,14 +353,14 @@ fn services(
         observation.services.push(ServiceObservation {
             name: name.clone(),
             image_ref: service.image.clone(),
-            one_shot: expected.get(name).is_some_and(|expected| expected.one_shot),
+            one_shot: expected.get(name).is_some_and(|expected| expected.lifetime == Lifetime::Ends),
             local_image: service.image_from == ImageFrom::Host,
             running: youngest.map(|container| image_run(container, &of_it, &service.image, images)),
             state: service_state(&of_it),
             health: service_health(&of_it),
             restart_count: of_it.iter().map(|container| container.restart_count).sum(),
             started_at: youngest.and_then(|container| container.started_at),
-            mounts: freshness(service, directory, &raw, files, starts),
+            mounts: freshness(service, directory, &raw, files, &past.starts),
         });
     }
     let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);

@@ -15,6 +15,7 @@ use tenantry_api::names::RelativePath;
 use tenantry_process::runtime::{Runtime, blocking};
 use tenantry_protocol::{FailureCategory, Place};
 
+use super::redaction::redactor;
 use crate::compose::{Compose, Discovered, Explained, explain};
 use crate::host::{Host, OpenPlan};
 
@@ -105,7 +106,8 @@ impl<'a> Copies<'a> {
         let output = self.compose.run(&project, &arguments, LIMIT, None).await;
         let output = output.map_err(|error| fault(error.to_string()))?;
         if !output.status.success() {
-            return Err(explain("config", output.status.code(), &output.stderr));
+            let known = redactor(self.runtime, &project, &discovered).await;
+            return Err(explain("config", output.status.code(), &output.stderr, &known));
         }
         serde_json::from_slice(&output.stdout).map_err(|error| {
             let message = format!("compose's resolved model does not decode at line {}", error.line());

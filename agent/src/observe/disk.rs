@@ -6,11 +6,11 @@ use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::env::EnvFile;
 use tenantry_protocol::{
     EnvKeyState, EnvManifest, EnvObservation, FailureCategory, FileManifest, FileObservation, FileState,
-    Manifest, Place,
+    Manifest, Place, UnreadFile,
 };
 
 use super::copies::Texts;
-use crate::compose::{Discovered, Explained, inputs};
+use crate::compose::{Discovered, Explained, inputs, unread};
 use crate::files::{FILE_LIMIT, FilesError, Found, Seen, Stamps, Tree};
 use crate::host::TenantCache;
 use crate::store::Baseline;
@@ -27,6 +27,8 @@ pub struct Disk {
     pub env: EnvObservation,
     /// The compose files; absent where there is none.
     pub compose: Result<Option<Discovered>, Explained>,
+    /// Managed compose files that compose would not read.
+    pub unread: Vec<UnreadFile>,
     /// What everything was like before it was read.
     pub stamps: Stamps,
 }
@@ -58,7 +60,8 @@ impl Disk {
         }
         let env = env_observation(tree, &manifest.env, &mut stamps)?;
         let compose = discover(tree, place, &mut stamps);
-        Ok(Self { files, seen, leftovers, env, compose, stamps })
+        let unread = unread_files(tree, place, manifest, &compose, &mut stamps);
+        Ok(Self { files, seen, leftovers, env, compose, unread, stamps })
     }
 }
 
@@ -71,7 +74,8 @@ fn file_observation(file: &FileManifest, found: &Found, baseline: &Baseline) -> 
     let hand_edited = state != FileState::Same
         && state != FileState::Attributes
         && edited(&file.path, sha256.as_ref(), baseline);
-    FileObservation { path: file.path.clone(), state, sha256, hand_edited }
+    let unmanaged = state == FileState::Differs && !baseline.files.contains_key(&file.path);
+    FileObservation { path: file.path.clone(), state, sha256, hand_edited, unmanaged }
 }
 
 /// How a file that is there stands to what is wanted.
@@ -95,7 +99,7 @@ fn leftover(path: &RelativePath, found: &Found, baseline: &Baseline) -> Option<F
         Found::File(seen) => (FileState::Differs, Some(seen.sha256.clone())),
     };
     let hand_edited = edited(path, sha256.as_ref(), baseline);
-    Some(FileObservation { path: path.clone(), state, sha256, hand_edited })
+    Some(FileObservation { path: path.clone(), state, sha256, hand_edited, unmanaged: false })
 }
 
 fn env_observation(
@@ -141,6 +145,29 @@ fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Di
     }
     stamps.add(looked);
     found
+}
+
+/// Managed compose files that compose would not read. What can't be looked at is told as what is wrong with the compose
+/// files; and what a managed `.env` will name is known only once it is there.
+fn unread_files(
+    tree: &Tree,
+    place: &Place,
+    manifest: &Manifest,
+    compose: &Result<Option<Discovered>, Explained>,
+    stamps: &mut Stamps,
+) -> Vec<UnreadFile> {
+    if matches!(manifest.env, EnvManifest::Managed) {
+        return Vec::new();
+    }
+    let looked = std::cell::RefCell::new(Stamps::default());
+    let read = |path: &RelativePath| {
+        looked.borrow_mut().stat(tree, path).map_err(|error| explained(&error))?;
+        tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
+    };
+    let found = compose.as_ref().ok().and_then(Option::as_ref);
+    let unread = unread(place, &manifest.files, found, &read).unwrap_or_default();
+    stamps.add(looked.into_inner());
+    unread
 }
 
 /// The compose files of a directory; `None` where there is none.

@@ -9,6 +9,7 @@ use tenantry_process::runtime::Runtime;
 use tenantry_protocol::{FailureCategory, Place};
 
 use super::disk::explained;
+use super::redaction::redactor;
 use crate::compose::{Compose, Discovered, Explained, explain, keep_output};
 use crate::files::{Stamps, Tree};
 use crate::host::{CachedModel, Host, TenantCache};
@@ -70,7 +71,8 @@ pub async fn resolve(
         .await
         .map_err(|error| Explained { category: FailureCategory::EngineFault, message: error.to_string() })?;
     if !output.status.success() {
-        let explained = explain("config", output.status.code(), &output.stderr);
+        let known = redactor(runtime, directory, discovered).await;
+        let explained = explain("config", output.status.code(), &output.stderr, &known);
         keep_output(runtime, log, "config".to_owned(), output.stderr).await;
         return Err(explained);
     }

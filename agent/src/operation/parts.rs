@@ -1,15 +1,18 @@
 //! What several steps share.
 
+pub mod attachments;
 pub mod container_names;
 pub mod data;
 pub mod foreign;
 pub mod image_pins;
+pub mod last_words;
 pub mod orphans;
 pub mod planned;
 pub mod probes;
 pub mod progress;
 pub mod readme;
 pub mod recheck;
+pub mod recipe;
 pub mod references;
 pub mod starts;
 pub mod terms;

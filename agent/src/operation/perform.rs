@@ -7,6 +7,7 @@ use tenantry_protocol::OperationPhase;
 
 use super::context::OperationContext;
 use super::driver::{Effects, StepResult};
+use super::parts::last_words::with_last_words;
 use super::steps::{
     data, finish, hand_over, preflight, pull, quiesce, refresh, retag_images, rollback, snapshot, start,
     verify, write,
@@ -24,7 +25,10 @@ impl Effects for OperationContext {
         }
         tracing::debug!(tenant = %self.request.tenant.name, operation = %self.id, ?step, "step");
         let policy = self.host.policy.revision();
-        self.carry_out(step, state).await.map_err(|error| error.judged_by(&policy))
+        match self.carry_out(step, state).await {
+            Ok(result) => Ok(result),
+            Err(error) => Err(Box::pin(with_last_words(self, state, step, error)).await.judged_by(&policy)),
+        }
     }
 }
 

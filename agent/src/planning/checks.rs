@@ -1,5 +1,6 @@
 //! What a plan is checked for, each in a file of its own.
 
+pub mod before;
 pub mod env;
 pub mod in_project_agent;
 pub mod manual_run;
@@ -8,4 +9,6 @@ pub mod policy;
 pub mod ports;
 pub mod probes;
 pub mod reach;
+pub mod resources;
 pub mod space;
+pub mod unread;

@@ -13,6 +13,7 @@ use super::error::StepError;
 use super::way_back;
 use crate::files::{Before, Change, FILE_LIMIT, Found, Tree, sha256};
 use crate::host::TenantCache;
+use crate::host::restore_points::Line;
 use crate::observe::{Texts, edited, file_state, with_images};
 use crate::store::{Baseline, Store};
 
@@ -24,8 +25,9 @@ pub fn file_changes(
     cache: &TenantCache,
     store: &Store,
 ) -> Result<Changes, StepError> {
-    match way_back::chosen(request, tree)? {
-        Some(point) => way_back::changes(request, own, &point, tree, cache),
+    let line = Line::of(store, &request.tenant.uid, &request.place);
+    match way_back::chosen(request, tree, &line)? {
+        Some(point) => way_back::changes(request, own, &point, tree, &line, cache),
         None => changes(request, tree, cache, &store.baseline(&request.tenant.uid)?),
     }
 }
@@ -69,8 +71,6 @@ pub fn changes(
     let mut all = Changes::default();
     let mut hand_edited = Vec::new();
     let mut strange = Vec::new();
-    // A host where nothing was ever recorded may hold a person's own context.
-    let unknown = *baseline == Baseline::default() && !request.overwrite;
     for file in &request.manifest.files {
         let found = tree.inspect(&file.path, &cache.hashes)?;
         protect(request, &file.path)?;
@@ -88,7 +88,9 @@ pub fn changes(
         {
             hand_edited.push(file.path.to_string());
         }
-        if differs.content && now.is_some() && unknown {
+        // What we never wrote is a person's own.
+        if differs.content && now.is_some() && !request.overwrite && !baseline.files.contains_key(&file.path)
+        {
             strange.push(file.path.to_string());
         }
         write(request, tree, file, &found, differs.content, &mut all)?;

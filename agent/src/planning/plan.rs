@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::OperationId;
-use tenantry_planner::compare::expectations;
+use tenantry_planner::compare::expectations_on;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::{Checked, ImageChoice, ImageEdit, Plan, PlannedImage, PreviousReference};
-use tenantry_protocol::{ComposeUse, FailureCategory, PlanReport, RunImage};
+use tenantry_protocol::{Action, ComposeUse, FailureCategory, PlanReport, RunImage};
 
 use super::changes::{Changes, patched_values};
-use super::checks::{env, in_project_agent, manual_run, model, policy, ports, probes, reach, space};
+use super::checks::{
+    before, env, in_project_agent, manual_run, model, policy, ports, probes, reach, resources, space, unread,
+};
 use super::context::RequestContext;
 use super::error::StepError;
 use super::file_changes::{edit_images, file_changes};
@@ -29,7 +31,7 @@ use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
 use crate::files::Stage;
 use crate::host::OpenPlan;
-use crate::observe::{Texts, own, with_images};
+use crate::observe::{Texts, other_projects, own, with_images};
 
 /// How many references are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
@@ -69,6 +71,7 @@ async fn planned(
     open: &OpenPlan,
 ) -> Result<Planned, StepError> {
     directory(context)?;
+    alone(context).await?;
     let compose = context.compose().await?;
     let (containers, staged) = tokio::join!(containers(context), staged(context, &compose, own, open));
     let containers = containers?;
@@ -83,11 +86,13 @@ async fn planned(
     );
     let staged = staged?;
     read_back?;
+    unread::check(context, &staged.tree.discovered)?;
     let old = previous.as_ref().map(|(_, model)| &**model);
     policy::check(context, &staged.model).await?;
     reach::check(context, &compose, &staged, texts).await?;
     let terms = terms(context).await?;
-    let expected = expectations(&staged.model, &terms.jobs);
+    let networks = resources::check(context, &staged.model, old).await?;
+    let expected = expectations_on(networks, &staged.model, &terms.jobs);
     probes::check(context, &terms.verify, &expected, inside.as_deref())?;
     model::check(context, &staged.model, &changes)?;
     ports::check(&staged.model, old, !containers.is_empty())?;
@@ -99,15 +104,15 @@ async fn planned(
     );
     by_hand?;
     let chosen = chosen?;
+    let recreates = recreates(context.directory(), (&staged.model, old), &changes, &expected, &containers);
+    let before =
+        before::check(context, &staged, &terms.verify, &containers, &recreates, chosen.choices.as_deref())
+            .await?;
     let models: Vec<&Model> = std::iter::once(&*staged.model).chain(old).collect();
     let data = data::plan(context, &models).await?;
     let (previous_compose, previous_checked) = inputs_of(context, &compose, previous.as_ref()).await?;
     let plan = Plan {
-        report: PlanReport {
-            hash: String::new(),
-            files: changes.counts,
-            recreates: recreates(context.directory(), &staged.model, old, &changes, &containers),
-        },
+        report: PlanReport { hash: String::new(), files: changes.counts, recreates },
         compose: staged.compose.clone(),
         previous_compose,
         writes: !changes.is_empty(),
@@ -117,6 +122,7 @@ async fn planned(
         env_keys: patched_values(&context.request.manifest.env).into_keys().map(str::to_owned).collect(),
         first: containers.is_empty(),
         containers: containers.iter().map(|container| container.container.id.clone()).collect(),
+        before,
         previous_images: previous_images(&containers),
         references: references?,
         left_running: orphans.left,
@@ -135,6 +141,26 @@ async fn planned(
 fn directory(context: &RequestContext) -> Result<(), StepError> {
     let allowed = context.host.allowed(&context.request.place.directory);
     allowed.map_err(|error| StepError::new(FailureCategory::PolicyRefused, error.message))
+}
+
+/// Refuses a release beside another project of the same directory, which has the same data. Going back is allowed: it is
+/// to what was there.
+async fn alone(context: &RequestContext) -> Result<(), StepError> {
+    if context.request.action != Action::Upgrade {
+        return Ok(());
+    }
+    let place = &context.request.place;
+    let others = other_projects::running(&context.host, place).await;
+    let others = others.map_err(|error| StepError::new(FailureCategory::EngineFault, error.to_string()))?;
+    let Some(other) = others.first() else { return Ok(()) };
+    let message = format!(
+        "project {} has containers from this directory, too ({}): beside {} it would be a second stack on the same data. \
+         Take it down, or make a Tenant for it",
+        other.name,
+        other.containers.join(", "),
+        place.project
+    );
+    Err(StepError::new(FailureCategory::AdoptionNeeded, message))
 }
 
 /// The containers of the project; refused where another directory's are among them.

@@ -1,7 +1,10 @@
 //! Which services are recreated or restarted, and why, as far as a plan can tell.
 
-use tenantry_planner::compare::of_service;
-use tenantry_planner::model::Model;
+use std::collections::BTreeMap;
+
+use tenantry_api::names::ServiceName;
+use tenantry_planner::compare::{Expected, of_service};
+use tenantry_planner::model::{Model, Service};
 use tenantry_protocol::Recreate;
 
 use super::changes::Changes;
@@ -10,9 +13,9 @@ use crate::engine::ProjectContainer;
 /// Services that compose will recreate or that are restarted, and why.
 pub fn recreates(
     directory: &str,
-    next: &Model,
-    previous: Option<&Model>,
+    (next, previous): (&Model, Option<&Model>),
     changes: &Changes,
+    expected: &BTreeMap<ServiceName, Expected>,
     containers: &[ProjectContainer],
 ) -> Vec<Recreate> {
     let own: Vec<_> = containers.iter().map(|container| container.container.clone()).collect();
@@ -29,10 +32,26 @@ pub fn recreates(
             Some("reads .env".to_owned())
         } else if old.is_some_and(|old| old.definition != service.definition) {
             Some("configuration changed".to_owned())
+        } else if let Some(network) = previous.and_then(|previous| changed_network(service, next, previous)) {
+            Some(format!("network {network} changed"))
         } else {
-            mounts.map(|file| format!("mounts {file}"))
+            let attached = expected.get(name).and_then(|expected| expected.attached.as_ref());
+            let lacking = attached.and_then(|attached| runs.iter().find_map(|one| attached.lacking(one)));
+            lacking.or_else(|| mounts.map(|file| format!("mounts {file}")))
         };
         all.extend(cause.map(|cause| Recreate { service: name.to_string(), cause }));
     }
     all
+}
+
+/// A network of a service that compose makes anew, since the compose files say something else of it.
+fn changed_network<'a>(service: &Service, next: &'a Model, previous: &Model) -> Option<&'a str> {
+    let joined = |name: &str| service.meant.networks.iter().any(|joined| joined.name == name);
+    let was = |key: &str| previous.networks.get(key);
+    let changed = next.networks.iter().find(|(key, network)| {
+        let differs =
+            was(key).is_some_and(|was| was.name == network.name && was.definition != network.definition);
+        !network.external && joined(&network.name) && differs
+    });
+    changed.map(|(_, network)| network.name.as_str())
 }

@@ -11,12 +11,12 @@ use super::error::StepError;
 use crate::engine::Reference;
 use crate::files::{Before, Change, FilesError, Found, KeptFile, Transactions, Tree, Was, earliest_states};
 use crate::host::TenantCache;
-use crate::host::restore_points::{self, RestorePoint};
+use crate::host::restore_points::{self, Line, RestorePoint};
 
 /// The restore point that a request goes back to; `None` for an upgrade. Refused where it leads nowhere.
-pub fn chosen(request: &OperateRequest, tree: &Tree) -> Result<Option<RestorePoint>, StepError> {
+pub fn chosen(request: &OperateRequest, tree: &Tree, line: &Line) -> Result<Option<RestorePoint>, StepError> {
     let Action::Rollback { to, data } = &request.action else { return Ok(None) };
-    let point = restore_points::load(tree, &request.tenant.uid, to).map_err(|error| unusable(to, &error))?;
+    let point = restore_points::load(tree, line, to).map_err(|error| unusable(to, &error))?;
     let refuse = |problem: &str| {
         Err(StepError::new(FailureCategory::RestorePointUnusable, format!("restore point {to}: {problem}")))
     };
@@ -37,8 +37,12 @@ pub async fn chosen_by(context: &RequestContext) -> Result<Option<RestorePoint>,
     if context.request.action == Action::Upgrade {
         return Ok(None);
     }
-    let (request, tree) = (context.request.clone(), context.tree()?);
-    context.blocking(move || chosen(&request, &tree)).await
+    let (host, request, tree) = (context.host.clone(), context.request.clone(), context.tree()?);
+    context
+        .blocking(move || {
+            chosen(&request, &tree, &Line::of(&host.store, &request.tenant.uid, &request.place))
+        })
+        .await
 }
 
 fn unusable(to: &OperationId, error: &FilesError) -> StepError {
@@ -52,13 +56,14 @@ pub fn changes(
     own: Option<&OperationId>,
     to: &RestorePoint,
     tree: &Tree,
+    line: &Line,
     cache: &TenantCache,
 ) -> Result<Changes, StepError> {
     let refuse = |error: FilesError| match error {
         FilesError::Damaged { .. } | FilesError::NoRestorePoint(_) => unusable(&to.operation, &error),
         other => other.into(),
     };
-    let points = restore_points::chain(tree, &request.tenant.uid, to, own).map_err(refuse)?;
+    let points = restore_points::chain(tree, line, to, own).map_err(refuse)?;
     let mut all = Changes::default();
     for (operation, kept) in earliest_states(&points).into_values() {
         let found = tree.inspect(&kept.path, &cache.hashes)?;

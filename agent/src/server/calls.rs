@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_protocol::{
-    AcceptRequest, ApiError, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    AcceptRequest, ApiError, Changes, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
     OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
@@ -17,6 +17,8 @@ impl<T, F: Future<Output = Result<T, ApiError>> + Send> Answer<T> for F {}
 pub trait Calls: Send + Sync + 'static {
     /// What this agent says of itself and its machine.
     fn host(&self) -> impl Future<Output = HostInfo> + Send;
+    /// What has changed since a mark, as soon as anything has or `wait` is over.
+    fn changes(&self, after: &str, wait: Duration) -> impl Future<Output = Changes> + Send;
     /// What is on the host.
     fn observe(&self, request: ObserveRequest) -> impl Answer<ObserveResponse>;
     /// The digests that references point to now.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_protocol::{
-    AcceptRequest, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
+    AcceptRequest, Changes, ClaimRequest, ClaimResponse, HostInfo, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationStatus, ReleaseRequest, ResolveRequest, ResolveResponse,
 };
 
 use super::calls::{Answer, Calls};
@@ -15,6 +15,10 @@ use crate::calls::Agent;
 impl Calls for Agent {
     fn host(&self) -> impl Future<Output = HostInfo> + Send {
         Agent::host(self)
+    }
+
+    fn changes(&self, after: &str, wait: Duration) -> impl Future<Output = Changes> + Send {
+        Agent::changes(self, after, wait)
     }
 
     fn observe(&self, request: ObserveRequest) -> impl Answer<ObserveResponse> {

@@ -9,6 +9,7 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::OperationId;
 use tenantry_protocol::{
@@ -56,6 +57,7 @@ pub(super) fn router<C: Calls>(
     };
     Router::new()
         .route("/v1/host", get(host::<C>))
+        .route("/v1/changes", get(changes::<C>))
         .route("/v1/observe", post(observe::<C>))
         .route("/v1/resolve", post(resolve::<C>))
         .route("/v1/claim", put(claim::<C>).delete(release::<C>))
@@ -70,6 +72,18 @@ pub(super) fn router<C: Calls>(
 
 async fn host<C: Calls>(State(shared): App<C>) -> Response {
     shared.answer("host", async { Ok(shared.calls.host().await) }).await
+}
+
+async fn changes<C: Calls>(State(shared): App<C>, request: Request<Body>) -> Response {
+    let started = Instant::now();
+    let outcome = match Wait::<String>::of(&request) {
+        Err(error) => Err(error),
+        Ok(Wait { after, wait_seconds }) => {
+            let (calls, after) = (&shared.calls, &after);
+            shared.wait(wait_seconds, |wait| async move { Ok(calls.changes(after, wait).await) }).await
+        }
+    };
+    shared.respond("changes", started, outcome)
 }
 
 async fn observe<C: Calls>(State(shared): App<C>, request: Request) -> Response {
@@ -157,11 +171,28 @@ async fn operate<C: Calls>(
     answered.await
 }
 
+/// What a call that waits for news says: after what, and for how long.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Wait {
-    after: u64,
+struct Wait<A: Default> {
+    after: A,
     wait_seconds: u64,
+}
+
+impl<A: Default + DeserializeOwned> Wait<A> {
+    fn of(request: &Request<Body>) -> Outcome<Self> {
+        let parsed = axum::extract::Query::<Self>::try_from_uri(request.uri());
+        let wait = parsed.map_err(|error| invalid(error.body_text()))?.0;
+        if wait.wait_seconds > MAX_WAIT_SECONDS {
+            let message = format!("{} is more than {MAX_WAIT_SECONDS}", wait.wait_seconds);
+            return Err(ApiError {
+                code: ErrorCode::Invalid,
+                field: Some("waitSeconds".to_owned()),
+                message,
+            });
+        }
+        Ok(wait)
+    }
 }
 
 async fn operation<C: Calls>(
@@ -170,10 +201,12 @@ async fn operation<C: Calls>(
     request: Request<Body>,
 ) -> Response {
     let started = Instant::now();
-    let asked = operation_id(id).and_then(|id| Ok((id, wait_of(&request)?)));
+    let asked = operation_id(id).and_then(|id| Ok((id, Wait::<u64>::of(&request)?)));
     let outcome = match asked {
         Err(error) => Err(error),
-        Ok((id, wait)) => shared.wait(&id, &wait).await,
+        Ok((id, Wait { after, wait_seconds })) => {
+            shared.wait(wait_seconds, |wait| shared.calls.operation(&id, after, wait)).await
+        }
     };
     shared.respond("operation", started, outcome)
 }
@@ -185,16 +218,6 @@ fn operation_id(text: String) -> Outcome<OperationId> {
         message: error.to_string(),
     };
     OperationId::parse(text).map_err(refused)
-}
-
-fn wait_of(request: &Request<Body>) -> Outcome<Wait> {
-    let parsed = axum::extract::Query::<Wait>::try_from_uri(request.uri());
-    let wait = parsed.map_err(|error| invalid(error.body_text()))?.0;
-    if wait.wait_seconds > MAX_WAIT_SECONDS {
-        let message = format!("{} is more than {MAX_WAIT_SECONDS}", wait.wait_seconds);
-        return Err(ApiError { code: ErrorCode::Invalid, field: Some("waitSeconds".to_owned()), message });
-    }
-    Ok(wait)
 }
 
 impl<C: Calls> Shared<C> {
@@ -220,12 +243,16 @@ impl<C: Calls> Shared<C> {
         error(ErrorCode::HostFault, message)
     }
 
-    /// Waits for news of an operation, but not beyond the agent's own end.
-    async fn wait(&self, id: &OperationId, wait: &Wait) -> Outcome<tenantry_protocol::OperationStatus> {
+    /// Waits for news, but not beyond the agent's own end.
+    async fn wait<T, F: Future<Output = Outcome<T>>>(
+        &self,
+        seconds: u64,
+        ask: impl Fn(Duration) -> F,
+    ) -> Outcome<T> {
         let Ok(_slot) = self.waiting.try_acquire() else { return Err(overloaded()) };
         tokio::select! {
-            news = self.calls.operation(id, wait.after, Duration::from_secs(wait.wait_seconds)) => news,
-            () = self.end.cancelled() => self.calls.operation(id, wait.after, Duration::ZERO).await,
+            news = ask(Duration::from_secs(seconds)) => news,
+            () = self.end.cancelled() => ask(Duration::ZERO).await,
         }
     }
 

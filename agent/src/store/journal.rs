@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::{OperationId, Sha256, TenantUid};
+use tenantry_protocol::OperationPhase;
 
 use super::Store;
 use super::error::StoreError;
@@ -20,6 +21,11 @@ use crate::files::{FilesError, Folder, NewFile, Stat, sha256};
 
 pub(super) const JOURNAL: &str = "journal";
 const REQUESTS: &str = "requests";
+const LAST_WORDS: &str = "last-words";
+/// What is being written there.
+const NEW_WORDS: &str = "new";
+/// The most that is kept of what the services of one operation said.
+const WORDS_LIMIT: usize = 4 * 1024 * 1024;
 /// The longest journal, in bytes: some hundred times that of an ordinary operation.
 const LIMIT: usize = 16 * 1024 * 1024;
 /// How many digits of the checksum are written: 64 bits against damage, not against an enemy.
@@ -159,14 +165,35 @@ impl Store {
     pub fn prune_operations(&self, uid: &TenantUid, keep: &[OperationId]) -> Result<(), StoreError> {
         let journals = self.folder(uid, JOURNAL)?;
         let requests = self.folder(uid, REQUESTS)?;
+        let words = self.existing(uid, Some(LAST_WORDS))?;
         let all = self.operations(uid)?;
         for operation in &all[..all.len().saturating_sub(KEPT)] {
             if !keep.contains(operation) {
                 journals.remove(operation.as_str())?;
                 requests.remove(operation.as_str())?;
+                if let Some(words) = &words {
+                    words.remove_all(operation.as_str())?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Keeps what services that did not come up said, beside the operation's journal and for as long, a file for
+    /// each phase that is replaced where a step is done once more. For our eyes only.
+    pub fn keep_last_words(
+        &self,
+        uid: &TenantUid,
+        operation: &OperationId,
+        phase: OperationPhase,
+        text: &str,
+    ) -> Result<(), StoreError> {
+        let words = self.folder(uid, LAST_WORDS)?;
+        words.make(operation.as_str(), 0o700)?;
+        let own = words.below(operation.as_str())?;
+        own.remove(NEW_WORDS)?;
+        own.create(NEW_WORDS)?.append(tenantry_api::conditions::bounded(text, WORDS_LIMIT).as_bytes())?;
+        Ok(own.rename(NEW_WORDS, &own, &format!("{phase:?}"))?)
     }
 
     fn folder(&self, uid: &TenantUid, name: &str) -> Result<Folder, FilesError> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use serde::Deserialize;
 use tenantry_api::names::{Directory, OperationId, ProjectName, RelativePath};
-use tenantry_protocol::{ClaimState, Place, TenantRef};
+use tenantry_protocol::{ClaimState, OperationPhase, Place, TenantRef};
 
 use super::*;
 use crate::files::tests::model::{Disk, Killed, Recorder, chances};
@@ -761,4 +761,19 @@ fn p3_a_journal_whose_folder_was_not_synced_is_in_it_durably_before_it_takes_a_r
         journal.append(&record(step)).unwrap();
     }
     assert_eq!(*hook.0.lock(), ["folder synced", "folder synced", "appended", "appended"]);
+}
+
+#[test]
+fn last_words_are_kept_whole_for_each_phase_however_often_a_step_is_done() {
+    let scratch = scratch();
+    let store = opened(scratch.path());
+    let (uid, operation) = (uid("1-a"), id("a-1"));
+    let keep = |phase, text| store.keep_last_words(&uid, &operation, phase, text).unwrap();
+    keep(OperationPhase::Start, "boom, and much more\n");
+    keep(OperationPhase::Start, "boom\n");
+    keep(OperationPhase::Rollback, "again\n");
+    let folder = scratch.path().join("tenants/1-a/last-words/a-1");
+    let kept = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!((kept("Start").as_str(), kept("Rollback").as_str()), ("boom\n", "again\n"));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
 }

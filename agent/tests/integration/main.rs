@@ -3,6 +3,7 @@
 //! One program, because each would link the whole agent again; what concerns a whole process has its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod before;
 mod bounds;
 mod changed_meanwhile;
 mod clock;

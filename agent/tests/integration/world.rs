@@ -169,6 +169,10 @@ impl Calls for StandIn {
             problems: Vec::new(),
         }
     }
+    async fn changes(&self, after: &str, wait: Duration) -> Changes {
+        tokio::time::sleep(wait).await;
+        Changes { mark: after.to_owned(), changed: Changed::These(Vec::new()) }
+    }
     async fn observe(&self, _request: ObserveRequest) -> Result<ObserveResponse, ApiError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Ok(ObserveResponse::Same)

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 use tenantry_api::Tenant;
+use tenantry_api::conditions::{DRIFTED, Truth, find};
 use tenantry_api::tenant_status::RestorePoint;
 
 use super::ready_of;
@@ -24,6 +25,8 @@ pub struct Row {
     pub ready: String,
     pub reason: String,
     pub message: String,
+    /// What is otherwise on the host than it was deployed.
+    pub drift: Option<String>,
     pub created: Option<Timestamp>,
     /// What can be gone back to, newest first.
     pub restore_points: Vec<RestorePoint>,
@@ -47,13 +50,19 @@ impl Row {
             ready,
             reason,
             message,
+            drift: drift_of(tenant),
             restore_points: status.map(|status| status.restore_points.clone()).unwrap_or_default(),
             created: tenant.metadata.creation_timestamp.as_ref().map(|time| time.0),
         }
     }
 }
 
-/// A table, and below it a line for each tenant that is not Ready.
+fn drift_of(tenant: &Tenant) -> Option<String> {
+    let drifted = find(&tenant.status.as_ref()?.conditions, DRIFTED)?;
+    (drifted.status == Truth::True.as_str()).then(|| drifted.message.clone())
+}
+
+/// A table, and below it a line for each tenant that is not Ready, and for each whose host is otherwise than deployed.
 pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -75,15 +84,16 @@ pub fn shown(rows: &[Row], with_namespace: bool, now: Timestamp) -> String {
         column.set_padding((0, 2));
     }
     let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    let unready: Vec<&Row> =
-        rows.iter().filter(|row| row.ready != "True" && !row.message.is_empty()).collect();
-    if !unready.is_empty() {
+    let mut told = Vec::new();
+    for row in rows {
+        let name = if with_namespace { format!("{}/{}", row.namespace, row.name) } else { row.name.clone() };
+        let why = Some(&row.message).filter(|message| row.ready != "True" && !message.is_empty());
+        told.extend(why.into_iter().chain(&row.drift).map(|text| format!("{name}: {text}")));
+    }
+    if !told.is_empty() {
         lines.push(String::new());
     }
-    for row in unready {
-        let name = if with_namespace { format!("{}/{}", row.namespace, row.name) } else { row.name.clone() };
-        lines.push(format!("{name}: {}", row.message));
-    }
+    lines.extend(told);
     lines.join("\n")
 }
 
@@ -138,6 +148,7 @@ mod tests {
             ready: ready.into(),
             reason: phase.into(),
             message: message.into(),
+            drift: None,
             created: Some(Timestamp::from_second(1_000).unwrap()),
             restore_points: Vec::new(),
         }
@@ -172,6 +183,8 @@ mod tests {
         assert_eq!(words, ["acme", "n5", "v2.10.3", "v2.10.2", "Ready", "True", "2h"]);
         assert_eq!(*lines.last().unwrap(), "zebra: It differs.");
         assert!(!text.contains("fine"));
+        let drifted = Row { drift: Some("It differs since.".into()), ..row("acme", "Ready", "True", "fine") };
+        assert!(shown(&[drifted], false, now).ends_with("\n\nacme: It differs since."));
         assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
         assert_eq!(lines[0].find("TAG"), lines[1].find("v2.10.3"), "columns are aligned:\n{text}");
         assert!(shown(&rows, true, now).contains("fleet/zebra: It differs."));

@@ -7,6 +7,7 @@ use tenantry_api::Tenant;
 use tenantry_api::conditions::{self, RECONCILING};
 use tenantry_api::tenant_status::{Outcome, Phase, PhaseState, PhaseStatus, UpgradeStatus};
 
+use crate::last_words;
 use crate::status::ready_of;
 
 /// How a watch ends.
@@ -100,6 +101,9 @@ impl Story {
                 upgrade.finished_at.as_ref().map(|end| took(upgrade.started_at.0, end.0)).unwrap_or_default();
             let lost = if upgrade.data_restored { ": data was restored, too" } else { "" };
             lines.push(format!("{}{took}{lost}", outcome.as_str()));
+            lines.extend(
+                last_words::of_upgrade(upgrade).iter().flat_map(|text| text.lines()).map(str::to_owned),
+            );
         }
     }
 }

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use tenantry_api::names::{Identity, OperationId};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AGENT_DOMAIN, AcceptRequest, ApiError, ClaimRequest, ClaimResponse, ErrorCode, HostInfo, ObserveRequest,
-    ObserveResponse, OperateRequest, OperationStatus, PROTOCOL, ReleaseRequest, ResolveRequest,
-    ResolveResponse,
+    AGENT_DOMAIN, AcceptRequest, ApiError, Changes, ClaimRequest, ClaimResponse, ErrorCode, HostInfo,
+    ObserveRequest, ObserveResponse, OperateRequest, OperationStatus, PROTOCOL, ReleaseRequest,
+    ResolveRequest, ResolveResponse,
 };
 
 use super::fault::classify;
@@ -174,6 +174,17 @@ impl Agent for HttpsAgent {
                 return Err(AgentError::Unreached { why: Unreached::WrongAgent, text });
             }
             Ok(info)
+        }
+        .boxed()
+    }
+
+    fn changes<'a>(&'a self, after: &'a str, wait: Duration) -> Call<'a, Changes> {
+        async move {
+            if !after.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+                return Err(self.bad_answer("gave out a mark that is none"));
+            }
+            let path = format!("/changes?after={after}&waitSeconds={}", wait.as_secs());
+            self.call(Method::GET, &path, NOTHING, wait + WAIT_SLACK).await
         }
         .boxed()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use tenantry_api::conditions::{READY, RECONCILING, STALLED, Truth, set};
 use tenantry_api::{FIELD_MANAGER, TemplateBundle};
 use tenantry_planner::bundle::Bundle;
 use tenantry_planner::target::Refusal;
+use tenantry_planner::text::counted;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +29,15 @@ use tenantry_process::runtime::Runtime;
 
 /// How often a folder is looked at: nothing tells of its changes.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How soon it is looked at again whether Tenants have noted a new digest.
+const NOTED_WITHIN: Duration = Duration::from_millis(100);
+/// How long a bundle's status waits for that.
+const NOTED_AT_LATEST: Duration = Duration::from_secs(10);
 /// How often a bundle that can't be used is looked at again.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
+
+/// Whether no Tenant of a bundle is `Ready` at another digest than this one.
+pub type Noted = Box<dyn Fn(&Key, &str) -> bool + Send + Sync>;
 
 /// Reads bundles and writes down what came of it.
 pub struct BundleStatus {
@@ -45,6 +53,10 @@ pub struct BundleStatus {
     pub metrics: Arc<Metrics>,
     /// Told when a bundle has other files than before.
     pub changed: Box<dyn Fn(&Key) + Send + Sync>,
+    /// Asked before a new digest is written down.
+    pub noted: Noted,
+    /// New digests that Tenants are to note before the bundle's status says them, and since when.
+    pub telling: Mutex<HashMap<Key, (String, Instant)>>,
     /// The `ConfigMap`s that are watched, by bundle.
     pub watched: Mutex<HashMap<Key, Watched>>,
 }
@@ -77,6 +89,7 @@ impl BundleStatus {
     async fn reconcile(&self, key: &Key) -> Option<Duration> {
         let Some(bundle) = self.bundles.object(key) else {
             self.watched.lock().remove(key);
+            self.telling.lock().remove(key);
             (self.changed)(key);
             return None;
         };
@@ -86,6 +99,11 @@ impl BundleStatus {
             if from_directory { self.bundles.get(key).await } else { self.bundles.read(key, &bundle).await };
         let old = bundle.status.clone().unwrap_or_default();
         let new = next_status(&old, &result, bundle.metadata.generation.unwrap_or(0), self.runtime.now());
+        if let Some(digest) = new.digest.as_ref().filter(|digest| old.digest.as_ref() != Some(*digest))
+            && self.waits_for_tenants(key, digest)
+        {
+            return Some(NOTED_WITHIN);
+        }
         if new != old {
             self.write(&bundle, &new).await;
             (self.changed)(key);
@@ -95,6 +113,29 @@ impl BundleStatus {
             (false, true) => Some(RETRY_EVERY),
             (false, false) => None,
         }
+    }
+
+    /// Tells the bundle's Tenants of new files first. Who sees the new digest in the bundle's status must find none of them
+    /// `Ready` at the old one; but a Tenant that can't be written holds the bundle up for a while only.
+    fn waits_for_tenants(&self, key: &Key, digest: &str) -> bool {
+        let now = self.runtime.instant();
+        let mut telling = self.telling.lock();
+        let told = telling.remove(key).filter(|(told, _)| told == digest);
+        if (self.noted)(key, digest) {
+            return false;
+        }
+        let since = told.map_or_else(
+            || {
+                (self.changed)(key);
+                now
+            },
+            |(_, since)| since,
+        );
+        let waits = now.saturating_duration_since(since) < NOTED_AT_LATEST;
+        if waits {
+            telling.insert(key.clone(), (digest.to_owned(), since));
+        }
+        waits
     }
 
     /// Watches the ConfigMap that the bundle names, and only that one.
@@ -158,7 +199,11 @@ fn next_status(
             new.digest = Some(bundle.identity.digest.clone());
             new.files = Some(i32::try_from(bundle.files.len()).unwrap_or(i32::MAX));
             let jobs = bundle.jobs.len();
-            (true, "Understood", format!("{} files and {jobs} jobs were understood.", bundle.files.len()))
+            (
+                true,
+                "Understood",
+                format!("Understood: {} and {}.", counted(bundle.files.len(), "file"), counted(jobs, "job")),
+            )
         }
         Err(refusal) => {
             new.digest = None;

@@ -22,6 +22,7 @@ impl From<kube::Error> for ClusterError {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) if status.code == 409 => Self::Conflict,
+            kube::Error::Api(status) if status.code == 403 => Self::Forbidden(status.message.clone()),
             kube::Error::Api(status) if status.code == 404 => Self::NotFound,
             _ => Self::Failed(Box::new(error)),
         }
@@ -130,7 +131,7 @@ impl Cluster for ApiServer {
         self.bundles.get(key).boxed()
     }
 
-    fn publish<'a>(&'a self, about: &'a Tenant, action: &'a str, events: &'a [Event]) -> BoxFuture<'a, ()> {
-        self.events.publish(about, action, events).boxed()
+    fn publish<'a>(&'a self, about: &'a Tenant, events: &'a [Event]) -> BoxFuture<'a, ()> {
+        self.events.publish(about, events).boxed()
     }
 }

@@ -14,6 +14,7 @@ use tenantry_api::{ComposeHost, FIELD_MANAGER};
 use tenantry_protocol::HostInfo;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::HostChanges;
 use super::{Hosts, pending_releases};
 use crate::agents::AgentError;
 use crate::cluster::Cluster;
@@ -41,6 +42,8 @@ pub struct HostStatus {
     pub queue: Arc<Queue<Key>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// What follows a host that answers.
+    pub changes: Arc<HostChanges>,
     /// Told when a host answers again, and when what its policy allows has changed.
     pub recovered: Box<dyn Fn(&Key) + Send + Sync>,
 }
@@ -57,16 +60,18 @@ impl HostStatus {
                         () = end.cancelled() => return,
                         key = this.queue.next() => key,
                     };
-                    let known = this.reconcile(&key).await;
+                    let known = this.reconcile(&key, &end).await;
                     this.queue.done(&key, known.then(|| jittered(this.runtime.as_ref(), ASK_EVERY)));
                 }
             });
         }
         while workers.join_next().await.is_some() {}
+        self.changes.tasks.close();
+        self.changes.tasks.wait().await;
     }
 
     /// Asks one host. False: there is no such ComposeHost any more.
-    async fn reconcile(&self, key: &Key) -> bool {
+    async fn reconcile(&self, key: &Key, end: &CancellationToken) -> bool {
         let (Some(host), Some(route)) = (self.hosts.get(key), self.hosts.route(key)) else { return false };
         let answer = match &route.agent {
             Ok(agent) => agent.host().await,
@@ -74,6 +79,7 @@ impl HostStatus {
         };
         self.metrics.called("host", answer.as_ref().map_or_else(AgentError::category, |_| "ok"));
         if let (Ok(_), Ok(agent)) = (&answer, &route.agent) {
+            self.changes.follow(key, end);
             pending_releases::release_all(self.cluster.as_ref(), &self.metrics, &host, agent).await;
         }
         let old = host.status.clone().unwrap_or_default();

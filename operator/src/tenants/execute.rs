@@ -122,7 +122,7 @@ impl Tenants {
             let host = attempt.key.beside(&attempt.subject.host);
             pending_releases::add(self.cluster.as_ref(), &self.metrics, &host, &tenant).await?;
         }
-        self.cluster.publish(attempt.tenant.as_ref(), "Delete", &decision.events).await;
+        self.cluster.publish(attempt.tenant.as_ref(), &decision.events).await;
         self.remove_finalizer(attempt).await?;
         Ok(Executed::Gone)
     }

@@ -203,7 +203,7 @@ impl Tenants {
         };
         match in_flight {
             Some(id) => self.ask_about_operation(attempt, &agent, &id).await,
-            None if attempt.subject.deleted_at.is_some() || attempt.subject.suspend => AgentAnswer::NotAsked,
+            None if attempt.subject.deleted_at.is_some() => AgentAnswer::NotAsked,
             None => match attempt.wanted.asking() {
                 Some(desired) => match self.observe(attempt, &agent, desired).await {
                     Ok(observation) => AgentAnswer::Seen(observation),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use tenantry_api::Tenant;
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
+use tenantry_api::conditions::{READY, Truth, find};
 use tenantry_api::tenant_status::TenantStatus;
 use tenantry_planner::decide::{Decision, Effect, Facts, Finalizer, Subject, decide};
 use tenantry_protocol::{Capability, ResolveResponse};
@@ -103,7 +104,7 @@ impl Tenants {
         let wanted = self.desired_state(&tenant).await;
         let subject = self.subject(&tenant);
         let mut attempt = Attempt { key: key.clone(), tenant, fresh, subject, wanted };
-        self.init_conditions(&mut attempt).await?;
+        self.before_asking(&mut attempt).await?;
         // A new spec most likely means work: it is read afresh while the host is asked.
         let known = attempt.tenant.status.as_ref().and_then(|status| status.observed_generation);
         let early = !attempt.fresh && known != Some(attempt.subject.generation);
@@ -137,10 +138,16 @@ impl Tenants {
         Err(ReconcileError::Contended)
     }
 
-    /// Gives a new Tenant its conditions before the host is asked, for that can take its time.
-    async fn init_conditions(self: &Arc<Self>, attempt: &mut Attempt) -> Result<(), ReconcileError> {
-        let known = attempt.tenant.status.as_ref().is_some_and(|status| status.phase.is_some());
-        if known || attempt.subject.deleted_at.is_some() || attempt.wanted.desired.is_err() {
+    /// Says what is known before the host is asked, for that can take its time: a new Tenant gets its conditions, and one
+    /// whose bundle has changed leaves `Ready`.
+    async fn before_asking(self: &Arc<Self>, attempt: &mut Attempt) -> Result<(), ReconcileError> {
+        let Ok(desired) = &attempt.wanted.desired else { return Ok(()) };
+        let status = attempt.tenant.status.as_ref();
+        let known = status.is_some_and(|status| {
+            status.phase.is_some()
+                && (!is_ready(status) || speaks_of(status, desired.bundle_revision.as_deref()))
+        });
+        if known || attempt.subject.deleted_at.is_some() {
             return Ok(());
         }
         let decision = self.decided(attempt, &AgentAnswer::NotAsked, None);
@@ -205,6 +212,16 @@ fn needs_fresh(decision: &Decision) -> bool {
     let lets_go = matches!(decision.finalizer, Finalizer::Remove | Finalizer::Abandon);
     let changes = decision.effect.as_ref().is_some_and(Effect::changes_host);
     lets_go || changes
+}
+
+/// Whether a status claims that its target runs.
+pub fn is_ready(status: &TenantStatus) -> bool {
+    find(&status.conditions, READY).is_some_and(|ready| ready.status == Truth::True.as_str())
+}
+
+/// Whether a status speaks of this revision of the bundle.
+pub fn speaks_of(status: &TenantStatus, bundle_revision: Option<&str>) -> bool {
+    status.observed_bundle_revision.as_deref() == bundle_revision
 }
 
 /// Versions of one object can be compared as numbers (Kubernetes 1.34 and later say so; earlier ones do it, too).

@@ -44,8 +44,7 @@ impl Tenants {
                 self.metrics.upgraded(entry.outcome.as_str());
             }
         }
-        let action = decision.status.upgrade.as_ref().map_or("Observe", |upgrade| upgrade.id.as_str());
-        self.publish_events(attempt, action, decision);
+        self.publish_events(attempt, decision);
         Ok(None)
     }
 
@@ -62,17 +61,18 @@ impl Tenants {
     }
 
     /// Events go out beside the reconciliation: nothing waits for them.
-    fn publish_events(&self, attempt: &Attempt, action: &str, decision: &Decision) {
+    fn publish_events(&self, attempt: &Attempt, decision: &Decision) {
         for event in &decision.events {
+            let action = event.action();
             tracing::info!(tenant = %attempt.key, operation = action, reason = event.reason, "{}", event.note);
         }
         if decision.events.is_empty() {
             return;
         }
         self.metrics.wrote("event");
-        let (cluster, tenant, action, events) =
-            (self.cluster.clone(), attempt.tenant.clone(), action.to_owned(), decision.events.clone());
-        self.runtime.spawn(Box::pin(async move { cluster.publish(&tenant, &action, &events).await }));
+        let (cluster, tenant, events) =
+            (self.cluster.clone(), attempt.tenant.clone(), decision.events.clone());
+        self.runtime.spawn(Box::pin(async move { cluster.publish(&tenant, &events).await }));
     }
 
     async fn write_status(&self, attempt: &mut Attempt, status: &TenantStatus) -> Result<(), ReconcileError> {

@@ -1,6 +1,8 @@
 //! The executor against a real API server and a made-up host.
 
 mod common;
+mod gitops;
+mod rights;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tenantry_api::tenant_status::{Outcome, Phase, TenantStatus};
 use tenantry_api::{ComposeHost, TemplateBundle, Tenant};
 use tenantry_operator::metrics::Metrics;
 use tenantry_operator::operator::{Operator, Setup};
+use tenantry_operator::rights::Rights;
 use tenantry_operator::stores::Scope;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +28,9 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// One namespace, one host, one operator.
 struct Scene {
     client: Client,
+    /// Whose rights the operator has.
+    operator_client: Client,
+    rights: Arc<Rights>,
     namespace: String,
     host: Host,
     metrics: Arc<Metrics>,
@@ -33,9 +39,15 @@ struct Scene {
 
 impl Scene {
     async fn new(server: &ApiServer, host: Host) -> Result<Self> {
+        Self::with_operator(server, host, server.client().await?).await
+    }
+
+    async fn with_operator(server: &ApiServer, host: Host, operator_client: Client) -> Result<Self> {
         let client = server.client().await?;
         let namespace = server.namespace().await?;
-        let mut scene = Self { client, namespace, host, metrics: Arc::default(), operator: None };
+        let rights = Arc::new(Rights::all());
+        let metrics = Arc::default();
+        let mut scene = Self { client, operator_client, rights, namespace, host, metrics, operator: None };
         let spec = json!({"connection": {"dial": {"address": "127.0.0.1:1"}}, "identity": "n5"});
         scene.apply::<ComposeHost>("ComposeHost", "n5", &json!({ "spec": spec })).await?;
         scene.start();
@@ -43,9 +55,12 @@ impl Scene {
     }
 
     fn start(&mut self) {
+        let scope = Scope::Namespace(self.namespace.clone());
+        self.rights = Arc::new(Rights::new(self.operator_client.clone(), scope.clone(), None));
         let setup = Setup {
-            client: self.client.clone(),
-            scope: Scope::Namespace(self.namespace.clone()),
+            client: self.operator_client.clone(),
+            scope,
+            rights: self.rights.clone(),
             agents: Arc::new(self.host.clone()),
             bundle_directory: None,
             concurrency: 4,
@@ -193,7 +208,8 @@ async fn the_executor_on_a_real_api_server() -> Result<()> {
     p16_damaged_records_wait_for_a_person(&server).await.context("damaged records wait for a person")?;
     p2_a_claim_is_taken_over_when_asked_for(&server).await.context("a claim is taken over")?;
     a_bundle_is_installed_and_followed(&server).await.context("a bundle is installed and followed")?;
-    Ok(())
+    gitops::scenes(&server).await?;
+    rights::scenes(&server).await
 }
 
 async fn adopts_then_upgrades_with_few_writes(server: &ApiServer) -> Result<()> {

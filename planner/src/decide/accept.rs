@@ -49,6 +49,7 @@ impl Draft<'_> {
                 image_tag: desired.intent.image_tag.to_string(),
                 cause: Cause::Accepted,
                 reason: "A person accepted the host as it is.".to_owned(),
+                category: None,
                 policy_revision: None,
                 at: Time(whole_seconds(self.facts.now)),
             });

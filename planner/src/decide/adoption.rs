@@ -6,7 +6,7 @@ use std::time::Duration;
 use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::Adopt;
 use tenantry_api::tenant_status::{Handled, Phase};
-use tenantry_protocol::{ClaimRequest, ClaimState, FileState, Observation, ServiceState};
+use tenantry_protocol::{ClaimRequest, ClaimState, FileState, Observation, OtherProject, ServiceState};
 
 use super::annotations::asked;
 use super::approach::{blocked_files, project_is_usable};
@@ -87,6 +87,9 @@ impl Draft<'_> {
         if !observation.foreign_containers.is_empty() {
             return foreign(observation);
         }
+        if let Some(ruling) = another_project(desired, observation.other_projects.first()) {
+            return ruling;
+        }
         if !is_there(observation) {
             return self.upgrade(desired, observation, target);
         }
@@ -139,10 +142,18 @@ impl Draft<'_> {
 /// What overwriting would not cure.
 fn incurable(desired: &Desired, observation: &Observation) -> Option<Refusal> {
     let unreadable = || {
-        let unread = observation.compose_problem.is_some() && desired.intent.bundle.is_none();
-        unread.then(|| project_is_usable(desired, observation).err()).flatten()
+        let problem = observation.compose_problem.as_deref()?;
+        let stays = desired.intent.bundle.is_none() || names_own_file(problem, observation);
+        stays.then(|| project_is_usable(desired, observation).err()).flatten()
     };
     blocked_files(observation).err().or_else(unreadable).or_else(|| protected_env(desired, observation))
+}
+
+/// Whether what is wrong with the compose files is told of a compose file that the bundle does not write.
+fn names_own_file(problem: &str, observation: &Observation) -> bool {
+    let file = problem.split([':', ',', ' ']).next().unwrap_or_default();
+    let is_compose_file = [".yml", ".yaml"].iter().any(|end| file.ends_with(end));
+    is_compose_file && observation.files.iter().all(|managed| managed.path.as_str() != file)
 }
 
 /// A protected `.env` that would have to be patched.
@@ -156,6 +167,52 @@ fn protected_env(desired: &Desired, observation: &Observation) -> Option<Refusal
         key.name
     );
     Some(Refusal::new(RefusalReason::PathRefused, message))
+}
+
+/// The directory belongs to another compose project as well: a second stack would have the same data.
+pub(super) fn another_project(desired: &Desired, other: Option<&OtherProject>) -> Option<Ruling> {
+    let other = other?;
+    let place = &desired.intent.place;
+    let there = match &other.named_by {
+        Some(by) => format!("is compose project {} by {by}", other.name),
+        None => {
+            format!("runs as compose project {} already ({})", other.name, listed(&other.containers, SHOWN))
+        }
+    };
+    let message = format!(
+        "{} on host {} {there}, and spec.project is {}: that would be a second stack on the same data, so nothing was \
+         begun; adopt: Overwrite does not cover it. Make a new Tenant with project {}, or take that project down with \
+         `docker compose -p {} down`{}.",
+        place.directory,
+        desired.intent.host,
+        place.project,
+        other.name,
+        other.name,
+        if other.named_by.is_some() { " and take its name out of there" } else { "" },
+    );
+    Some(Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message)))
+}
+
+/// Files of the tenant's own that a release would replace, though nobody has said that it may: its bundle, or the file in
+/// it, is new here.
+pub(super) fn replaces_own_files(desired: &Desired, observation: &Observation) -> Option<Ruling> {
+    if desired.intent.adopt == Adopt::Overwrite {
+        return None;
+    }
+    let own: Vec<&str> =
+        observation.files.iter().filter(|file| file.unmanaged).map(|file| file.path.as_str()).collect();
+    if own.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "TemplateBundle {} would replace files in {} on host {} that are there already, with other content, and were \
+         never written by it: {}. Nothing was written. Make the bundle's files the same, or set spec.adopt to Overwrite.",
+        desired.intent.bundle.as_deref().unwrap_or_default(),
+        desired.intent.place.directory,
+        desired.intent.host,
+        listed(&own, SHOWN)
+    );
+    Some(Ruling::says(PhaseReport::of(Phase::AdoptionNeeded, message)))
 }
 
 fn foreign(observation: &Observation) -> Ruling {

@@ -19,7 +19,29 @@ pub(super) fn asked(value: Option<&str>, handled: Option<&str>) -> Option<String
     value.map(|value| bounded(value, VALUE_LIMIT)).filter(|value| Some(value.as_str()) != handled)
 }
 
+/// A value that was handled and whose annotation is gone: the same value asks anew when it comes back. The record itself
+/// stays, for that a person has asked once can count still.
+fn forget(handled: &mut Option<String>, value: Option<&str>) {
+    if let (Some(known), None) = (handled, value) {
+        known.clear();
+    }
+}
+
 impl Draft<'_> {
+    /// Takes note of annotations that are gone, as tools that sync manifests take them away.
+    pub(super) fn note_removed_annotations(&mut self) {
+        let (subject, Some(handled)) = (self.facts.subject, &mut self.next.handled) else { return };
+        let goes_back = self.lifecycle.in_flight().is_some_and(|operation| operation.rollback_to().is_some());
+        forget(&mut handled.reconcile, subject.reconcile.as_deref());
+        forget(&mut handled.retry, subject.retry.as_deref());
+        // What going back is done with is read of it until that has ended.
+        if !goes_back {
+            forget(&mut handled.rollback_to, subject.rollback_to.as_deref());
+        }
+        forget(&mut handled.accept_host, subject.accept_host.as_deref());
+        forget(&mut handled.claim, subject.claim.as_deref());
+    }
+
     /// Handles what is asked for. That ends the pass where a registry must be asked first, or where a person goes back
     /// to a restore point.
     pub(super) fn annotations(&mut self, desired: &Desired, observation: &Observation) -> Option<Ruling> {
@@ -31,6 +53,7 @@ impl Draft<'_> {
         if let Some(value) = asked(subject.retry.as_deref(), self.handled().retry.as_deref()) {
             self.next.handled.get_or_insert_with(Handled::default).retry = Some(value);
             self.block = None;
+            self.forget_tries();
         }
         if self.next.resolved.as_ref().is_some_and(|resolved| resolved.base_hash != desired.base_hash) {
             self.next.resolved = None;

@@ -1,5 +1,6 @@
 //! Which approach a host permits, and what forbids an upgrade before it is begun.
 
+use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{FileCounts, PlanSummary};
 use tenantry_protocol::{FileObservation, FileState, Observation, Probe};
@@ -93,6 +94,21 @@ pub(super) fn project_is_usable(desired: &Desired, observation: &Observation) ->
         return Err(Refusal::new(RefusalReason::ProjectMissing, message));
     }
     Ok(())
+}
+
+/// Every compose file that the bundle writes is one that compose reads.
+pub(super) fn unread_files(desired: &Desired, observation: &Observation) -> Result<(), Refusal> {
+    let Some(file) = observation.unread_files.first() else { return Ok(()) };
+    let (place, bundle) = (&desired.intent.place, desired.intent.bundle.as_deref().unwrap_or_default());
+    let read: Vec<&str> = file.read.iter().map(RelativePath::as_str).collect();
+    let read = if read.is_empty() { "nothing there".to_owned() } else { listed(&read, SHOWN) };
+    let because = file.named_by.as_ref().map_or_else(String::new, |by| format!(", as {by} says"));
+    let message = format!(
+        "TemplateBundle {bundle} writes {}, but in {} compose reads {read}{because}: nobody would read the bundle's file. \
+         Give it the name that is read, move the other file away, or name both in spec.compose.files.",
+        file.path, place.directory
+    );
+    Err(Refusal::new(RefusalReason::ComposeFileUnread, message))
 }
 
 pub(super) fn blocked_files(observation: &Observation) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_seconds};
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
-use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation};
+use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation, ServiceState};
 
 use super::adoption::pending_images;
 use super::conditions::PhaseReport;
@@ -32,7 +32,8 @@ impl Draft<'_> {
             let message = format!(
                 "{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself."
             );
-            return Ruling::says(PhaseReport::of(Phase::Degraded, message)).within(LOOK_AGAIN);
+            let report = PhaseReport::of(Phase::Degraded, message).because(problems.first().cloned());
+            return Ruling::says(report).within(LOOK_AGAIN);
         }
         if let Some(left) = self.not_stable_yet(observation) {
             let message =
@@ -65,8 +66,11 @@ impl Draft<'_> {
         };
         let now = whole_seconds(self.facts.now);
         let known = self.next.healthy_since.as_ref().map_or(now, |since| since.0);
-        let started =
-            observation.services.iter().filter(|one| !one.one_shot).filter_map(|one| one.started_at);
+        let started = observation
+            .services
+            .iter()
+            .filter(|one| !one.one_shot && !matches!(one.state, ServiceState::Exited { .. }))
+            .filter_map(|one| one.started_at);
         let since = started.filter(|at| *at <= now).fold(known, |latest, at| latest.max(whole_seconds(at)));
         self.next.healthy_since = Some(Time(since));
         let healthy = Duration::from_secs(u64::try_from(now.as_second() - since.as_second()).unwrap_or(0));
@@ -77,7 +81,7 @@ impl Draft<'_> {
     }
 
     /// What keeps the services from being well, a clause each.
-    fn problems(&self, observation: &Observation) -> Vec<String> {
+    pub(super) fn problems(&self, observation: &Observation) -> Vec<String> {
         let mut problems: Vec<String> =
             observation.health.problems.iter().map(|text| clause(text.as_str())).collect();
         if let Some(problem) = &observation.compose_problem {
@@ -87,14 +91,15 @@ impl Draft<'_> {
         let stable = i64::try_from(stable / 1_000).unwrap_or(15);
         for service in &observation.services {
             let age = service.started_at.map(|at| self.facts.now.as_second() - at.as_second());
-            if service.restart_count > 0 && age.is_some_and(|age| (0..stable).contains(&age)) {
+            let runs = !matches!(service.state, ServiceState::Exited { .. });
+            if runs && service.restart_count > 0 && age.is_some_and(|age| (0..stable).contains(&age)) {
                 problems.push(format!("{} was restarted by the engine a moment ago", service.name));
             }
         }
         problems
     }
 
-    fn drift(&mut self, observation: &Observation) {
+    pub(super) fn drift(&mut self, observation: &Observation) {
         let differences = self.differences(observation);
         if differences.is_empty() {
             let message = "The host is as it was deployed.";
@@ -122,6 +127,7 @@ impl Draft<'_> {
         all.extend(keys.map(|key| format!("{} in .env has another value or is gone", key.name)));
         all.extend(pending_images(observation, "deployed was"));
         all.extend(observation.services.iter().filter_map(|service| self.service_differs(service)));
+        all.extend(observation.resource_differences.iter().cloned());
         for container in &observation.foreign_containers {
             all.push(format!("container {} was made from {}", container.name, container.directory));
         }
@@ -194,6 +200,7 @@ fn ready_message(tag: &str, observation: &Observation) -> String {
         }
     };
     add("Without a healthcheck, so known only to run", &observation.health.without_healthcheck);
+    add("Ended with code 0 and done by that", &observation.health.ended);
     add("No longer in the release, left running", &observation.removed_services);
     let left: Vec<String> = observation
         .leftover_files

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tenantry_api::conditions::{bounded, whole_seconds};
-use tenantry_api::tenant_status::{Deployed, DeployedImage, HISTORY_LIMIT, HistoryEntry, Outcome, Phase};
-use tenantry_protocol::{Failure, OperationStatus, RunImage};
+use tenantry_api::tenant_status::{
+    Deployed, DeployedImage, FAILURE_LIMIT, HISTORY_LIMIT, HistoryEntry, Outcome, Phase, ServiceFailure,
+};
+use tenantry_protocol::{FailedServices, Failure, OperationStatus, RunImage};
 
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
 use super::lifecycle::{Block, End, Lifecycle, Operation, Purpose};
 use super::outcomes::Meaning;
-use super::progress;
-use super::{Draft, SHOWN, refused};
+use super::{Draft, SHOWN, refused, summary};
+use super::{passing, progress};
 use crate::target::Desired;
 use crate::text::{listed, sentence};
 
@@ -37,12 +39,19 @@ impl Draft<'_> {
             },
         );
         let word = failure.map_or(outcome.as_str(), |failure| failure.category.as_str());
+        let again = failure.and_then(|failure| passing::again(operation, outcome, failure.category, at));
         let end = End {
-            outcome,
-            at: Some(Time(whole_seconds(at))),
-            accepted: false,
+            category: failure.map(|failure| failure.category.as_str().to_owned()),
+            failures: failure.map(|failure| failed_services(&failure.services)).unwrap_or_default(),
+            retry_at: again.as_ref().map(|again| again.at.clone()),
             data_restored: seen.data_restored,
+            ..End::of(outcome, Time(whole_seconds(at)))
         };
+        let mut operation = operation.clone();
+        if let Some(again) = again {
+            operation.failing_since = Some(again.since);
+        }
+        let operation = &operation;
         self.lifecycle = Lifecycle::Ended(operation.clone(), end.clone());
         if succeeded {
             self.next.deployed = Some(deployed(operation, seen, at));
@@ -53,9 +62,18 @@ impl Draft<'_> {
         let by_person =
             operation.rollback_to().map(|to| format!("A person went back to restore point {to}. "));
         let told = format!("{}{reason}{left}", by_person.unwrap_or_default());
-        self.record_history(operation, &end, told.trim_end());
+        // What changed nothing and is tried again is no entry of its own.
+        if end.retry_at.is_none() || outcome != Outcome::Aborted {
+            self.record_history(operation, &end, told.trim_end());
+        }
         // What follows may leave the end to be what people see, and reads the conditions that it makes.
-        let ended = Ruling::says(self.end_report(operation, &end, reason.trim_end(), word));
+        let short = failure.map(|failure| {
+            let deployed = self.next.deployed.iter().flat_map(|deployed| &deployed.images);
+            let services = seen.images.iter().map(|image| image.service.as_str());
+            let services = services.chain(deployed.map(|image| image.service.as_str()));
+            summary::cause(failure.category.as_str(), &failure.message, services)
+        });
+        let ended = Ruling::says(self.end_report(operation, &end, reason.trim_end(), word).because(short));
         self.report(&ended);
         if let Some(refusal) = failure.and_then(|failure| failure.policy.as_deref()) {
             self.refused_by_policy(operation, refusal.clone());
@@ -81,7 +99,13 @@ impl Draft<'_> {
         word: &str,
     ) -> PhaseReport {
         match &operation.purpose {
-            Purpose::Upgrade => self.upgraded(operation, end.outcome, reason, word),
+            Purpose::Upgrade => match passing::waits(operation, end, self.next.deployed.as_ref()) {
+                Some(waits) => {
+                    self.block = None;
+                    waits
+                }
+                None => self.upgraded(operation, end.outcome, reason, word),
+            },
             Purpose::Rollback { gives_up, .. } => {
                 self.went_back(operation, gives_up.as_ref(), end.outcome, reason, word)
             }
@@ -106,6 +130,7 @@ impl Draft<'_> {
             image_tag: image_tag.to_owned(),
             cause: self.lifecycle.cause(outcome, target_hash),
             reason: bounded(reason, 2_048),
+            category: self.lifecycle.category(),
             policy_revision: None,
             at: Time(whole_seconds(self.facts.now)),
         }
@@ -117,7 +142,7 @@ impl Draft<'_> {
             return Ruling::unchanged();
         }
         if self.facts.subject.suspend {
-            return Ruling::says(PhaseReport::suspended());
+            return self.suspended();
         }
         let observation = self.facts.answer.seen_at_end();
         match (observation, self.facts.desired) {
@@ -151,6 +176,7 @@ impl Draft<'_> {
             id: operation.id.clone(),
             from: operation.from.clone(),
             to: operation.to.clone(),
+            rollback_to: operation.rollback_to().map(|to| bounded(to, 64)),
             outcome: end.outcome,
             started_at: operation.started_at.clone(),
             finished_at: end.at.clone().unwrap_or(Time(whole_seconds(self.facts.now))),
@@ -160,6 +186,23 @@ impl Draft<'_> {
         self.next.history.insert(0, entry);
         self.next.history.truncate(HISTORY_LIMIT);
     }
+}
+
+/// The services that did not come up, as status keeps them, and how many more there are.
+fn failed_services(services: &FailedServices) -> (Vec<ServiceFailure>, i32) {
+    let kept = services.first.iter().take(FAILURE_LIMIT).map(|one| {
+        ServiceFailure {
+            service: one.service.clone(),
+            during: progress::status_phase(one.during).unwrap_or(Phase::Verifying),
+            problem: one.problem.clone(),
+            log: one.log.clone(),
+            healthcheck: one.healthcheck.clone(),
+        }
+        .bounded()
+    });
+    let left_out = services.first.len().saturating_sub(FAILURE_LIMIT);
+    let more = usize::try_from(services.more).unwrap_or(usize::MAX).saturating_add(left_out);
+    (kept.collect(), i32::try_from(more).unwrap_or(i32::MAX))
 }
 
 fn deployed(operation: &Operation, seen: &OperationStatus, at: jiff::Timestamp) -> Deployed {

@@ -96,7 +96,9 @@ impl Draft<'_> {
             | ErrorCode::RecordsDamaged
             | ErrorCode::ClaimedByOther => {
                 let reason = format!("The agent refuses it: {}", sentence(&error.to_string()));
-                let end = self.end_unbegun(operation, &reason);
+                let mut end = self.end_unbegun(operation, &reason);
+                end.category = Some("RequestRefused".to_owned());
+                self.lifecycle = Lifecycle::Ended(operation.clone(), end.clone());
                 Ruling::says(self.end_report(operation, &end, &reason, "RequestRefused"))
             }
         }
@@ -107,7 +109,7 @@ impl Draft<'_> {
         let now = whole_seconds(self.facts.now);
         let mut operation = operation.clone();
         fail_last(&mut operation.phases, why, now);
-        let end = End { outcome, at: Some(Time(now)), accepted: false, data_restored: false };
+        let end = End::of(outcome, Time(now));
         self.lifecycle = Lifecycle::Ended(operation, end.clone());
         end
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant_status::{
-    BlockedTarget, GivenUp, Outcome, PhaseStatus, TenantStatus, UpgradeStatus,
+    BlockedTarget, GivenUp, Outcome, PhaseStatus, ServiceFailure, TenantStatus, UpgradeStatus,
 };
 
 use super::outcomes::{Meaning, Runs};
@@ -33,6 +33,8 @@ pub(super) struct Operation {
     /// How the host stood when the operation began.
     pub began_on: Host,
     pub attempt: i32,
+    /// Since when its target has failed for faults that pass, one try after the other.
+    pub failing_since: Option<Time>,
     pub started_at: Time,
     pub phases: Vec<PhaseStatus>,
 }
@@ -64,11 +66,32 @@ pub(super) enum Host {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct End {
     pub outcome: Outcome,
+    /// What kind of failure it was.
+    pub category: Option<String>,
+    /// The services that did not come up, and how many more there are.
+    pub failures: (Vec<ServiceFailure>, i32),
+    /// When its target is tried again by itself.
+    pub retry_at: Option<Time>,
     pub at: Option<Time>,
     /// Whether a person has accepted the host since as the operation left it.
     pub accepted: bool,
     /// Whether data was restored, so that what was written since its restore point is lost.
     pub data_restored: bool,
+}
+
+impl End {
+    /// An end of which no more is known.
+    pub fn of(outcome: Outcome, at: Time) -> Self {
+        Self {
+            outcome,
+            category: None,
+            failures: (Vec::new(), 0),
+            retry_at: None,
+            at: Some(at),
+            accepted: false,
+            data_restored: false,
+        }
+    }
 }
 
 /// A target that is not tried again by itself.
@@ -78,6 +101,8 @@ pub(super) struct Block {
     pub image_tag: String,
     pub cause: Cause,
     pub reason: String,
+    /// What kind of failure it was.
+    pub category: Option<String>,
     /// The policy that refused it: under another one it is tried again.
     pub policy_revision: Option<String>,
     pub at: Time,
@@ -100,6 +125,9 @@ impl Lifecycle {
         let Some(upgrade) = status.upgrade.take() else { return Self::None };
         let end = upgrade.outcome.map(|outcome| End {
             outcome,
+            category: upgrade.category.clone(),
+            failures: (upgrade.failures.clone(), upgrade.more_failures),
+            retry_at: upgrade.retry_at.clone(),
             at: upgrade.finished_at.clone(),
             accepted: upgrade.accepted,
             data_restored: upgrade.data_restored,
@@ -119,8 +147,11 @@ impl Lifecycle {
             Self::Ended(operation, end) => (operation, Some(end)),
         };
         let mut upgrade = UpgradeStatus::from(operation);
-        if let Some(End { outcome, at, accepted, data_restored }) = end {
+        if let Some(End { outcome, category, failures, retry_at, at, accepted, data_restored }) = end {
             upgrade.outcome = Some(outcome);
+            upgrade.category = category;
+            (upgrade.failures, upgrade.more_failures) = failures;
+            upgrade.retry_at = retry_at;
             upgrade.finished_at = at;
             upgrade.accepted = accepted;
             upgrade.data_restored = data_restored;
@@ -133,6 +164,22 @@ impl Lifecycle {
         match self {
             Self::None => None,
             Self::InFlight(operation) | Self::Ended(operation, _) => Some(operation),
+        }
+    }
+
+    /// What kind of failure the latest operation ended with.
+    pub fn category(&self) -> Option<String> {
+        match self {
+            Self::None | Self::InFlight(_) => None,
+            Self::Ended(_, end) => end.category.clone(),
+        }
+    }
+
+    /// The operation that is in flight.
+    pub fn in_flight(&self) -> Option<&Operation> {
+        match self {
+            Self::InFlight(operation) => Some(operation),
+            Self::None | Self::Ended(..) => None,
         }
     }
 
@@ -224,6 +271,7 @@ impl From<UpgradeStatus> for Operation {
             purpose: upgrade.rollback_to.map_or(Purpose::Upgrade, |to| Purpose::Rollback { to, gives_up }),
             began_on: if upgrade.unsettled { Host::Unsettled } else { Host::Settled },
             attempt: upgrade.attempt,
+            failing_since: upgrade.failing_since,
             started_at: upgrade.started_at,
             phases: upgrade.phases,
         }
@@ -253,6 +301,11 @@ impl From<Operation> for UpgradeStatus {
             started_at: operation.started_at,
             finished_at: None,
             outcome: None,
+            category: None,
+            failures: Vec::new(),
+            more_failures: 0,
+            failing_since: operation.failing_since,
+            retry_at: None,
             phases: operation.phases,
         }
     }
@@ -261,17 +314,25 @@ impl From<Operation> for UpgradeStatus {
 impl Block {
     /// Takes the blocked target out of a status.
     pub fn take(status: &mut TenantStatus, lifecycle: &Lifecycle) -> Option<Self> {
-        let BlockedTarget { target_hash, image_tag, outcome, reason, accepted, policy_revision, at } =
-            status.blocked_target.take()?;
+        let BlockedTarget {
+            target_hash,
+            image_tag,
+            outcome,
+            reason,
+            category,
+            accepted,
+            policy_revision,
+            at,
+        } = status.blocked_target.take()?;
         let cause = if accepted { Cause::Accepted } else { lifecycle.cause(outcome, &target_hash) };
-        Some(Self { target_hash, image_tag, cause, reason, policy_revision, at })
+        Some(Self { target_hash, image_tag, cause, reason, category, policy_revision, at })
     }
 
     /// The blocked target as status keeps it.
     pub fn into_status(self) -> BlockedTarget {
-        let Self { target_hash, image_tag, cause, reason, policy_revision, at } = self;
+        let Self { target_hash, image_tag, cause, reason, category, policy_revision, at } = self;
         let (accepted, outcome) = (cause == Cause::Accepted, cause.outcome());
-        BlockedTarget { target_hash, image_tag, outcome, reason, accepted, policy_revision, at }
+        BlockedTarget { target_hash, image_tag, outcome, reason, category, accepted, policy_revision, at }
     }
 }
 

@@ -75,7 +75,7 @@ fn failure_so_far(seen: &OperationStatus) -> Option<&str> {
 }
 
 /// The phase of status for a phase of an operation; tidying up afterwards is none of its own.
-fn status_phase(phase: OperationPhase) -> Option<Phase> {
+pub(super) fn status_phase(phase: OperationPhase) -> Option<Phase> {
     match phase {
         OperationPhase::Preflight => Some(Phase::Planning),
         OperationPhase::Pull => Some(Phase::Pulling),

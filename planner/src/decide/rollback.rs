@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tenantry_api::conditions::{bounded, whole_seconds};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant::Approach;
-use tenantry_api::tenant_status::{GivenUp, Handled, Outcome, Phase, RestorePoint};
+use tenantry_api::tenant_status::{GivenUp, Handled, HistoryEntry, Outcome, Phase, RestorePoint};
 use tenantry_protocol::{Observation, ReleaseLabel, RestorePointBrief};
 
 use super::annotations::asked;
@@ -72,8 +72,9 @@ impl Draft<'_> {
         desired: &Desired,
         observation: &Observation,
     ) -> Result<Ruling, Refusal> {
+        let ids = observation.restore_points.iter().map(|point| point.id.as_str());
         let found = match wish.id {
-            "" => observation.restore_points.first(),
+            "" => further_back(ids, &self.next.history).and_then(|at| observation.restore_points.get(at)),
             id => observation.restore_points.iter().find(|point| point.id.as_str() == id),
         };
         let to = self.labelled(found.ok_or_else(|| self.no_such_point(wish.id, observation))?);
@@ -116,6 +117,7 @@ impl Draft<'_> {
             purpose: Purpose::Rollback { to: to.id.to_string(), gives_up: self.given_up() },
             began_on: self.lifecycle.host(),
             attempt: 1,
+            failing_since: None,
             started_at: now.clone(),
             phases: vec![planning(now)],
         }
@@ -175,7 +177,13 @@ impl Draft<'_> {
         } else {
             format!("The annotation tenantry.dev/rollback-to asks for restore point {}", bounded(id, 80))
         };
-        let message = if known.is_empty() {
+        let message = if id.is_empty() && !known.is_empty() {
+            format!(
+                "{what}, but nothing is further back than what runs, which a person went back to; host {host} has {}. Set \
+                 the annotation to one of these, or remove it.",
+                listed(&known, SHOWN)
+            )
+        } else if known.is_empty() {
             format!(
                 "{what}, but host {host} has none for this Tenant: one is made with each upgrade. Remove the annotation."
             )
@@ -270,6 +278,25 @@ impl Draft<'_> {
         format!(
             "Data was restored, too: what was written to the declared paths and volumes since {since} is lost."
         )
+    }
+}
+
+/// Which of the restore points, newest first, leads furthest forward without leading to what a person has left: who was
+/// taken back goes on from there, not to what was undone by that. `None` where nothing is further back.
+pub fn further_back<'a>(
+    points: impl IntoIterator<Item = &'a str>,
+    history: &[HistoryEntry],
+) -> Option<usize> {
+    let points: Vec<&str> = points.into_iter().collect();
+    let left_by = |id: &str| {
+        let entry = history.iter().find(|entry| entry.id == id && entry.outcome == Outcome::Succeeded);
+        entry.and_then(|entry| entry.rollback_to.as_deref())
+    };
+    let mut at = 0;
+    loop {
+        let Some(to) = left_by(points.get(at)?) else { return Some(at) };
+        // Only what is older: each round goes on.
+        at += 1 + points[at..].iter().skip(1).position(|id| *id == to)? + 1;
     }
 }
 

@@ -8,6 +8,8 @@ use tenantry_protocol::{ApiError, ErrorCode};
 
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
+use super::lifecycle::Lifecycle;
+use super::progress;
 use super::{Answer, Draft, Unreached};
 use crate::target::RefusalReason;
 use crate::text::sentence;
@@ -51,7 +53,7 @@ impl Draft<'_> {
         let waited = u64::try_from(self.facts.now.as_second() - since.as_second()).unwrap_or(0);
         let next_step = match why {
             Unreached::NoAnswer | Unreached::Timeout => {
-                "What runs there goes on running; see that the machine is up and tenantry-agent runs."
+                "See that the machine is up and tenantry-agent runs there."
             }
             Unreached::BadCertificate => "See that both certificates are valid and of the same authority.",
             Unreached::WrongAgent => {
@@ -62,9 +64,41 @@ impl Draft<'_> {
             Unreached::HostMissing => "Make the ComposeHost again.",
         };
         let (host, since) = (&self.facts.subject.host, whole_seconds(since));
-        let message = format!("Host {host}, since {since}: {} {next_step}", sentence(text));
+        let known = self.last_known();
+        let message = format!("Host {host}, since {since}: {} {known} {next_step}", sentence(text));
         Ruling::says(PhaseReport::with_reason(Phase::HostUnreachable, why.as_str(), message))
             .within(Duration::from_secs((waited / 2).clamp(2, 30)))
+    }
+
+    /// What was known of the services when the host last answered, and since when.
+    fn last_known(&self) -> String {
+        if let Lifecycle::InFlight(operation) = &self.lifecycle {
+            let doing = operation.phases.last();
+            let phase = doing.map_or(Phase::Planning, |phase| phase.name);
+            let since = doing.map_or(operation.started_at.0, |phase| phase.started_at.0);
+            let services = match phase {
+                Phase::Planning | Phase::Pulling => "by then no service had been touched",
+                _ => "services may be stopped until the agent goes on by its journal",
+            };
+            let since = whole_seconds(since);
+            return format!(
+                "{}: last known {} since {since}; {services}.",
+                progress::what(operation),
+                phase.as_str()
+            );
+        }
+        match (&self.next.deployed, self.facts.status.phase) {
+            (None, _) => "Nothing is known of what runs there.".to_owned(),
+            (Some(deployed), Some(Phase::Degraded)) => {
+                format!(
+                    "{} was deployed there, and was not well when the host last answered.",
+                    deployed.image_tag
+                )
+            }
+            (Some(deployed), _) => {
+                format!("{} was deployed there; how its services are now is not known.", deployed.image_tag)
+            }
+        }
     }
 
     pub(super) fn agent_refused(&self, error: &ApiError) -> Ruling {

@@ -7,6 +7,7 @@ use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_protocol::Observation;
 
+use super::adoption::{another_project, replaces_own_files};
 use super::approach::expected_plan;
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
@@ -17,15 +18,24 @@ use super::policy::LOOKED_AT_AGAIN;
 use super::progress;
 use super::{Draft, Effect, Submission, refused};
 use crate::target::{Desired, OperationTerms, Refusal, RefusalReason};
-use crate::text::sentence;
+use crate::text::{listed, sentence};
 
 impl Draft<'_> {
     /// Begins an upgrade, unless the target is blocked or the host forbids it.
     pub(super) fn upgrade(&mut self, desired: &Desired, observation: &Observation, target: &str) -> Ruling {
-        if let Some(report) = self.blocked(desired, target) {
+        if let Some(report) = self.blocked(desired, observation, target) {
             return Ruling::says(report);
         }
+        if let Some(ruling) = self.waits_for_next_try(target) {
+            return ruling;
+        }
         if let Some(ruling) = self.not_granted(desired, observation) {
+            return ruling;
+        }
+        // What was taken over may have its name from elsewhere than the directory says.
+        let other = observation.other_projects.iter().find(|other| other.named_by.is_none());
+        let own = another_project(desired, other).or_else(|| replaces_own_files(desired, observation));
+        if let Some(ruling) = own {
             return ruling;
         }
         let approach = match self.permitted(desired, observation) {
@@ -94,6 +104,7 @@ impl Draft<'_> {
             purpose: Purpose::Upgrade,
             began_on: self.lifecycle.host(),
             attempt,
+            failing_since: self.failing_since(target),
             started_at: now.clone(),
             phases: vec![planning(now)],
         };
@@ -136,8 +147,9 @@ impl Draft<'_> {
     }
 
     /// What is said where the target failed before. After a failed rollback nothing at all is tried before a person asks.
-    fn blocked(&self, desired: &Desired, target: &str) -> Option<PhaseReport> {
-        let Block { target_hash, image_tag, cause, reason, policy_revision, .. } = self.block.as_ref()?;
+    fn blocked(&self, desired: &Desired, observation: &Observation, target: &str) -> Option<PhaseReport> {
+        let Block { target_hash, image_tag, cause, reason, category, policy_revision, .. } =
+            self.block.as_ref()?;
         if tenantry_faults::Bug::RetryWhatFailed.is_seeded() {
             return None;
         }
@@ -151,7 +163,7 @@ impl Draft<'_> {
         } else {
             desired.intent.image_tag.as_str()
         };
-        let running = if meaning.previous_runs() { self.running() } else { String::new() };
+        let running = if meaning.previous_runs() { self.running(observation) } else { String::new() };
         let what = match cause {
             Cause::GivenUp(Outcome::RolledBack) => format!("{tag} is not deployed{running}: "),
             // The reason names what was given up, and for what.
@@ -169,14 +181,18 @@ impl Draft<'_> {
             ));
         }
         let message = format!("{what}{} {}", sentence(reason), meaning.next_step);
-        Some(PhaseReport::of(meaning.phase, message))
+        let kind = category.as_deref().unwrap_or(meaning.phase.as_str());
+        Some(PhaseReport::with_reason(meaning.phase, kind, message))
     }
 
-    fn running(&self) -> String {
-        self.next.deployed.as_ref().map_or_else(
-            || ", nothing is installed".to_owned(),
-            |deployed| format!(", {} stays deployed", deployed.image_tag),
-        )
+    /// What is deployed instead, as it is seen to be now.
+    fn running(&self, observation: &Observation) -> String {
+        let Some(deployed) = &self.next.deployed else { return String::new() };
+        let problems = self.problems(observation);
+        if problems.is_empty() {
+            return format!(", {} stays deployed", deployed.image_tag);
+        }
+        format!(", {} was deployed before it, and is not well: {}", deployed.image_tag, listed(&problems, 3))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Compose's JSON as it comes. What is not named here is covered by each service's definition hash.
 
+use super::attachments::Written;
 use super::{
-    BTreeMap, Bind, Condition, Demand, Deserialize, ImageFrom, Model, ModelError, NamedNetwork, NamedVolume,
-    Port, Restart, Service, ServiceName, digest,
+    BTreeMap, Bind, Condition, Demand, Deserialize, ImageFrom, Meant, Model, ModelError, NamedNetwork,
+    NamedVolume, Port, Restart, Service, ServiceName, digest,
 };
 
 #[derive(Deserialize)]
@@ -14,7 +15,7 @@ pub(super) struct Document {
     #[serde(default)]
     volumes: BTreeMap<String, Option<Resource>>,
     #[serde(default)]
-    networks: BTreeMap<String, Option<Resource>>,
+    networks: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     configs: BTreeMap<String, FileSource>,
     #[serde(default)]
@@ -125,23 +126,26 @@ fn yes() -> bool {
 impl Document {
     pub(super) fn model(mut self, demands: Vec<Demand>) -> Result<Model, ModelError> {
         let volumes = std::mem::take(&mut self.volumes);
-        let networks = std::mem::take(&mut self.networks);
+        let networks: BTreeMap<String, NamedNetwork> =
+            std::mem::take(&mut self.networks).into_iter().map(|(key, one)| (key, network(&one))).collect();
         let mut services = BTreeMap::new();
         for (name, value) in &self.services {
             let refuse = |problem: String| ModelError::Service { name: name.clone(), problem };
             let parsed = ServiceName::parse(name.as_str()).map_err(|error| refuse(error.to_string()))?;
             let raw = RawService::deserialize(value)
                 .map_err(|_| refuse("is not as compose prints services".to_owned()))?;
-            services.insert(parsed, self.service(name, raw, value)?);
+            let meant = Written::deserialize(value).map(|written| written.meant(&networks));
+            let mut service = self.service(name, raw, value)?;
+            service.meant = meant.map_err(|_| {
+                refuse("has networks or ports that are not as compose prints them".to_owned())
+            })?;
+            services.insert(parsed, service);
         }
         Ok(Model {
             project: self.name,
             services,
             volumes: volumes.into_iter().map(|(key, one)| (key, one.unwrap_or_default().volume())).collect(),
-            networks: networks
-                .into_iter()
-                .map(|(key, one)| (key, one.unwrap_or_default().network()))
-                .collect(),
+            networks,
             demands,
         })
     }
@@ -176,7 +180,9 @@ impl Document {
             env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),
             binds,
             volumes,
+            publishes: !raw.ports.is_empty(),
             ports: raw.ports.into_iter().filter_map(RawPort::port).collect(),
+            meant: Meant::default(),
             container_name: raw.container_name,
             healthcheck: raw.healthcheck.as_ref().is_some_and(Healthcheck::on),
             restart: restart(raw.restart.as_deref(), deploy),
@@ -191,10 +197,11 @@ impl Resource {
         let driver_opts = self.driver_opts.unwrap_or_default();
         NamedVolume { name: self.name, driver: self.driver, driver_opts, external: self.external }
     }
+}
 
-    fn network(self) -> NamedNetwork {
-        NamedNetwork { name: self.name, external: self.external }
-    }
+fn network(value: &serde_json::Value) -> NamedNetwork {
+    let Resource { name, external, .. } = Option::deserialize(value).ok().flatten().unwrap_or_default();
+    NamedNetwork { name, external, definition: digest(value) }
 }
 
 impl Volume {

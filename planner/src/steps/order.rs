@@ -143,8 +143,13 @@ fn revival(quiesced: bool) -> (Vec<Step>, Outcome) {
     (steps, Outcome::Aborted)
 }
 
+/// What failed first, with what failed in going back.
 fn both(first: &Failure, second: &Failure) -> Failure {
     let message =
         format!("{} The rollback then failed: {}", sentence(&first.message), sentence(&second.message));
-    Failure { message, ..second.clone() }
+    let mut services = first.services.clone();
+    services.first.extend(second.services.first.iter().cloned());
+    services.more = services.more.saturating_add(second.services.more);
+    let policy = first.policy.clone().or_else(|| second.policy.clone());
+    Failure { message, services, policy, ..first.clone() }
 }

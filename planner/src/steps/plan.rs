@@ -7,6 +7,7 @@ use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_api::tenant::Consistency;
 use tenantry_protocol::{ComposeUse, OperateRequest, PlanReport, RunImage};
 
+use crate::before::Before;
 use crate::target::hash_json;
 
 /// What Preflight decided.
@@ -36,6 +37,9 @@ pub struct Plan {
     pub env_keys: Vec<String>,
     /// Ids of the containers that were there before.
     pub containers: Vec<String>,
+    /// How every service was that had containers.
+    #[serde(default, skip_serializing_if = "Before::is_empty")]
+    pub before: Before,
     /// What each reference of both releases pointed to before.
     pub references: Vec<PreviousReference>,
     /// What each service ran before.

@@ -218,6 +218,11 @@ impl JournalState {
         self.ended.as_ref().map(|(_, outcome, _)| *outcome)
     }
 
+    /// When the first step was begun.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.phases.first().map(|phase| phase.started_at)
+    }
+
     /// The epoch that the operation runs under.
     pub fn epoch(&self) -> u64 {
         self.epoch

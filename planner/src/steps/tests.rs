@@ -23,6 +23,7 @@ fn failure(step: Step) -> Failure {
         category: FailureCategory::Unhealthy,
         message: format!("{step:?} failed"),
         policy: None,
+        services: tenantry_protocol::FailedServices::default(),
     }
 }
 
@@ -99,6 +100,7 @@ impl Case {
             image_edits: vec![],
             env_keys: vec![],
             containers: containers.clone(),
+            before: crate::before::Before::new(),
             references: vec![],
             previous_images: vec![],
             left_running: vec![],

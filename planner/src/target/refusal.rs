@@ -52,6 +52,8 @@ pub enum RefusalReason {
     HandEdited,
     /// The release reaches no service's image: nothing would change, and nothing is claimed.
     ReachesNothing,
+    /// A compose file that the bundle writes is one that compose would not read.
+    ComposeFileUnread,
     /// There is nothing at the directory that an image could be changed in.
     ProjectMissing,
     /// The compose files on the host can't be read.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tenantry_api::names::ServiceName;
 use tenantry_protocol::{FailureCategory, Probe};
 
-use crate::compare::Expected;
+use crate::compare::{Expected, Lifetime};
+use crate::model::{Model, Service};
 use crate::policy::Verification;
 
 /// How many services a message names.
@@ -37,6 +38,31 @@ pub fn named_probes(probes: &[Probe]) -> Vec<(String, &Probe)> {
     probes.iter().map(|probe| (name(probe), probe)).collect()
 }
 
+/// The services that probes ask: by name, or by a port that they publish; none where none of that tells.
+pub fn probed_services(probes: &[Probe], model: &Model) -> Vec<String> {
+    let mut ports = Vec::new();
+    let mut named: Vec<String> = Vec::new();
+    for probe in probes {
+        match probe {
+            Probe::Http(http) => ports.extend(port_of(http.url.as_str())),
+            Probe::Tcp(tcp) => ports.extend(port_of(tcp.address.as_str())),
+            Probe::Exec(exec) => named.push(exec.service.to_string()),
+        }
+    }
+    let publishes = |service: &Service| service.ports.iter().any(|port| ports.contains(&port.published));
+    let by_port = model.services.iter().filter(|(_, service)| publishes(service));
+    named.extend(by_port.map(|(name, _)| name.to_string()));
+    named
+}
+
+/// The port of `http://127.0.0.1:8080/x` or `localhost:8080`.
+fn port_of(address: &str) -> Option<u16> {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = rest.split('/').next()?;
+    let digits = host.rsplit_once(':').map(|(_, digits)| digits);
+    digits.map_or(Some(80), |digits| digits.parse().ok())
+}
+
 /// Whether every probe may be made and can pass at all; otherwise what is wrong with the first that may or can not, in
 /// a sentence that names its field (P13).
 pub fn permitted(probes: &[Probe], among: &Surroundings<'_>) -> Result<(), (FailureCategory, String)> {
@@ -59,7 +85,7 @@ pub fn permitted(probes: &[Probe], among: &Surroundings<'_>) -> Result<(), (Fail
         }
         let problem = match among.expected.get(service) {
             None => format!("the release has no service {service}; it has {}", names(among.expected)),
-            Some(expected) if expected.one_shot => {
+            Some(expected) if expected.lifetime == Lifetime::Ends => {
                 format!(
                     "{service} runs once and ends, so that no command can be run in it; name another service"
                 )
@@ -100,14 +126,15 @@ mod tests {
     }
 
     fn judged(probe: Probe, granted: &[Verification]) -> Result<(), (FailureCategory, String)> {
-        let service = |name, one_shot, replicas| {
-            (ServiceName::parse(name).unwrap(), Expected { one_shot, replicas, image_id: None })
+        let service = |name, lifetime, replicas| {
+            let expected = Expected { lifetime, replicas, image_id: None, attached: None };
+            (ServiceName::parse(name).unwrap(), expected)
         };
         let services = [
-            service("agent", false, 1),
-            service("db", false, 1),
-            service("migrate", true, 1),
-            service("spare", false, 0),
+            service("agent", Lifetime::RunsOn, 1),
+            service("db", Lifetime::RunsOn, 1),
+            service("migrate", Lifetime::Ends, 1),
+            service("spare", Lifetime::RunsOn, 0),
         ];
         let expected = BTreeMap::from(services);
         permitted(&[tcp(), probe], &Surroundings { granted, expected: &expected, agent: Some("agent") })

@@ -7,9 +7,11 @@ use crate::compare::tests::container;
 
 /// Two services and a one-shot, 10 s to become healthy, 3 s stable.
 fn judge() -> Judge {
-    let expected = |one_shot| Expected { one_shot, replicas: 1, image_id: Some("new".to_owned()) };
-    let services = [("web", false), ("worker", false), ("migrate", true)];
-    let named = services.map(|(name, one_shot)| (ServiceName::parse(name).unwrap(), expected(one_shot)));
+    use Lifetime::{Ends, RunsOn};
+    let expected =
+        |lifetime| Expected { lifetime, replicas: 1, image_id: Some("new".to_owned()), attached: None };
+    let services = [("web", RunsOn), ("worker", RunsOn), ("migrate", Ends)];
+    let named = services.map(|(name, lifetime)| (ServiceName::parse(name).unwrap(), expected(lifetime)));
     Judge::new(BTreeMap::from(named), 10_000, 3_000)
 }
 
@@ -145,4 +147,81 @@ fn p15_an_engine_that_flaps_for_ever_ends_the_verification() {
 fn p15_a_message_names_a_bounded_number_of_problems() {
     let many: Vec<String> = (0..40).map(|n| format!("s{n} is unhealthy")).collect();
     assert!(named(&many).ends_with("s4 is unhealthy; and 35 more"));
+}
+
+/// A judge of `job` alone, which is tried again after a failure.
+fn of_a_retried_job() -> Judge {
+    let lifetime = Lifetime::MayEnd { retried: true };
+    let job = Expected { lifetime, replicas: 1, image_id: None, attached: None };
+    Judge::new(BTreeMap::from([(ServiceName::parse("job").unwrap(), job)]), 10_000, 3_000)
+}
+
+#[test]
+fn p10_a_job_that_is_tried_again_may_fail_until_it_ends_well_and_begins_the_window_anew() {
+    let mut judge = of_a_retried_job();
+    let mut job = container("job");
+    let mut at = |at_ms, restarts, state| {
+        (job.restart_count, job.state) = (restarts, state);
+        judge.judge(&Sample { at_ms, containers: std::slice::from_ref(&job), probe_problems: &[] })
+    };
+    for n in 0..6 {
+        let seen = at(n * 500, n, ContainerState::Running);
+        assert_eq!(seen, Verdict::Stabilising(3_000), "restart {n}");
+    }
+    assert_eq!(at(5_400, 5, ContainerState::Exited), Verdict::Stabilising(100));
+    assert_eq!(at(5_500, 5, ContainerState::Exited), Verdict::Good);
+}
+
+#[rstest]
+#[case::that_was_unhealthy_may_be_so_again(Was::Unhealthy, Unhealthy, true)]
+#[case::that_was_unhealthy_may_be_well(Was::Unhealthy, Fine, true)]
+#[case::that_kept_ending_may_end_again(Was::Restarting { code: 1 }, RestartedOften, true)]
+#[case::that_was_not_there_may_be_as_it_will(Was::Absent, Unhealthy, true)]
+#[case::that_was_well_must_be_well(Was::Running { long: true }, Unhealthy, false)]
+#[case::that_was_unhealthy_must_not_be_worse(Was::Unhealthy, RestartedOften, false)]
+fn p18_a_service_on_the_way_back(#[case] was: Was, #[case] how: How, #[case] good: bool) {
+    let well = [("worker", Was::Running { long: true }), ("migrate", Was::Exited { code: 0 })];
+    let mut before: Before = well.into_iter().map(|(name, was)| (name.to_owned(), was)).collect();
+    before.insert("web".to_owned(), was);
+    let mut judge = judge().no_worse_than(before);
+    let mut last = Verdict::Waiting(Vec::new());
+    for (n, at_ms) in [0, 1_000, 5_000, 11_000].into_iter().enumerate() {
+        let mut containers = all_good();
+        change(&mut containers, how);
+        // The first look fixes how often it had been restarted.
+        containers[0].restart_count = containers[0].restart_count.min(n as u64 * 5);
+        let problems = ["a probe".to_owned()];
+        let probe_problems = if matches!(how, Fine) { &[][..] } else { &problems };
+        last = judge.judge(&Sample { at_ms, containers: &containers, probe_problems });
+        if matches!(last, Verdict::Failed(..) | Verdict::Good) {
+            break;
+        }
+    }
+    assert_eq!(last == Verdict::Good, good, "{last:?}");
+    assert_eq!(judge.as_before().is_empty(), !good || matches!(how, Fine));
+}
+
+#[test]
+fn p18_what_was_well_is_not_excused_by_what_was_not() {
+    let mut judge = judge().no_worse_than(Before::from([("web".to_owned(), Was::Unhealthy)]));
+    let mut containers = all_good();
+    change(&mut containers, Unhealthy);
+    change(&mut containers, MigrationFailed);
+    // Nothing is known of migrate, so it was not there; but worker was.
+    let verdict = judge.judge(&Sample { at_ms: 0, containers: &containers, probe_problems: &[] });
+    assert_eq!(verdict, Verdict::Stabilising(3_000));
+    containers[0].image_id = "other".to_owned();
+    let verdict = judge.judge(&Sample { at_ms: 10, containers: &containers, probe_problems: &[] });
+    assert!(matches!(verdict, Verdict::Failed(FailureCategory::WrongImage, _)), "{verdict:?}");
+}
+
+#[rstest]
+#[case::its_port(r#"{"address": "127.0.0.1:8080"}"#, &["web"])]
+#[case::nobodys_port(r#"{"address": "127.0.0.1:9999"}"#, &[])]
+fn a_probe_is_about_who_publishes_its_port(#[case] probe: &str, #[case] about: &[&str]) {
+    let json = r#"{"name": "a", "services": {"db": {"image": "db"}, "web": {"image": "web", "ports":
+        [{"mode": "ingress", "target": 80, "published": "8080", "protocol": "tcp"}]}}}"#;
+    let model = crate::model::Model::parse(json.as_bytes(), "/x", "/x").unwrap();
+    let probe = tenantry_protocol::Probe::Tcp(serde_json::from_str(probe).unwrap());
+    assert_eq!(probed_services(&[probe], &model), about);
 }

@@ -43,6 +43,9 @@ pub fn run() -> Result<u8, String> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| format!("signals cannot be received: {error}"))?;
     let settings = told.settings.clone();
+    if let Some(words) = &settings.says {
+        eprintln!("{words}");
+    }
     let told = Arc::new(RwLock::new(told));
     if let Some(end) = settings.end {
         spawn(move || {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub end: Option<End>,
     /// SIGTERM and SIGINT do nothing.
     pub ignore_sigterm: bool,
+    /// What is said on stderr at the start, word for word.
+    pub says: Option<String>,
 }
 
 /// Whether the stand-in serves.
@@ -63,6 +65,9 @@ impl Settings {
             unhealthy_from: duration(source, "UNHEALTHY_FROM")?,
             end: end(source, mode)?,
             ignore_sigterm: flag(source, "IGNORE_SIGTERM")?,
+            says: source
+                .get("SAYS")
+                .map(|words| words.replace("$TOKEN", source.get("TOKEN").unwrap_or_default())),
         })
     }
 
@@ -162,6 +167,7 @@ mod tests {
             unhealthy_from: Some(Duration::from_mins(1)),
             end: Some(End { after: Duration::from_secs(10), code: 3, words: "ends as told" }),
             ignore_sigterm: true,
+            says: None,
         };
         assert_eq!(settings, Ok(expected));
     }

@@ -51,6 +51,8 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::ClaimUnsynced, "P2", "a claim counts before it is on disk": "tenantry-agent" LIB, "store::tests::p2_p3_what_was_promised_is_there_after_a_power_cut_at_any_effect";
     Bug::DropDamagedRecords, "P3", "a damaged journal is taken for a shorter one": "tenantry-agent" LIB, "store::tests::p3_a_journal_with_any_flipped_bit_fails_closed";
     Bug::RetryWhatFailed, "P4", "a target that failed is tried again and again": "tenantry-planner" LIB, "decide::tests::in_flight::p4_a_target_that_failed_is_blocked_until_something_changes::case_2";
+    Bug::BlockOnPassingFault, "P4", "a target is blocked for a fault that passes": "tenantry-planner" LIB, "decide::tests::passing::p4_p15_a_fault_that_passes_is_tried_again_less_and_less_often_for_an_hour";
+    Bug::TellEverything, "P12", "what a failed service said is told as it is": "tenantry-planner" LIB, "redact::tests::p12_a_value_within_another_leaves_no_rest";
     Bug::ContentUnsynced, "P6", "new content is renamed before it is on disk": "tenantry-agent" LIB, "files::tests::power::p6_a_power_cut_after_any_effect_leaves_the_set_wholly_old_or_wholly_new";
     Bug::FoldersUnsynced, "P6", "renames are never made durable": "tenantry-agent" LIB, "files::tests::power::p6_once_committed_it_is_new_whatever_is_lost";
     Bug::RenameBeforeCommit, "P6", "files are renamed before the commit record": "tenantry-agent" LIB, "files::tests::crash::p6_after_a_crash_at_any_effect_the_set_is_wholly_old_or_wholly_new";
@@ -66,6 +68,8 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::IgnoreRestarts, "P10", "a service that crashes inside the window counts as stable": "tenantry-planner" LIB, "verify::tests::p10_a_bad_release::case_2_that_crashes_inside_the_window_fails_at_once";
     Bug::SkipStableWindow, "P10", "healthy once is enough": "tenantry-planner" LIB, "verify::tests::p10_a_release::case_2_is_not_good_before";
     Bug::AnyImageWillDo, "P10", "a service may run another image than planned": "tenantry-planner" LIB, "compare::tests::p10_a_service::case_07_another_image_is_final";
+    Bug::IgnoreAttachments, "P19", "a service may run without its networks and ports": "tenantry-planner" LIB, "compare::attachments::tests::p19_a_container::case_02_without_its_network";
+    Bug::KeepAnyVolume, "P19", "a volume that differs is gone on with": "tenantry-planner" LIB, "compare::volumes::tests::p18_p19_a_release_is_refused_for_a_volume::case_1_that_the_release_changes";
     Bug::AnyDirectory, "P11", "containers made from another directory count as ours": "tenantry-agent" INTEGRATION, "contact::p11_containers_that_were_made_from_another_directory_are_never_touched";
     Bug::ReplaceTheirs, "P11", "a service that another directory has taken over is taken back": "tenantry-agent" INTEGRATION, "meddling::tests::p11_a_service_that_a_second_directory_takes_over_in_mid_operation_is_not_taken_back";
     Bug::TakeOrphansAway, "P11", "services that left the release are removed blindly": "tenantry-agent" INTEGRATION, "meddling::tests::p11_services_of_a_second_directory_are_left_alone_by_our_way_back";
@@ -79,6 +83,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::TrustTheLastLook, "P16", "a file is told as it was last seen": "tenantry-agent" LIB, "files::tests::inspect::p16_an_edit_that_keeps_size_and_mtime_is_noticed";
     Bug::OverwriteEdits, "P16", "a file that a person edited counts as ours": "tenantry-agent" INTEGRATION, "release::p16_a_file_that_was_edited_by_hand_is_not_overwritten";
     Bug::ReachAnything, "P17", "a target that reaches no image is deployed": "tenantry-planner" LIB, "decide::tests::reach::p17_a_digest_beside_the_tag_is_named";
+    Bug::BlameForBefore, "P18", "a release is begun on what is broken already": "tenantry-planner" LIB, "before::tests::p18_an_upgrade_is_not_begun_on::case_1_a_paused_service";
 };
 
 /// How a run of one test ended.

@@ -263,3 +263,43 @@ fn a_directory_is_made_with_what_is_missing_above_it() {
     Tree::create(&wanted, DiskIo::default()).unwrap();
     assert!(tree.free_bytes().unwrap() > 0);
 }
+
+fn writing(path: &str, content: &str) -> FileSet {
+    let path = RelativePath::parse(path).unwrap();
+    let content = content.as_bytes().to_vec();
+    FileSet {
+        changes: vec![Change::Write { path, content, mode: Some(0o600), owner: None, before: Before::Any }],
+    }
+}
+
+#[test]
+fn p9_a_point_that_goes_leaves_what_it_kept_to_the_one_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    std::fs::write(at("a"), "a0").unwrap();
+    std::fs::create_dir(at("deep")).unwrap();
+    std::fs::write(at("deep/b"), "b0").unwrap();
+    let id = |name: &str| OperationId::parse(name).unwrap();
+    run_as(directory.path(), "op-1", &writing("a", "a1"));
+    run_as(directory.path(), "op-2", &writing("deep/b", "b1"));
+    run_as(directory.path(), "op-3", &writing("a", "a2"));
+    let tree = opened(directory.path());
+    let files = Transactions::new(&tree);
+    for _ in 0..2 {
+        // Once more, as after a crash in between.
+        files.fold_into(&id("op-1"), &id("op-2")).unwrap();
+        files.fold_into(&id("op-1"), &id("op-3")).unwrap();
+    }
+    files.prune(&[id("op-1")]).unwrap();
+    assert_eq!(files.check(&id("op-1")).unwrap(), 4);
+    let kept = files.kept_files(&id("op-1")).unwrap().unwrap();
+    let was = |path: &str| {
+        let file = kept.files.iter().find(|file| file.path.as_str() == path).unwrap();
+        String::from_utf8(files.kept_content(&id("op-1"), file).unwrap().unwrap()).unwrap()
+    };
+    assert_eq!(
+        (was("a"), was("deep/b")),
+        ("a0".to_owned(), "b0".to_owned()),
+        "as they were before the first"
+    );
+}

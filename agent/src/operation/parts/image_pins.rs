@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::{OperationId, TenantUid};
 
 use crate::engine::Engine;
+use crate::host::restore_points::Line;
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
 
@@ -56,23 +57,12 @@ pub async fn release_of(
     release(engine, uid, |of| of == operation.as_str()).await
 }
 
-/// Lets go of the images of Tenants that had this project before: what they could go back to is pruned by now.
-pub async fn release_former(operation: &OperationContext) -> Result<(), StepError> {
-    let (uid, place) = (&operation.request.tenant.uid, &operation.request.place);
-    let former = operation.host.store.all_claims().into_iter().filter(|claim| {
-        claim.released
-            && claim.uid != *uid
-            && (&claim.project, &claim.directory) == (&place.project, &place.directory)
-    });
-    let former: Vec<String> = former.map(|claim| format!("{}:", repository(&claim.uid))).collect();
-    if former.is_empty() {
-        return Ok(());
-    }
-    let engine = &operation.host.engine;
-    for name in engine.names_like(&format!("{REPOSITORIES}*")).await? {
-        if former.iter().any(|repository| name.starts_with(repository)) {
-            engine.untag(&name).await?;
-        }
+/// Lets go of the images of Tenants that had this place before, but for those that their restore points need, which stay.
+pub async fn release_former(operation: &OperationContext, kept: &[OperationId]) -> Result<(), StepError> {
+    let request = &operation.request;
+    let line = Line::of(&operation.host.store, &request.tenant.uid, &request.place);
+    for former in line.former() {
+        release_all_but(&*operation.host.engine, former, kept).await?;
     }
     Ok(())
 }

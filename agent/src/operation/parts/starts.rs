@@ -10,6 +10,7 @@ use tenantry_planner::steps::JournalState;
 use super::container_names;
 use crate::engine::ProjectContainer;
 use crate::files::Found;
+use crate::host::restore_points::Line;
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, way_back::chosen};
 use crate::store::{Start, Starts};
@@ -86,7 +87,9 @@ async fn managed(operation: &OperationContext) -> Result<BTreeSet<RelativePath>,
     operation
         .blocking(move || {
             let baseline = host.store.baseline(&request.tenant.uid)?;
-            let chosen = chosen(&request, &tree)?.map(|point| point.baseline.files).unwrap_or_default();
+            let line = Line::of(&host.store, &request.tenant.uid, &request.place);
+            let chosen =
+                chosen(&request, &tree, &line)?.map(|point| point.baseline.files).unwrap_or_default();
             let asked = request.manifest.files.iter().map(|file| file.path.clone());
             Ok(asked.chain(baseline.files.into_keys()).chain(chosen.into_keys()).collect())
         })

@@ -17,6 +17,7 @@ use crate::engine::{
     Volume, own_id,
 };
 use crate::files::{DiskIo, Folder};
+use crate::host::restore_points;
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, checks::in_project_agent::covering};
 use crate::snapshot::helper::Said;
@@ -218,6 +219,8 @@ impl Shown {
         let (point, what) = (point.clone(), what.clone());
         let (path, proof, of, stage) = operation
             .blocking(move || {
+                // Data that was inherited bears the name of the Tenant that kept it.
+                let uid = restore_points::maker(&tree, &point)?.unwrap_or(uid);
                 let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
                 Ok((
                     archive_dir.path().to_owned(),

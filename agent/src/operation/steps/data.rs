@@ -7,7 +7,7 @@ use tenantry_api::names::OperationId;
 use tenantry_planner::steps::Step;
 use tenantry_protocol::{Action, FailureCategory};
 
-use crate::host::restore_points;
+use crate::host::restore_points::{self, Line};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::progress::CopyProgress;
@@ -28,7 +28,7 @@ async fn parts_of(operation: &OperationContext, step: Step) -> Result<(Operation
         return Ok((to.clone(), chosen_parts(operation).await?));
     }
     let (uid, id, tree) = (operation.request.tenant.uid.clone(), operation.id.clone(), operation.tree()?);
-    let point = operation.blocking(move || Ok(restore_points::load(&tree, &uid, &id)?)).await?;
+    let point = operation.blocking(move || Ok(restore_points::load(&tree, &Line::alone(&uid), &id)?)).await?;
     Ok((operation.id.clone(), point.map(|point| point.data).unwrap_or_default()))
 }
 
@@ -114,6 +114,7 @@ async fn restore_seen(
     let (tree, uid, point) = (operation.tree()?, operation.request.tenant.uid.clone(), point.clone());
     operation
         .blocking(move || {
+            let uid = restore_points::maker(&tree, &point)?.unwrap_or(uid);
             let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
             match at {
                 Some(at) => archive_dir.restore_volume(n, &part, &at, &*follow)?,

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tenantry_api::names::OperationId;
 use tenantry_planner::steps::JournalState;
 use tenantry_protocol::OperateRequest;
 
 use crate::files::{Found, Transactions, Tree};
 use crate::host::TenantCache;
-use crate::host::restore_points::{self, RestorePoint};
+use crate::host::restore_points::{self, Line};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::image_pins;
@@ -24,25 +23,28 @@ pub async fn finish(operation: &OperationContext, state: &JournalState) -> Resul
     let kept = operation
         .blocking(move || {
             let uid = &request.tenant.uid;
+            let line = Line::of(&host.store, uid, &request.place);
             let old = host.store.baseline(uid)?;
             // An agent that was killed here had recorded it; what it was worked out from may be pruned by now.
             if old.restore_point.as_ref() != Some(&id) {
-                let new = baseline(&request, &tree, &cache, old, &left)?;
+                let new = baseline(&request, &tree, &line, &cache, old, &left)?;
                 let new = Baseline { images, restore_point: Some(id.clone()), ..new };
                 host.store.save_baseline(uid, &new)?;
             }
             let transactions = Transactions::new(&tree);
             transactions.finish(&id)?;
-            let kept = retained(&restore_points::all(&tree, uid)?, &id, request.snapshot.retain);
+            let kept = restore_points::retain(&tree, &line, &id, request.snapshot.retain)?;
             transactions.prune(&kept)?;
             cache.records_changed();
-            Ok(kept)
+            let led_back = restore_points::briefs(&tree, &line)?.into_iter().map(|point| point.id).collect();
+            Ok((kept, led_back))
         })
         .await?;
+    let (kept, led_back): (Vec<_>, Vec<_>) = kept;
     let released =
         image_pins::release_all_but(&*operation.host.engine, &operation.request.tenant.uid, &kept).await;
     let released = match released {
-        Ok(()) => image_pins::release_former(operation).await,
+        Ok(()) => image_pins::release_former(operation, &led_back).await,
         error => error,
     };
     if let Err(error) = released {
@@ -55,11 +57,12 @@ pub async fn finish(operation: &OperationContext, state: &JournalState) -> Resul
 fn baseline(
     request: &OperateRequest,
     tree: &Tree,
+    line: &Line,
     cache: &TenantCache,
     old: Baseline,
     left: &[String],
 ) -> Result<Baseline, StepError> {
-    if let Some(point) = chosen(request, tree)? {
+    if let Some(point) = chosen(request, tree, line)? {
         // What is gone back to is ours as it was written then: what was edited since shows as such.
         return Ok(point.baseline);
     }
@@ -80,14 +83,6 @@ fn baseline(
         terms: Some(Terms::of(request)),
         ..Baseline::default()
     })
-}
-
-/// The restore points that stay: the newest ones, this operation's own among them in any case. The oldest go first, so
-/// that of those which stay none leads through one that is gone.
-fn retained(points: &[RestorePoint], own: &OperationId, retain: u32) -> Vec<OperationId> {
-    let newest = points.iter().map(|point| &point.operation).filter(|id| *id != own);
-    let others = (retain.max(1) - 1) as usize;
-    std::iter::once(own).chain(newest.take(others)).cloned().collect()
 }
 
 /// Forgets what was prepared: the restore point of the deployed release is what counts again.
@@ -166,7 +161,9 @@ mod tests {
         std::fs::write(folder.path().join("a.conf"), "ours\n").unwrap();
         std::fs::write(folder.path().join("b.conf"), "by hand\n").unwrap();
         let tree = Tree::open(folder.path(), DiskIo::default()).unwrap();
-        let known = baseline(&request, &tree, &TenantCache::default(), Baseline::default(), &[]).unwrap();
+        let line = Line::alone(&request.tenant.uid);
+        let known =
+            baseline(&request, &tree, &line, &TenantCache::default(), Baseline::default(), &[]).unwrap();
         let known: BTreeMap<_, _> =
             known.files.iter().map(|(path, file)| (path.as_str(), &file.sha256)).collect();
         let ours = sha256(b"ours\n");

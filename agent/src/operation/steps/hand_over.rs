@@ -14,7 +14,7 @@ use tenantry_protocol::FailureCategory;
 use crate::engine::{EngineError, own_id};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
-use crate::operation::parts::{starts::record_starts, up::up_limit};
+use crate::operation::parts::{recipe::up_limit, starts::record_starts};
 use crate::planning::StepError;
 use crate::store::Handed;
 

@@ -59,7 +59,7 @@ fn unusable(operation: &OperationContext, error: &StepError) -> StepError {
 fn summary(plan: &Plan) -> String {
     let files = &plan.report.files;
     let mut text = format!(
-        "{} files are created, {} changed, {} deleted; {} services are touched",
+        "files created: {}, changed: {}, deleted: {}; services touched: {}",
         files.created,
         files.modified,
         files.deleted,

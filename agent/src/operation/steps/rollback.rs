@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_planner::compare::expectations;
+use tenantry_planner::compare::{ContainerState, expectations_on};
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::JournalState;
+use tenantry_planner::text::counted;
+use tenantry_planner::verify::{Judge, named};
+use tenantry_protocol::FailureCategory;
 
 use super::verify::watch;
 use crate::engine::{ProjectContainer, Reference};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::references::{present, put};
-use crate::operation::parts::{probes, recheck, starts::record_made, terms::terms, up::bring_up};
+use crate::operation::parts::{
+    attachments, probes, recheck, starts::record_made, terms::terms, up::bring_up,
+};
 use crate::planning::StepError;
 
 /// Puts every reference back to where it pointed.
@@ -70,8 +75,8 @@ pub async fn remove_created(
     remove(operation, &made, None).await?;
     let names: Vec<&str> = made.iter().map(|one| one.container.name.as_str()).collect();
     Ok(StepResult::saying(format!(
-        "nothing ran here before: {} containers that this operation made were removed; volumes were left",
-        names.len()
+        "nothing ran here before; removed, as made by this operation: {}; volumes were left",
+        counted(names.len(), "container")
     )))
 }
 
@@ -109,9 +114,36 @@ pub async fn start_previous(
     };
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(operation, &strange, None).await?;
-    bring_up(operation, state, &discovered, &model).await?;
+    if let Err(error) = bring_up(operation, state, &discovered, &model).await {
+        start_what_waits(operation, state, error).await?;
+    }
     record_made(operation, state, &model).await?;
     Ok(StepResult::quietly())
+}
+
+/// Compose starts nothing that waits for a service that does not become well. Where that service was no better before
+/// (P18), what ran beside it is started all the same; whether that is so is seen by watching.
+async fn start_what_waits(
+    operation: &OperationContext,
+    state: &JournalState,
+    error: StepError,
+) -> Result<(), StepError> {
+    let before = state.plan().map(|plan| &plan.before);
+    let waited = matches!(
+        error.category,
+        FailureCategory::Unhealthy | FailureCategory::Crashed | FailureCategory::StartFailed
+    );
+    if !waited || before.is_none_or(|before| before.values().all(|was| !was.is_broken())) {
+        return Err(error);
+    }
+    tracing::warn!(operation = %operation.id, problem = %error.message, "services that were not well before keep others from being started by compose");
+    for one in operation.containers().await? {
+        let ran = before.and_then(|before| before.get(&one.container.service)).is_some_and(|was| was.ran());
+        if one.container.state == ContainerState::Created && ran {
+            operation.host.engine.start_container(&one.container.name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Watches the previous release, by its own terms.
@@ -122,14 +154,24 @@ pub async fn verify_previous(
     let (_, model) = previous(operation, state).await?;
     let terms = terms(operation, state).await?;
     let (verify, left_out) = probes::still_granted(operation, terms.verify);
-    let mut expected = expectations(&model, &terms.jobs);
+    let networks = attachments::networks(operation, &model).await?;
+    let mut expected = expectations_on(networks, &model, &terms.jobs);
     let images = state.plan().map(|plan| plan.previous_images.as_slice()).unwrap_or_default();
     for (name, expected) in &mut expected {
         expected.image_id =
             images.iter().find(|image| image.service == name.as_str()).map(|image| image.image_id.clone());
     }
-    watch(operation, expected, &verify).await?;
-    Ok(StepResult::saying(format!("the previous release runs again and was seen healthy{left_out}")))
+    let mut judge = Judge::new(expected, verify.timeout_ms, verify.stable_for_ms);
+    if let Some(plan) = state.plan().filter(|plan| !plan.before.is_empty()) {
+        judge = judge.no_worse_than(plan.before.clone());
+    }
+    let as_before = watch(operation, judge, &verify).await?.as_before;
+    let seen = if as_before.is_empty() {
+        "was seen healthy".to_owned()
+    } else {
+        format!("is as it was before, no worse and no better: {}", named(&as_before))
+    };
+    Ok(StepResult::saying(format!("the previous release runs again and {seen}{left_out}")))
 }
 
 async fn previous(

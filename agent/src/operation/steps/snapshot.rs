@@ -4,7 +4,7 @@ use tenantry_planner::steps::{JournalState, Plan};
 use tenantry_protocol::{FailureCategory, OperationPhase, TenantRef};
 
 use crate::files::{FileSet, FilesError, POINT, Transactions, Tree, read_record, write_record};
-use crate::host::restore_points::{self, RestorePoint};
+use crate::host::restore_points::{self, Line, RestorePoint};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::{data, planned::planned, readme::readme};
@@ -62,7 +62,9 @@ async fn record(
     operation
         .blocking(move || {
             let uid = &request.tenant.uid;
-            let newest = restore_points::all(&tree, uid)?.first().map_or(0, |point| point.number);
+            let newest = restore_points::all(&tree, &Line::of(&host.store, uid, &request.place))?
+                .first()
+                .map_or(0, |point| point.number);
             let point = RestorePoint {
                 operation: id.clone(),
                 tenant: uid.clone(),

@@ -18,7 +18,7 @@ pub async fn start(operation: &OperationContext, state: &JournalState) -> Result
     removed.extend(orphans::remove(operation, state, false).await?);
     let services = record_made(operation, state, &model).await?;
     let mut text = match services.len() {
-        0 => "compose left every container as it was".to_owned(),
+        0 => "compose made no container anew".to_owned(),
         1..=8 => {
             format!("compose made containers of {}", services.into_iter().collect::<Vec<_>>().join(", "))
         }

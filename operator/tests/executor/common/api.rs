@@ -6,11 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use tenantry_operator::startup;
 
 /// A running control plane; it ends with this value.
@@ -62,6 +64,18 @@ impl ApiServer {
     /// A client.
     pub async fn client(&self) -> Result<Client> {
         startup::client(Some(&self.kubeconfig)).await
+    }
+
+    /// A client with the rights of a service account, by a token as a pod has one.
+    pub async fn client_of(&self, namespace: &str, account: &str) -> Result<Client> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let review =
+            accounts.create_token_request(account, &PostParams::default(), &TokenRequest::default()).await?;
+        let token = review.status.context("no token")?.token;
+        let admin = Kubeconfig::read_from(&self.kubeconfig)?;
+        let mut config = Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default()).await?;
+        config.auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
+        Ok(Client::try_from(config)?)
     }
 
     /// A namespace of its own.

@@ -11,12 +11,12 @@ use tenantry_api::tenant_status::{Outcome, PhaseState};
 use tenantry_operator::agents::{Agent, AgentError, Agents, Call};
 use tenantry_planner::decide::Unreached;
 use tenantry_protocol::{
-    AcceptRequest, Action, ApiError, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState,
-    EnvManifest, EnvObservation, ErrorCode, Failure, FailureCategory, FileObservation, FileState, Health,
-    HostInfo, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse, OperateRequest,
-    OperationPhase, OperationState, OperationStatus, PhaseRecord, ReleaseLabel, ReleaseRequest,
-    ResolveRequest, ResolveResponse, RestorePointBrief, RunImage, ServiceHealth, ServiceObservation,
-    ServiceState,
+    AcceptRequest, Action, ApiError, Changes, ClaimRequest, ClaimResponse, ClaimState, ComposeUse,
+    EnvKeyState, EnvManifest, EnvObservation, ErrorCode, Failure, FailureCategory, FileObservation,
+    FileState, Health, HostInfo, ImageRun, MountFreshness, Observation, ObserveRequest, ObserveResponse,
+    OperateRequest, OperationPhase, OperationState, OperationStatus, PhaseRecord, ReleaseLabel,
+    ReleaseRequest, ResolveRequest, ResolveResponse, RestorePointBrief, RunImage, ServiceHealth,
+    ServiceObservation, ServiceState,
 };
 use tokio::sync::Notify;
 
@@ -132,6 +132,10 @@ impl Agent for Host {
             })
         });
         async move { answer }.boxed()
+    }
+
+    fn changes<'a>(&'a self, _after: &'a str, _wait: Duration) -> Call<'a, Changes> {
+        async move { Err(lost()) }.boxed()
     }
 
     fn observe<'a>(&'a self, request: &'a ObserveRequest) -> Call<'a, ObserveResponse> {
@@ -328,6 +332,7 @@ async fn run(host: Host, id: OperationId, request: OperateRequest) {
             category: FailureCategory::Unhealthy,
             message: "web did not become healthy".to_owned(),
             policy: None,
+            services: tenantry_protocol::FailedServices::default(),
         });
         status.state = OperationState::Ended { outcome, failure, at: Timestamp::now() };
         status.seq += 1;
@@ -357,6 +362,7 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         },
         sha256: None,
         hand_edited: false,
+        unmanaged: false,
     };
     let claim = match &state.claim {
         None => ClaimState::Free,
@@ -386,8 +392,15 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         services: if installed { vec![service()] } else { Vec::new() },
         removed_services: Vec::new(),
         foreign_containers: Vec::new(),
-        health: Health { problems: state.problems.clone(), without_healthcheck: Vec::new() },
+        other_projects: Vec::new(),
+        unread_files: Vec::new(),
+        health: Health {
+            problems: state.problems.clone(),
+            without_healthcheck: Vec::new(),
+            ended: Vec::new(),
+        },
         image_differences: Vec::new(),
+        resource_differences: Vec::new(),
         restore_points: state.points.clone(),
         damage: state.damage.clone(),
         policy_revision: None,

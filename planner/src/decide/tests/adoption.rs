@@ -4,7 +4,9 @@ use rstest::rstest;
 use serde_json::json;
 use tenantry_api::names::TenantUid;
 use tenantry_api::tenant_status::{Outcome, Phase};
-use tenantry_protocol::{ClaimState, FileState, ForeignContainer, Observation};
+use tenantry_protocol::{
+    ClaimState, FileObservation, FileState, ForeignContainer, Observation, OtherProject, UnreadFile,
+};
 
 #[test]
 fn a_new_tenant_has_its_conditions_before_the_host_is_asked_and_our_finalizer_before_it_is_touched() {
@@ -240,4 +242,83 @@ fn an_operation_that_status_does_not_know_is_waited_for() {
     let decision = world.decide(Answer::Seen(&observation));
     assert_eq!((world.phase(), decision.effect), (Phase::Planning, None));
     assert!(decision.requeue.as_secs() <= 5);
+}
+
+#[rstest]
+#[case::that_runs(None, "runs as compose project shop already (shop-web-1)")]
+#[case::that_the_directory_names(
+    Some("COMPOSE_PROJECT_NAME in .env"),
+    "is compose project shop by COMPOSE_PROJECT_NAME in .env"
+)]
+fn p11_beside_another_project_of_the_directory_nothing_is_begun(
+    #[case] named_by: Option<&str>,
+    #[case] says: &str,
+    #[values("IfIdentical", "Overwrite")] adopt: &str,
+) {
+    let mut value = spec("v1");
+    value["adopt"] = json!(adopt);
+    let mut world = World::with_spec(value);
+    let other = OtherProject {
+        name: "shop".to_owned(),
+        containers: vec!["shop-web-1".to_owned()],
+        named_by: named_by.map(str::to_owned),
+    };
+    let observation = Observation { claim: ClaimState::Free, other_projects: vec![other], ..running() };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::AdoptionNeeded, None));
+    assert!(world.message().contains(says), "{}", world.message());
+
+    // What is deployed already may have its name from elsewhere; but beside what runs nothing is begun, ever.
+    let mut world = World::deployed("v1").want_now("v2");
+    let observation = Observation { claim: ClaimState::Ours, ..observation };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!(matches!(decision.effect, Some(Effect::Submit(_))), named_by.is_some(), "{}", world.message());
+}
+
+#[test]
+fn p16_a_bundle_replaces_no_file_that_it_never_wrote_unless_that_is_asked_for() {
+    for (adopt, begins) in [("IfIdentical", false), ("Overwrite", true)] {
+        let mut world = bundled("v2", "Auto");
+        world.status = World::deployed("v1").status;
+        world.target_mut().intent.adopt = serde_json::from_value(json!(adopt)).unwrap();
+        let mut observation = running();
+        let own = file("docker-compose.yml", FileState::Differs);
+        observation.files.push(FileObservation { unmanaged: true, ..own });
+        let decision = world.decide(Answer::Seen(&observation));
+        assert_eq!(matches!(decision.effect, Some(Effect::Submit(_))), begins, "{}", world.message());
+        if !begins {
+            assert_eq!(world.phase(), Phase::AdoptionNeeded);
+            assert!(world.message().contains("docker-compose.yml"), "{}", world.message());
+        }
+    }
+}
+
+#[test]
+fn p16_a_bundles_file_that_compose_would_not_read_is_refused_with_both_names() {
+    let mut world = bundled("v1", "Auto");
+    world.target_mut().intent.adopt = tenantry_api::tenant::Adopt::Overwrite;
+    let path = |text: &str| tenantry_api::names::RelativePath::parse(text).unwrap();
+    let unread =
+        UnreadFile { path: path("docker-compose.yml"), read: vec![path("compose.yaml")], named_by: None };
+    let observation = Observation { claim: ClaimState::Free, unread_files: vec![unread], ..running() };
+    let decision = world.decide(Answer::Seen(&observation));
+    assert_eq!((world.phase(), decision.effect), (Phase::Refused, None));
+    assert_eq!(world.reason(), "ComposeFileUnread");
+    let said = world.message();
+    assert!(said.contains("docker-compose.yml") && said.contains("compose reads compose.yaml"), "{said}");
+}
+
+#[test]
+fn a_file_of_the_tenants_own_that_cannot_be_read_is_refused_beside_a_bundle_too() {
+    for (problem, phase) in [
+        ("app.yml: can't be read as YAML at line 3: it is indented with a tab", Phase::Refused),
+        ("docker-compose.yml: can't be read as YAML at line 3: it is malformed", Phase::AdoptionNeeded),
+    ] {
+        let mut world = bundled("v1", "Auto");
+        let mut observation = Observation { claim: ClaimState::Free, ..running() };
+        observation.files.push(file("docker-compose.yml", FileState::Differs));
+        observation.compose_problem = Some(problem.to_owned());
+        world.decide(Answer::Seen(&observation));
+        assert_eq!(world.phase(), phase, "{}", world.message());
+    }
 }

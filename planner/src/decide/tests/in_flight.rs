@@ -159,6 +159,8 @@ fn losing_the_host_in_the_middle_neither_ends_nor_forgets_the_operation() {
     let id = world.status.upgrade.as_ref().unwrap().id.clone();
     world.decide(Answer::Unreached(Unreached::Timeout, "no answer"));
     assert_eq!((world.phase(), world.truths()), (Phase::HostUnreachable, ["Unknown", "True", "False"]));
+    let said = world.message();
+    assert!(said.contains("last known Planning since") && !said.contains("goes on running"), "{said}");
     assert_eq!(world.status.upgrade.as_ref().unwrap().id, id);
     let status = operation(&world, 8, &[P::Preflight, P::Verify]);
     world.decide(Answer::Followed(&status, None));

@@ -39,6 +39,7 @@ fn what_status_says_is_read_once_and_written_as_it_was() {
                 image_tag: "v3".to_owned(),
                 outcome: if accepted { Outcome::Aborted } else { outcome.unwrap_or(Outcome::Held) },
                 reason: "why".to_owned(),
+                category: Some("Crashed".to_owned()),
                 accepted,
                 at: written.upgrade.as_ref().unwrap().started_at.clone(),
             });

@@ -1,10 +1,10 @@
 use super::world::*;
-use crate::decide::{Answer, Effect, Submission};
+use crate::decide::{Answer, Effect, Submission, further_back};
 use crate::target::{Refusal, RefusalReason};
 use jiff::Timestamp;
 use rstest::rstest;
 use tenantry_api::names::OperationId;
-use tenantry_api::tenant_status::{Outcome, Phase};
+use tenantry_api::tenant_status::{HistoryEntry, Outcome, Phase};
 use tenantry_protocol::{
     Action, ApiError, ErrorCode, Observation, OperationPhase as P, OperationStatus, ReleaseLabel,
     RestorePointBrief,
@@ -26,7 +26,7 @@ fn point(id: &str, tag: &str) -> RestorePointBrief {
 }
 
 /// A host with two restore points, the newest first.
-fn kept() -> Observation {
+pub fn kept() -> Observation {
     Observation { restore_points: vec![point("op-2", "v1"), point("op-1", "v0")], ..running() }
 }
 
@@ -380,4 +380,51 @@ fn p15_status_lists_at_most_twenty_points_and_each_once() {
     assert!(
         listed[0].data.len() <= 32 && listed[0].data[0].len() <= 1_040 && listed[0].image_tag.len() <= 128
     );
+}
+
+fn history(rollbacks: &[(&str, &str)]) -> Vec<HistoryEntry> {
+    let entry = |(id, to): &(&str, &str)| {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "to": "v", "rollbackTo": to, "outcome": "Succeeded",
+            "startedAt": "2027-01-15T07:00:00Z", "finishedAt": "2027-01-15T07:00:00Z",
+        }))
+        .unwrap()
+    };
+    rollbacks.iter().map(entry).collect()
+}
+
+#[rstest]
+#[case::after_an_upgrade_the_newest(&["u3", "u2", "u1"], &[], Some("u3"))]
+#[case::after_a_rollback_what_is_older_than_where_it_led(&["r4", "u3", "u2"], &[("r4", "u3")], Some("u2"))]
+#[case::after_two(&["r5", "r4", "u3", "u2", "u1"], &[("r5", "u2"), ("r4", "u3")], Some("u1"))]
+#[case::over_an_earlier_rollback(&["r6", "u5", "r4", "u3", "u2"], &[("r6", "u5"), ("r4", "u3")], Some("u2"))]
+#[case::where_nothing_is_older(&["r4", "u3"], &[("r4", "u3")], None)]
+#[case::where_it_led_is_gone(&["r4"], &[("r4", "u3")], None)]
+#[case::where_there_is_none(&[], &[], None)]
+fn who_goes_back_again_goes_further_back(
+    #[case] points: &[&str],
+    #[case] rollbacks: &[(&str, &str)],
+    #[case] to: Option<&str>,
+) {
+    let found = further_back(points.iter().copied(), &history(rollbacks));
+    assert_eq!(found.map(|at| points[at]), to);
+}
+
+#[test]
+fn what_was_adopted_and_is_gone_back_to_needs_no_upgrade_and_what_was_left_is_a_new_wish() {
+    let mut world = World::deployed("v2");
+    world.subject.rollback_to = Some("op-2".to_owned());
+    let adopted = RestorePointBrief { target_hash: "adopted".to_owned(), ..point("op-2", "v1") };
+    let seen = Observation { restore_points: vec![adopted], ..running() };
+    world.decide(Answer::Seen(&seen));
+    let status = over(&world, Outcome::Succeeded);
+    world.decide(Answer::Followed(&status, Some(&seen)));
+    assert_eq!(world.phase(), Phase::RolledBack, "v2 is still asked for, and a person left it");
+    world.want("v1");
+    let decision = world.decide(Answer::Seen(&seen));
+    assert_eq!((world.phase(), decision.effect), (Phase::Ready, None), "{}", world.message());
+    assert_eq!(world.status.deployed.as_ref().unwrap().target_hash, world.target().base_hash);
+    world.want("v2");
+    let decision = world.decide(Answer::Seen(&seen));
+    assert!(matches!(decision.effect, Some(Effect::Submit(_))), "{}", world.message());
 }

@@ -1,5 +1,5 @@
 use super::world::*;
-use crate::decide::{Answer, Effect, Unreached};
+use crate::decide::{Answer, Unreached};
 use crate::target::{Refusal, RefusalReason};
 use rstest::rstest;
 use tenantry_api::tenant::Approach;
@@ -260,17 +260,4 @@ fn a_busy_host_is_waited_for() {
     assert!(decision.requeue.as_secs() <= 5);
     assert!(world.status.upgrade.as_ref().unwrap().outcome.is_none());
     assert!(world.message().contains("4 operations run"));
-}
-
-#[test]
-fn nothing_is_begun_while_suspended_and_readiness_stays_as_it_was() {
-    let mut world = World::deployed("v1");
-    world.decide(Answer::Seen(&running()));
-    world.want("v2");
-    world.subject.suspend = true;
-    let decision = world.decide(Answer::NotAsked);
-    assert_eq!((world.phase(), decision.effect), (Phase::Suspended, None));
-    assert_eq!(world.truths(), ["True", "False", "False"]);
-    world.subject.suspend = false;
-    assert!(matches!(world.decide(Answer::Seen(&running())).effect, Some(Effect::Submit(_))));
 }

@@ -186,8 +186,11 @@ pub fn running() -> Observation {
         services: vec![service("web")],
         removed_services: Vec::new(),
         foreign_containers: Vec::new(),
+        other_projects: Vec::new(),
+        unread_files: Vec::new(),
         health: Health::default(),
         image_differences: Vec::new(),
+        resource_differences: Vec::new(),
         restore_points: Vec::new(),
         damage: None,
         policy_revision: Some("policy-1".to_owned()),
@@ -222,7 +225,13 @@ pub fn nothing() -> Observation {
 }
 
 pub fn file(path: &str, state: FileState) -> FileObservation {
-    FileObservation { path: RelativePath::parse(path).unwrap(), state, sha256: None, hand_edited: false }
+    FileObservation {
+        path: RelativePath::parse(path).unwrap(),
+        state,
+        sha256: None,
+        hand_edited: false,
+        unmanaged: false,
+    }
 }
 
 /// A Tenant with a bundle that renders one compose file.
@@ -287,6 +296,7 @@ pub fn ended(world: &World, outcome: Outcome) -> OperationStatus {
         category: FailureCategory::Unhealthy,
         message: "web did not become healthy within 120 s.".to_owned(),
         policy: None,
+        services: tenantry_protocol::FailedServices::default(),
     });
     let at = Timestamp::from_second(world.now).unwrap();
     status.state = OperationState::Ended { outcome, failure, at };

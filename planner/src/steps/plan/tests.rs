@@ -42,6 +42,7 @@ fn plan() -> Plan {
         image_edits: vec![],
         env_keys: vec!["IMAGE_TAG".to_owned()],
         containers: vec!["c1".to_owned()],
+        before: crate::before::Before::new(),
         references: vec![],
         previous_images: vec![],
         left_running: vec![],
