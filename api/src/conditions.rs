@@ -14,6 +14,8 @@ pub const STALLED: &str = "Stalled";
 pub const HOST_REACHABLE: &str = "HostReachable";
 /// True when the host differs from what was deployed.
 pub const DRIFTED: &str = "Drifted";
+/// On a Tenant that is deleted: what our finalizer still waits for, and until when.
+pub const DELETING: &str = "Deleting";
 /// On a `TemplateBundle`: whether its files could be read and its `bundle.yaml` understood.
 pub const RESOLVED: &str = "Resolved";
 

@@ -17,6 +17,7 @@ use crate::tenant_status::TenantStatus;
     category = "tenantry",
     namespaced,
     status = "TenantStatus",
+    selectable = ".spec.host",
     doc = "One compose project on one host, and the release that it should be at.",
     printcolumn = r#"{"name":"HOST","type":"string","jsonPath":".spec.host"}"#,
     printcolumn = r#"{"name":"TAG","type":"string","jsonPath":".spec.imageTag"}"#,

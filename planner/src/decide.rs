@@ -70,7 +70,10 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     };
     let Ruling { effect, requeue, .. } = ruling;
     let status = draft.into_status();
-    let events = events::between(facts.status, &status, facts.subject);
+    let mut events = events::between(facts.status, &status, facts.subject);
+    if facts.subject.deleted_at.is_some() && facts.subject.finalizer {
+        events.extend(deletion::events(facts.status, &status, finalizer, facts.subject));
+    }
     Decision { status, effect, finalizer, requeue, events }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use common::api::ApiServer;
 use common::host::Host;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tenantry_api::tenant_status::{Outcome, Phase, TenantStatus};
@@ -340,7 +340,22 @@ async fn a_deleted_tenant_releases_its_claim(server: &ApiServer) -> Result<()> {
     scene.tenant("acme", "v1").await?;
     scene.until_deployed("acme", "v1").await?;
     assert!(scene.host.change(|state| state.claim.is_some()));
+    let of_host = |host: &str| ListParams::default().fields(&format!("spec.host={host}"));
+    assert_eq!(scene.tenants().list(&of_host("another")).await?.items.len(), 0);
+    assert_eq!(
+        scene.tenants().list(&of_host("n5")).await?.items.len(),
+        1,
+        "one command finds those of a host"
+    );
+    // A host that is away is waited for, and the Tenant says so.
+    scene.host.change(|state| state.gone = true);
     scene.tenants().delete("acme", &DeleteParams::default()).await?;
+    let waits = |status: &TenantStatus| {
+        let deleting = tenantry_api::conditions::find(&status.conditions, "Deleting");
+        deleting.is_some_and(|one| one.reason == "WaitsForHost" && one.message.contains("waits until"))
+    };
+    scene.until("acme", "what it waits for", waits).await?;
+    scene.host.change(|state| state.gone = false);
     let begun = std::time::Instant::now();
     while scene.tenants().get_opt("acme").await?.is_some() {
         assert!(begun.elapsed() < WITHIN, "the Tenant is still there");
@@ -348,6 +363,10 @@ async fn a_deleted_tenant_releases_its_claim(server: &ApiServer) -> Result<()> {
     }
     assert!(scene.host.change(|state| state.claim.is_none()));
     assert_eq!(scene.host.change(|state| state.requests.len()), 0, "deleting did something on the host");
+    let reasons = scene.reasons().await?;
+    for told in ["Deleting", "Released"] {
+        assert!(reasons.iter().any(|reason| reason == told), "{told}: {reasons:?}");
+    }
     Ok(())
 }
 

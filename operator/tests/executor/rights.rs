@@ -65,7 +65,7 @@ impl Scene {
         }
     }
 
-    async fn reasons(&self) -> Result<Vec<String>> {
+    pub async fn reasons(&self) -> Result<Vec<String>> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let all = events.list(&ListParams::default()).await?.items;
         Ok(all.into_iter().filter_map(|event| event.reason).collect())

@@ -1,6 +1,7 @@
 use super::world::*;
 use crate::decide::{Answer, Effect, Finalizer, ORPHAN_AFTER, Unreached};
 use jiff::Timestamp;
+use tenantry_api::conditions::{DELETING, find};
 use tenantry_api::tenant_status::Outcome;
 use tenantry_protocol::{ApiError, ErrorCode, OperationPhase};
 
@@ -14,6 +15,30 @@ fn a_deleted_tenant_gives_its_claim_back_and_touches_nothing_else() {
     let mut world = deleted(World::deployed("v1"));
     let decision = world.decide(Answer::NotAsked);
     assert_eq!((decision.effect, decision.finalizer), (Some(Effect::Release), Finalizer::Remove));
+    let told = &decision.events.last().unwrap();
+    assert_eq!(told.reason, "Released");
+    assert!(told.note.contains("What runs there was left as it is"), "{}", told.note);
+}
+
+#[test]
+fn what_a_deleted_tenant_waits_for_is_said_once_with_until_when_and_what_to_do() {
+    let mut world = deleted(World::deployed("v1"));
+    let lost = Answer::Unreached(Unreached::NoAnswer, "connection refused");
+    let decision = world.decide(lost);
+    let deleting = find(&world.status.conditions, DELETING).unwrap().clone();
+    let until = Timestamp::from_second(world.now).unwrap() + ORPHAN_AFTER;
+    assert_eq!((deleting.status.as_str(), deleting.reason.as_str()), ("True", "WaitsForHost"));
+    for part in [&until.to_string(), "tenantry.dev/orphan=true", "Its containers go on running"] {
+        assert!(deleting.message.contains(part), "{part}: {}", deleting.message);
+    }
+    assert_eq!(decision.events.last().unwrap().note, deleting.message);
+    assert_eq!(world.status.summary.as_deref(), Some("Deleting"));
+    assert!(world.message().contains(&deleting.message) && world.message().contains("connection refused"));
+    world.now += 30;
+    assert_eq!(world.decide(lost).events, [], "it was told");
+    world.now += i64::try_from(ORPHAN_AFTER.as_secs()).unwrap();
+    let decision = world.decide(lost);
+    assert_eq!((decision.events[0].reason, decision.events.len()), ("Orphaned", 1));
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! The one safe way to call `docker compose up`.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use tenantry_protocol::{OperateRequest, Place};
+
+use crate::compose::{Discovered, explain, keep_output};
+use crate::limits::Limits;
+use crate::observe::redactor;
+use crate::operation::context::OperationContext;
+use crate::planning::StepError;
+
+/// `docker compose up` over the services that are ours to start.
+pub struct Recipe<'a> {
+    /// The operation that does it.
+    pub operation: &'a OperationContext,
+    /// The compose files.
+    pub discovered: &'a Discovered,
+    /// The services that are ours to start.
+    pub names: &'a [&'a str],
+}
+
+impl Recipe<'_> {
+    /// Runs it over some of them, with more arguments.
+    pub async fn run(&self, more: &[&str], services: &[&str]) -> Result<(), StepError> {
+        run(self.operation, self.discovered, more, services).await
+    }
+}
+
+async fn run(
+    operation: &OperationContext,
+    discovered: &Discovered,
+    more: &[&str],
+    names: &[&str],
+) -> Result<(), StepError> {
+    let directory = Path::new(operation.directory());
+    let arguments = up_arguments(&operation.request.place, discovered, more, names);
+    let limit = up_limit(&operation.host.limits, &operation.request);
+    let output =
+        operation.compose().await?.run(directory, &arguments, limit, operation.lock_for_child()?).await?;
+    let (code, success) = (output.status.code(), output.status.success());
+    let known = redactor(&*operation.host.runtime, directory, discovered).await;
+    let explained = explain("up", code, &output.stderr, &known);
+    let title = format!("up, operation {}", operation.id);
+    // What it asks goes to the one, how it fares to the other.
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), output.stderr);
+    keep_output(&*operation.host.runtime, operation.log()?, title, said).await;
+    if success { Ok(()) } else { Err(explained.into()) }
+}
+
+/// The one recipe.
+pub fn up_arguments(
+    place: &Place,
+    discovered: &Discovered,
+    more: &[&str],
+    services: &[&str],
+) -> Vec<OsString> {
+    let mut arguments = discovered.arguments(place, Path::new(place.directory.as_str()));
+    let named_alone =
+        if tenantry_faults::Bug::StartWithDependencies.is_seeded() { "--quiet-pull" } else { "--no-deps" };
+    let orphans = if tenantry_faults::Bug::TakeOrphansAway.is_seeded() {
+        "--remove-orphans=true"
+    } else {
+        "--remove-orphans=false"
+    };
+    let recipe = ["up", "-d", named_alone, "--no-build", "--pull", "never", orphans];
+    arguments.extend(recipe.iter().chain(more).chain(services).map(OsString::from));
+    arguments
+}
+
+/// How long `up` may take.
+pub fn up_limit(limits: &Limits, request: &OperateRequest) -> Duration {
+    Duration::from_millis(request.verify.timeout_ms) + limits.up
+}
