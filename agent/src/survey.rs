@@ -155,13 +155,13 @@ impl Survey {
             directory,
             compose: None,
         };
-        let plain = present(&tree, &place)?;
+        let plain = discovered(&tree, &place)?;
         if name.is_none() {
-            place.project = self.name(&place, &real, &plain).await?;
+            place.project = self.name(&place, &real, plain.as_ref()).await?;
         }
         let containers: Vec<ComposeContainer> =
             self.containers.iter().filter(|one| one.project == place.project.as_str()).cloned().collect();
-        place.compose = choice::files(&plain, &place, &containers);
+        place.compose = choice::files(plain.as_ref(), &place, &containers);
         let mut discovered = present(&tree, &place)?;
         let of = (&tree, &place);
         let (mut model, mut found) = self.look(of, &discovered, &real).await?;
@@ -217,14 +217,21 @@ impl Survey {
         Ok((resolved.map_err(said)?.model, found?))
     }
 
-    async fn name(&self, place: &Place, real: &Path, plain: &Discovered) -> Result<ProjectName, SurveyError> {
+    async fn name(
+        &self,
+        place: &Place,
+        real: &Path,
+        plain: Option<&Discovered>,
+    ) -> Result<ProjectName, SurveyError> {
         let made_here = |one: &&ComposeContainer| choice::is_from(one, real);
         let named: BTreeSet<&str> =
             self.containers.iter().filter(made_here).map(|one| one.project.as_str()).collect();
-        let known = plain.plain_name.as_deref().filter(|name| named.is_empty() || named.contains(name));
+        let known = plain.and_then(|plain| plain.plain_name.as_deref());
+        let known = known.filter(|name| named.is_empty() || named.contains(name));
         if let Some(name) = known.or_else(|| named.first().copied()) {
             return ProjectName::parse(name).map_err(|_| SurveyError::NoName(name.to_owned()));
         }
+        let Some(plain) = plain else { return Err(no_compose_file(place).into()) };
         // It depends on variables, so compose itself is asked, without `-p` and its name.
         let arguments = plain.arguments(place, real).split_off(2);
         let arguments = self.compose.config_arguments(arguments);

@@ -9,6 +9,7 @@
 //! Caveat: a value that depends on other variables (`${X}`) is not a fixed string, so it never counts as wanted;
 //! patching its key replaces it by the literal value.
 
+mod filled;
 mod quote;
 mod scan;
 
@@ -19,6 +20,7 @@ use std::ops::Range;
 use tenantry_api::names::EnvKey;
 use tenantry_protocol::{EnvKeyState, EnvValue};
 
+pub use filled::{Unfilled, filled};
 use scan::{Declared, Statement};
 
 /// The longest `.env` that is read, in bytes: a hundred times the largest seen.
@@ -76,8 +78,8 @@ pub enum EnvError {
 pub enum Value {
     /// A value of exactly these bytes.
     Literal(Vec<u8>),
-    /// A value that depends on other variables.
-    Dynamic,
+    /// A value that depends on other variables, as it is written.
+    Dynamic(Vec<u8>),
     /// The key stands alone, without `=`: its value comes from compose's own environment, if at all.
     Inherited,
 }
@@ -87,7 +89,7 @@ impl Value {
     pub fn literal(&self) -> Option<&str> {
         match self {
             Self::Literal(bytes) => std::str::from_utf8(bytes).ok(),
-            Self::Dynamic | Self::Inherited => None,
+            Self::Dynamic(_) | Self::Inherited => None,
         }
     }
 
@@ -100,7 +102,7 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Literal(bytes) => write!(f, "Literal({} bytes)", bytes.len()),
-            Self::Dynamic => f.write_str("Dynamic"),
+            Self::Dynamic(_) => f.write_str("Dynamic"),
             Self::Inherited => f.write_str("Inherited"),
         }
     }
@@ -110,6 +112,8 @@ impl fmt::Debug for Value {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvFile {
     values: BTreeMap<String, Value>,
+    /// Every assignment as it stands, in the file's order: a value sees those above it.
+    assigned: Vec<(String, Value)>,
 }
 
 impl EnvFile {
@@ -119,6 +123,7 @@ impl EnvFile {
     /// [`EnvError::TooLarge`] and [`EnvError::Unreadable`]: compose could not read it either.
     pub fn parse(bytes: &[u8]) -> Result<Self, EnvError> {
         let mut values = BTreeMap::new();
+        let mut assigned = Vec::new();
         for statement in scan::scan(bytes)? {
             let key = String::from_utf8_lossy(&bytes[statement.key]).into_owned();
             match statement.declared {
@@ -127,16 +132,35 @@ impl EnvFile {
                     values.entry(key).or_insert(Value::Inherited);
                 }
                 Declared::Assigned { value, .. } => {
+                    assigned.push((key.clone(), value.clone()));
                     values.insert(key, value);
                 }
             }
         }
-        Ok(Self { values })
+        Ok(Self { values, assigned })
     }
 
     /// What compose reads for a key: of duplicates the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
+    }
+
+    /// The text that compose makes of each key, where `given` is what compose itself is run with: a value that depends on
+    /// others is put together from those and from the lines above it, as compose does. Keys that the file assigns nothing
+    /// are not among them.
+    pub fn settled(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, Result<String, Unfilled>> {
+        let mut above: BTreeMap<String, Result<String, Unfilled>> = BTreeMap::new();
+        for (key, value) in &self.assigned {
+            let known =
+                |name: &str| given.get(name).or_else(|| above.get(name)?.as_ref().ok()).map(String::as_str);
+            let text = match value {
+                Value::Literal(bytes) => text(bytes).map(str::to_owned),
+                Value::Dynamic(bytes) => text(bytes).and_then(|text| filled(text, &known)),
+                Value::Inherited => continue,
+            };
+            above.insert(key.clone(), text);
+        }
+        above
     }
 
     /// Every key that is set or named.
@@ -155,6 +179,10 @@ impl EnvFile {
             reaches: None,
         }
     }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Unfilled> {
+    std::str::from_utf8(bytes).map_err(|_| Unfilled::NoText)
 }
 
 /// A patched `.env`.

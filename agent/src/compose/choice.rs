@@ -49,20 +49,20 @@ impl ChosenBy {
 /// Which compose files are read.
 pub(super) fn choose(
     place: &Place,
-    env: Option<&EnvFile>,
     known: &Surroundings<'_>,
     read: &impl InputFile,
 ) -> Result<Chosen, Explained> {
     if let Some(choice) = place.compose.as_ref().filter(|choice| !choice.files.is_empty()) {
         return Ok(Chosen { files: choice.files.clone(), by: ChosenBy::Spec });
     }
-    let Some(text) = setting(env, "COMPOSE_FILE")? else {
+    let Some(text) = known.setting("COMPOSE_FILE")? else {
         let files = first_existing(&FILES, read)?.into_iter().chain(first_existing(&OVERRIDES, read)?);
         return Ok(Chosen { files: files.collect(), by: ChosenBy::Names });
     };
-    let separator = setting(env, "COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
+    let separator = known.setting("COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
     let (env_path, key) = (RelativePath::env_file(), "COMPOSE_FILE");
-    let named = |one: &str| Named { key: key.to_owned(), path: one.to_owned() };
+    // Its variables are put in already.
+    let named = |one: &str| Named { key: key.to_owned(), path: one.replace('$', "$$") };
     let files = text
         .split(separator.as_str())
         .map(|one| known.file("", &named(one), &env_path).map(|(path, _)| path))
@@ -88,7 +88,7 @@ pub fn unread(
     let known = Surroundings::new(place.directory.as_str(), env.as_ref());
     // Of a file that is to be written it matters only that it will be there.
     let there = |path: &RelativePath| if managed.contains(&path) { Ok(Some(Vec::new())) } else { read(path) };
-    let Chosen { files, by } = choose(place, env.as_ref(), &known, &there)?;
+    let Chosen { files, by } = choose(place, &known, &there)?;
     let is_read = |path: &RelativePath| {
         files.contains(path) || found.is_some_and(|found| found.compose_files.contains(path))
     };
@@ -121,18 +121,6 @@ fn first_existing(names: &[&str], read: &impl InputFile) -> Result<Option<Relati
         }
     }
     Ok(None)
-}
-
-/// A variable of `.env` that steers compose. One that depends on other variables is refused rather than guessed.
-pub(super) fn setting(env: Option<&EnvFile>, name: &str) -> Result<Option<String>, Explained> {
-    let Some(value) = env.and_then(|env| env.get(name)) else {
-        return Ok(None);
-    };
-    if let Some(text) = value.literal() {
-        return Ok(Some(text.to_owned()).filter(|text| !text.is_empty()));
-    }
-    let problem = format!(".env: {name} depends on other variables: write its value out");
-    Err(Explained::new(FailureCategory::ComposeInvalid, problem))
 }
 
 pub(super) fn path(text: &str) -> Result<RelativePath, Explained> {

@@ -9,7 +9,7 @@ use tenantry_api::names::RelativePath;
 use tenantry_planner::env::{EnvFile, Value};
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
-use super::choice::{Chosen, candidates, choose, path, setting};
+use super::choice::{Chosen, candidates, choose, path};
 use super::paths::Surroundings;
 use super::scan::{Include, Scan, scan};
 use super::{Compose, Explained};
@@ -61,7 +61,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         .transpose()
         .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}")))?;
     let known = Surroundings::new(place.directory.as_str(), env.as_ref());
-    let Chosen { files, by } = choose(place, env.as_ref(), &known, read)?;
+    let Chosen { files, by } = choose(place, &known, read)?;
     let chosen = place.compose.as_ref().filter(|choice| !choice.files.is_empty());
     let candidates = candidates(by)?;
     if files.is_empty() || read(&files[0])?.is_none() {
@@ -69,7 +69,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
     }
     let given =
         place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
-    let by_env = setting(env.as_ref(), "COMPOSE_PROFILES")?.unwrap_or_default();
+    let by_env = known.setting("COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
     let Followed { scans, folders, named_from_root, env_files_outside } = follow(&files, &known, read)?;
     let compose_files =
@@ -259,7 +259,7 @@ fn written_name(
     const KEY: &str = "COMPOSE_PROJECT_NAME";
     let by_env = format!("{KEY} in .env");
     match env.and_then(|env| env.get(KEY)).map(|value| (value, value.literal())) {
-        Some((Value::Dynamic, _)) => return Some((None, by_env)),
+        Some((Value::Dynamic(_), _)) => return Some((None, by_env)),
         Some((_, Some(name))) if !name.is_empty() => return Some((Some(name.to_owned()), by_env)),
         _ => {}
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tenantry_api::names::RelativePath;
-use tenantry_planner::env::{EnvFile, Value};
+use tenantry_planner::env::{EnvFile, Unfilled, filled};
 use tenantry_planner::model::{beneath, plain_path};
 use tenantry_protocol::FailureCategory;
 
@@ -14,7 +14,8 @@ use super::scan::Named;
 pub(super) struct Surroundings<'a> {
     /// The tenant's directory.
     directory: &'a str,
-    env: Option<&'a EnvFile>,
+    /// What `.env` says, with others put in where a value is made of them.
+    env: BTreeMap<String, Result<String, Unfilled>>,
     /// What compose is run with; it wins over `.env`.
     given: BTreeMap<String, String>,
 }
@@ -33,13 +34,14 @@ enum Resolved {
 }
 
 impl<'a> Surroundings<'a> {
-    pub fn new(directory: &'a str, env: Option<&'a EnvFile>) -> Self {
+    pub fn new(directory: &'a str, env: Option<&EnvFile>) -> Self {
         let text = |value: std::ffi::OsString| value.into_string().ok();
         let given = super::login_variables()
             .into_iter()
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)));
         let own = [("PWD".to_owned(), directory.to_owned())];
-        Self { directory, env, given: given.chain(own).collect() }
+        let given: BTreeMap<_, _> = given.chain(own).collect();
+        Self { directory, env: env.map(|env| env.settled(&given)).unwrap_or_default(), given }
     }
 
     /// A file as written in a file that is read for `folder`, and whether it was named from `/`.
@@ -86,7 +88,14 @@ impl<'a> Surroundings<'a> {
     fn inside(&self, folder: &str, named: &Named, by: &RelativePath) -> Result<(String, bool), Explained> {
         match self.resolved(folder, named, by)? {
             Resolved::Inside { path, from_root } => Ok((path, from_root)),
-            Resolved::Outside(problem) => Err(refused(named, by, problem)),
+            Resolved::Outside(problem) => Err(refused(
+                named,
+                by,
+                &format!(
+                    "{problem}: compose reads files of {} alone; copy it there and name the copy",
+                    self.directory
+                ),
+            )),
         }
     }
 
@@ -130,62 +139,27 @@ impl<'a> Surroundings<'a> {
         Ok(Resolved::Inside { path: parts.join("/"), from_root: false })
     }
 
-    /// A text with its variables put in, as far as they are plain.
+    /// A text with its variables put in.
     fn interpolated(&self, text: &str) -> Result<String, String> {
-        let depends =
-            |why: &str| format!("depends on variables: {why}; name the files that compose reads plainly");
-        let mut all = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            all.push_str(&rest[..at]);
-            let after = &rest[at + 1..];
-            if let Some(after) = after.strip_prefix('$') {
-                all.push('$');
-                rest = after;
-                continue;
-            }
-            let (inner, next) = match after.strip_prefix('{') {
-                Some(inner) => inner.split_once('}').ok_or_else(|| depends("a brace is open"))?,
-                None => after.split_at(after.find(|c: char| !is_of_name(c)).unwrap_or(after.len())),
-            };
-            let (name, form) = inner.split_at(inner.find(|c: char| !is_of_name(c)).unwrap_or(inner.len()));
-            if name.is_empty() || form.contains(['$', '{']) {
-                return Err(depends("one within another can't be followed"));
-            }
-            let value = self.value(name).map_err(|why| depends(&why))?;
-            let said = value.filter(|value| !(value.is_empty() && form.starts_with(':')));
-            all += match (said, form) {
-                (Some(_), form) if form.trim_start_matches(':').starts_with('+') => {
-                    return Err(depends("one that replaces another can't be followed"));
-                }
-                (Some(value), _) => value,
-                (None, form) => match form.trim_start_matches(':').strip_prefix('-') {
-                    Some(default) => default,
-                    None => return Err(depends(&format!("{name} is not set in .env"))),
-                },
-            };
-            rest = next;
+        let of_env = |name: &str| self.env.get(name)?.as_ref().ok();
+        let known = |name: &str| self.given.get(name).or_else(|| of_env(name)).map(String::as_str);
+        let written = filled(text, &known).map_err(|why| {
+            format!("depends on variables: {why}; name the files that compose reads plainly")
+        })?;
+        if written.is_empty() {
+            return Err("is empty: its variables are not set in .env".to_owned());
         }
-        all.push_str(rest);
-        Ok(all)
+        Ok(written)
     }
 
-    fn value(&self, name: &str) -> Result<Option<&str>, String> {
-        if let Some(given) = self.given.get(name) {
-            return Ok(Some(given));
-        }
-        match self.env.and_then(|env| env.get(name)) {
-            None | Some(Value::Inherited) => Ok(None),
-            Some(value) => match value.literal() {
-                Some(text) => Ok(Some(text)),
-                None => Err(format!("{name} in .env depends on others itself")),
-            },
-        }
+    /// A variable of `.env` that steers compose; `None` where it is empty.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, Explained> {
+        let value = self.env.get(name).cloned().transpose().map_err(|why| {
+            let problem = format!(".env: {name} depends on other variables: {why}; write its value out");
+            Explained::new(FailureCategory::ComposeInvalid, problem)
+        })?;
+        Ok(value.filter(|text| !text.is_empty()))
     }
-}
-
-fn is_of_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
 }
 
 fn refused(named: &Named, by: &RelativePath, problem: &str) -> Explained {
@@ -208,10 +182,13 @@ mod tests {
     #[case("${EMPTY-b}.env", Ok("sub/.env"))]
     #[case("${PWD}/c.env", Ok("c.env"))]
     #[case("/srv/acme//conf/../d.env", Ok("d.env"))]
-    #[case("${NONE}", Err("NONE is not set in .env"))]
-    #[case("${LATER}", Err("LATER in .env depends on others itself"))]
-    #[case("${ENVF:+x}", Err("depends on variables"))]
-    #[case("${NONE:-${ENVF}}", Err("depends on variables"))]
+    #[case("${LATER}", Ok("sub/later/web.env"))]
+    #[case("${ENVF:+x}", Ok("sub/x"))]
+    #[case("${NONE:-${ENVF}}", Ok("sub/web.env"))]
+    #[case("${NONE:+y}${NONE:-${EMPTY:-b.env}}", Ok("sub/b.env"))]
+    #[case("${NONE}", Err("is empty: its variables are not set in .env"))]
+    #[case("${NONE:?set it}", Err("NONE is not set"))]
+    #[case("${NONE", Err("no variable"))]
     #[case("${OUT}", Err("leaves the tenant's directory"))]
     #[case("${URL}", Err("is not on this host"))]
     #[case("~/x", Err("is absolute, and not in the tenant's directory"))]
@@ -219,7 +196,7 @@ mod tests {
     #[case("/srv/acme2/x", Err("not in the tenant's directory"))]
     #[case("/srv/acme/../x", Err("not in the tenant's directory"))]
     fn a_path_is_what_compose_makes_of_it(#[case] written: &str, #[case] expected: Result<&str, &str>) {
-        let env = "ENVF=web.env\nEMPTY=\nLATER=${ENVF}\nOUT=../../x\nURL=https://example.org/x\n";
+        let env = "ENVF=web.env\nEMPTY=\nLATER=later/${ENVF}\nOUT=../../x\nURL=https://example.org/x\n";
         let env = EnvFile::parse(env.as_bytes()).unwrap();
         let known = Surroundings::new("/srv/acme", Some(&env));
         let named = Named { key: "services.w.env_file".to_owned(), path: written.to_owned() };

@@ -13,7 +13,7 @@ use tenantry_protocol::EnvValue;
 use super::copies::{Copies, Services, Texts};
 
 /// The most variables that are asked about one by one.
-const ONE_BY_ONE: usize = 8;
+pub(super) const ONE_BY_ONE: usize = 8;
 
 /// What each variable means.
 pub async fn env_meaning(copies: &Copies<'_>, wanted: &[EnvValue]) -> BTreeMap<EnvKey, Meaning> {
@@ -82,7 +82,7 @@ fn counts(reference: &str, mark: &str) -> bool {
 }
 
 /// Variables that are absent and whose default is the wanted value: the model is the same with it.
-async fn by_default(copies: &Copies<'_>, wanted: &[EnvValue]) -> Vec<EnvKey> {
+pub(super) async fn by_default(copies: &Copies<'_>, wanted: &[EnvValue]) -> Vec<EnvKey> {
     let Ok(env) = EnvFile::parse(copies.env()) else { return Vec::new() };
     let absent = wanted.iter().filter(|value| !env.key_state(value).present);
     let absent: Vec<EnvValue> = absent.take(ONE_BY_ONE).cloned().collect();

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{EnvKey, ServiceName};
-use tenantry_planner::env::EnvFile;
+use tenantry_planner::env::{EnvFile, Value};
 use tenantry_planner::images::proposal::FoundVariable;
-use tenantry_planner::images::variable::Use;
+use tenantry_planner::images::variable::{Settable, Use};
 use tenantry_planner::images::{Tag, Written};
 use tenantry_protocol::EnvValue;
 
 use super::copies::Copies;
-use super::env_meaning::{marks, with_env};
+use super::env_meaning::{ONE_BY_ONE as DEFAULTS_AT_ONCE, by_default, marks, with_env};
 use super::images::Origins;
 
 /// The most variables that are looked at.
@@ -38,13 +38,41 @@ pub async fn variables(copies: &Copies<'_>, origins: &Origins) -> Vec<FoundVaria
             uses.get_or_insert_default().extend(found.into_iter().flatten());
         }
     }
-    let found = uses.unwrap_or_default().into_iter().filter(|(_, uses)| !uses.is_empty());
+    let found: BTreeMap<EnvKey, BTreeMap<ServiceName, Use>> =
+        uses.unwrap_or_default().into_iter().filter(|(_, uses)| !uses.is_empty()).collect();
+    let same = the_same_everywhere(copies, &env, &found).await;
     found
+        .into_iter()
         .map(|(name, uses)| {
-            let settable = env.get(name.as_str()).is_none_or(|value| value.literal().is_some());
+            let settable = match env.get(name.as_str()) {
+                Some(value) if value.literal().is_some() => Settable::AsItIs,
+                Some(Value::Dynamic(_) | Value::Literal(_)) => Settable::MadeOfOthers,
+                None | Some(Value::Inherited) if same.contains(&name) => Settable::AsItIs,
+                None | Some(Value::Inherited) => Settable::OtherwiseElsewhere,
+            };
             FoundVariable { name, settable, uses }
         })
         .collect()
+}
+
+/// The variables that `.env` does not set and that it could: with the value that each has for its images, everything else
+/// stays as it is, too.
+async fn the_same_everywhere(
+    copies: &Copies<'_>,
+    env: &EnvFile,
+    found: &BTreeMap<EnvKey, BTreeMap<ServiceName, Use>>,
+) -> BTreeSet<EnvKey> {
+    let absent =
+        found.iter().filter(|(name, _)| matches!(env.get(name.as_str()), None | Some(Value::Inherited)));
+    let held = |(name, uses): (&EnvKey, &BTreeMap<ServiceName, Use>)| {
+        Some(EnvValue { name: name.clone(), value: uses.values().find_map(Use::value)? })
+    };
+    let absent: Vec<EnvValue> = absent.filter_map(held).collect();
+    let mut same = BTreeSet::new();
+    for some in absent.chunks(DEFAULTS_AT_ONCE) {
+        same.extend(by_default(copies, some).await);
+    }
+    same
 }
 
 /// Whether a variable could be more to an image than was seen beside other marks.

@@ -25,9 +25,9 @@ pub(super) fn is_from(container: &ComposeContainer, real: &Path) -> bool {
     from == real || (from.is_absolute() && std::fs::canonicalize(from).is_ok_and(|from| from == real))
 }
 
-/// The files that the containers were made from, where plain compose would choose others.
+/// The files that the containers were made from, where plain compose would choose others, or none.
 pub(super) fn files(
-    plain: &Discovered,
+    plain: Option<&Discovered>,
     place: &Place,
     containers: &[ComposeContainer],
 ) -> Option<ComposeChoice> {
@@ -42,7 +42,7 @@ pub(super) fn files(
         RelativePath::parse(path.to_str()?).ok()
     };
     let files: Vec<RelativePath> = used.iter().map(within).collect::<Option<_>>()?;
-    (files != plain.files).then(|| ComposeChoice { files, profiles: Vec::new() })
+    plain.is_none_or(|plain| files != plain.files).then(|| ComposeChoice { files, profiles: Vec::new() })
 }
 
 /// The profiles that have to be switched on for what runs, where they are not.
@@ -150,8 +150,19 @@ mod tests {
     fn files_are_said_where_plain_compose_would_take_others(#[case] used: &str, #[case] said: &str) {
         let of = |files: &str| container("web", &files.split(',').collect::<Vec<_>>());
         let containers: Vec<ComposeContainer> = used.split('|').map(of).collect();
-        let found = files(&plain(), &place(), &containers).map(|choice| choice.files).unwrap_or_default();
-        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), said);
+        assert_eq!(chosen(Some(&plain()), &containers), said);
+    }
+
+    #[test]
+    fn files_are_said_where_plain_compose_would_find_none() {
+        let containers = [container("web", &["/srv/shop/docker-compose.prod.yml"])];
+        assert_eq!(chosen(None, &containers), "docker-compose.prod.yml");
+        assert_eq!(chosen(None, &[]), "");
+    }
+
+    fn chosen(plain: Option<&Discovered>, containers: &[ComposeContainer]) -> String {
+        let found = files(plain, &place(), containers).map(|choice| choice.files).unwrap_or_default();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     #[test]

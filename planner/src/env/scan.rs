@@ -286,8 +286,8 @@ fn expand(text: &[u8]) -> Value {
                 at += 2;
             }
             // Compose matches names regardless of case, so that the long s and the Kelvin sign begin one too.
-            Some(('{' | '_' | '\u{17f}' | '\u{212a}', _)) => return Value::Dynamic,
-            Some((letter, _)) if letter.is_ascii_alphabetic() => return Value::Dynamic,
+            Some(('{' | '_' | '\u{17f}' | '\u{212a}', _)) => return Value::Dynamic(text.to_vec()),
+            Some((letter, _)) if letter.is_ascii_alphabetic() => return Value::Dynamic(text.to_vec()),
             _ => {
                 result.push(b'$');
                 at += 1;

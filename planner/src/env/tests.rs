@@ -82,6 +82,33 @@ fn values_are_read_as_compose_reads_them(#[case] line: &str, #[case] value: &str
 }
 
 #[rstest]
+#[case::by_itself("K=${K:-a}\n", Some("a"))]
+#[case::from_above("X=1\nK=${X}${X}\n", Some("11"))]
+#[case::not_from_below("K=[${X}]\nX=1\n", Some("[]"))]
+#[case::above_as_it_is_there("X=1\nK=$X\nX=2\n", Some("1"))]
+#[case::the_last_counts("K=a\nK=b$K\n", Some("ba"))]
+#[case::what_compose_is_run_with_first("HOME=/x\nK=${HOME}\n", Some("/root"))]
+#[case::quoted("X=1\nK='$X'\n", Some("$X"))]
+#[case::named_alone("K\n", None)]
+#[case::absent("X=1\n", None)]
+fn a_value_made_of_others_is_put_together_in_the_files_order(
+    #[case] text: &str,
+    #[case] value: Option<&str>,
+) {
+    let given = BTreeMap::from([("HOME".to_owned(), "/root".to_owned())]);
+    let file = EnvFile::parse(text.as_bytes()).unwrap();
+    assert_eq!(file.settled(&given).remove("K"), value.map(|value| Ok(value.to_owned())));
+}
+
+#[test]
+fn a_value_that_can_not_be_put_together_spoils_no_other() {
+    let file = EnvFile::parse(b"A=${X:?no}\nB=b\nK=$A$B\n").unwrap();
+    let settled = file.settled(&BTreeMap::new());
+    assert_eq!(settled["A"], Err(Unfilled::Required("X".to_owned())));
+    assert_eq!(settled["K"], Ok("b".to_owned()));
+}
+
+#[rstest]
 #[case::unclosed("A=1\nB='x\n", 2, "closing quote")]
 #[case::strange_name("A=1\n\nB%=1\n", 3, "does not allow")]
 #[case::space_in_name("A B=1\n", 1, "space")]

@@ -7,13 +7,13 @@
 //! what is built on the host.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tenantry_api::names::{EnvKey, ImageTag, RelativePath, ServiceName};
 use tenantry_api::tenant::{EnvPatch, ImageSetting};
 
 use super::name::{normal_name, same_name};
-use super::variable::Use;
+use super::variable::{Settable, Use};
 use super::written::{Tag, Written};
 use crate::model::ImageFrom;
 
@@ -98,8 +98,8 @@ pub struct WrittenAt {
 pub struct FoundVariable {
     /// The variable.
     pub name: EnvKey,
-    /// Whether its value can be set in `.env` as it is: it is written out there, or a default.
-    pub settable: bool,
+    /// Whether a Tenant may set it.
+    pub settable: Settable,
     /// What it is to each service's image.
     pub uses: BTreeMap<ServiceName, Use>,
 }
@@ -241,7 +241,7 @@ fn named(image: &str, meant: &[ServiceName], services: &[FoundService]) -> Optio
 }
 
 fn by_variable(variable: &FoundVariable, services: &[FoundService]) -> Option<Candidate> {
-    if !variable.settable {
+    if variable.settable != Settable::AsItIs {
         return None;
     }
     let mut releases = variable.uses.values().filter_map(Use::release);
@@ -332,13 +332,18 @@ fn watched(services: &[FoundService], variables: &[FoundVariable], others: Vec<O
     let named = named(&name, &alike, services)?;
     let setting = ImageSetting { name, new_name: None, new_tag, digest, services: named };
     Some(Proposal {
-        moves: Moves::Nothing(why(first, variables)),
+        moves: Moves::Nothing(why(unmoved(services).unwrap_or(first), variables)),
         services: alike,
         image_tag: None,
         patch: Vec::new(),
         images: vec![setting],
         others,
     })
+}
+
+/// The service that a release would be of, if a tag could set it: the first with an image of the project's own.
+fn unmoved(services: &[FoundService]) -> Option<&FoundService> {
+    services.iter().filter(|service| !is_everybodys(&service.reference)).min_by_key(|service| &service.name)
 }
 
 /// Why a service's image can't be moved, and what would help.
@@ -356,18 +361,22 @@ fn why(service: &FoundService, variables: &[FoundVariable]) -> String {
         );
     };
     let at = format!("{} line {}", at.path, at.line);
-    let by: BTreeSet<&str> = variables
-        .iter()
-        .filter(|variable| variable.uses.contains_key(name))
-        .map(|variable| variable.name.as_str())
-        .collect();
+    let of_it = || variables.iter().filter(|variable| variable.uses.contains_key(name));
+    let elsewhere = of_it().find(|variable| variable.settable == Settable::OtherwiseElsewhere);
+    let holds = elsewhere.and_then(|variable| Some((&variable.name, variable.uses.get(name)?.value()?)));
+    if let Some((variable, value)) = holds {
+        return format!(
+            "the image of {name} at {at} comes from {variable}, which .env does not set and which has another default \
+             elsewhere: write `{variable}={value}` to .env, run `docker compose up -d`, and adopt it again"
+        );
+    }
+    let by: Vec<&str> = of_it().map(|variable| variable.name.as_str()).collect();
     if by.is_empty() {
         return format!("the tag of {name} at {at} comes from variables that .env does not set");
     }
-    let by = by.into_iter().collect::<Vec<_>>().join(", ");
-    format!(
-        "the image of {name} at {at} comes from {by}: write the tag there, for example {reference}:latest"
-    )
+    let tag = if matches!(Written::parse(reference).tag, Tag::Absent) { ":latest" } else { "" };
+    let by = by.join(", ");
+    format!("the image of {name} at {at} comes from {by}: write the tag there, for example {reference}{tag}")
 }
 
 fn sounds_like_a_release(variable: &str) -> bool {

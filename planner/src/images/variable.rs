@@ -16,6 +16,17 @@ pub enum Use {
     Other,
 }
 
+/// Whether a Tenant that sets a variable to what it holds leaves everything as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settable {
+    /// It is written out in `.env`, or a default that is the same wherever the variable stands.
+    AsItIs,
+    /// `.env` makes it of other variables.
+    MadeOfOthers,
+    /// `.env` does not set it, and with the value that it has for the image something else would be another.
+    OtherwiseElsewhere,
+}
+
 impl Use {
     /// What a reference's variable is: `marked` is the reference with the variable set to `mark`. `None` where the image
     /// does not depend on it.
@@ -40,10 +51,20 @@ impl Use {
         if self.release().is_some() { self } else { Self::Other }
     }
 
+    /// What the variable is set to, or its default; `None` where it holds no release.
+    pub fn value(&self) -> Option<String> {
+        self.release().map(|(tag, value)| value.replace(IMAGE_TAG, &tag))
+    }
+
     /// The release that it holds, and its value with the release left open; `None` where it holds none.
     pub fn release(&self) -> Option<(String, String)> {
         let holds = match self {
-            Self::Tag(tag) => return Some((tag.clone(), IMAGE_TAG.to_owned())),
+            Self::Tag(tag) => {
+                // What no tag begins with stays in the variable: `app${VERSION}` of `-1.2`.
+                let release = tag.trim_start_matches(['-', '.']);
+                let before = &tag[..tag.len() - release.len()];
+                return Some((release.to_owned(), format!("{before}{IMAGE_TAG}")));
+            }
             Self::Reference(holds) => holds,
             Self::Other => return None,
         };
@@ -67,6 +88,7 @@ mod tests {
     #[rstest::rstest]
     #[case::a_tag("r/app:0.0.0-m.end", "r/app:v1", Some(("v1", "$(imageTag)")))]
     #[case::part_of_a_tag("r/app:v0.0.0-m.end-alpine", "r/app:v1.2-alpine", Some(("1.2", "$(imageTag)")))]
+    #[case::a_tag_s_end_with_its_hyphen("r/app:web0.0.0-m.end", "r/app:web-1.2", Some(("1.2", "-$(imageTag)")))]
     #[case::the_whole_image("0.0.0-m.end", "r:5000/app:v1", Some(("v1", "r:5000/app:$(imageTag)")))]
     #[case::all_but_the_registry("r/0.0.0-m.end", "r/app:v1", Some(("v1", "app:$(imageTag)")))]
     #[case::the_end("r/app0.0.0-m.end", "r/app:v1", Some(("v1", ":$(imageTag)")))]

@@ -66,7 +66,7 @@ fn files_that_leave_the_directory_are_refused() {
         ("include: [../other.yml]", "leaves"),
         ("include: [/etc/x.yml]", "absolute"),
         ("include: ['https://example.org/x.yml']", "not on this host"),
-        ("include: ['${X}.yml']", "depends on variables"),
+        ("include: ['${X:?set it}.yml']", "depends on variables: X is not set"),
         ("include: [{path: [ok.yml, ../x.yml]}]", "include[0].path[1]"),
         ("include: [{path: ok.yml, env_file: ../x.env}]", "include[0].env_file"),
         ("include: ['github.com/a/b']", "not on this host"),
@@ -76,7 +76,7 @@ fn files_that_leave_the_directory_are_refused() {
         ("include: [.tenantry/stage/x.yml]", "agent's own folder"),
         ("services: {w: {extends: {file: ../x.yml, service: y}}}", "services.w.extends.file"),
         ("services: {w: {extends: {file: 'https://example.org/x.yml', service: y}}}", "not on this host"),
-        ("services: {w: {env_file: '${X}'}}", "depends on variables"),
+        ("services: {w: {env_file: '${X}'}}", "is empty: its variables are not set"),
         ("services: {w: {label_file: ~/l}}", "services.w.label_file"),
         ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
         ("include: [{path: a.yml, project_directory: ../x}]", "include[0].project_directory"),
@@ -171,10 +171,19 @@ fn what_an_included_file_names_is_seen_from_the_folder_that_its_include_gives() 
 }
 
 #[test]
-fn a_setting_that_depends_on_others_is_refused_rather_than_guessed() {
-    let files = [(".env", "X=1\nCOMPOSE_FILE=${X}.yml\n"), ("compose.yml", "")];
-    let error = discover(&place(PLAIN), &files).unwrap_err();
-    assert!(error.message.contains("COMPOSE_FILE depends on other variables"), "{}", error.message);
+fn a_setting_that_is_made_of_others_is_what_compose_makes_of_it() {
+    let env = "DOC_ENGINE=${DOC_ENGINE:-elastic}\nDEVICE=cpu\nCOMPOSE_PROFILES=${DOC_ENGINE},${DEVICE}\n\
+               X=1\nCOMPOSE_FILE=${X}.yml:a$$b.yml\n";
+    let files = [(".env", env), ("1.yml", ""), ("a$b.yml", ""), ("compose.yml", "")];
+    let found = discover(&place(PLAIN), &files).unwrap().unwrap();
+    assert_eq!(names(&found.files), ["1.yml", "a$b.yml"]);
+    assert_eq!(found.profiles, ["elastic", "cpu"]);
+    let error = discover(&place(PLAIN), &[(".env", "COMPOSE_FILE=${X:?no}.yml\n")]).unwrap_err();
+    assert!(
+        error.message.contains("COMPOSE_FILE depends on other variables: X is not set"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tenantry_api::names::{EnvKey, RelativePath, ServiceName};
 use tenantry_api::tenant::ImageSetting;
 
 use super::super::proposal::{FoundService, FoundVariable, Moves, Other, Proposal, WrittenAt, propose};
-use super::super::variable::Use;
+use super::super::variable::{Settable, Use};
 use crate::model::ImageFrom;
 
 /// A service whose compose file writes `text`, which compose reads as `reference`.
@@ -35,7 +35,7 @@ fn variable(name: &str, uses: &[(&str, Use)]) -> FoundVariable {
     let uses = uses.iter().map(|(name, how)| (ServiceName::parse(*name).unwrap(), how.clone()));
     FoundVariable {
         name: EnvKey::parse(name).unwrap(),
-        settable: true,
+        settable: Settable::AsItIs,
         uses: uses.collect::<BTreeMap<_, _>>(),
     }
 }
@@ -182,7 +182,25 @@ fn a_database_is_never_the_release_of_what_is_built_here() {
 #[test]
 fn a_variable_that_env_makes_of_others_is_left_alone() {
     let services = [read_as("web", "r/shop:${TAG}", "r/shop:v1")];
-    let derived = FoundVariable { settable: false, ..variable("TAG", &[("web", tag("v1"))]) };
+    let derived =
+        FoundVariable { settable: Settable::MadeOfOthers, ..variable("TAG", &[("web", tag("v1"))]) };
     let base = variable("VERSION", &[("web", tag("1"))]);
     assert_eq!(patch(&of(&services, &[derived, base])), [("VERSION", "$(imageTag)")]);
+}
+
+#[test]
+fn a_variable_with_another_default_elsewhere_is_left_alone_and_said() {
+    let services = [
+        read_as("netbox", "r/netbox:${VERSION-latest}", "r/netbox:latest"),
+        written("db", "postgres:16"),
+        written("nginx", "nginx:1.13"),
+    ];
+    let elsewhere = FoundVariable {
+        settable: Settable::OtherwiseElsewhere,
+        ..variable("VERSION", &[("netbox", tag("latest"))])
+    };
+    let proposal = of(&services, &[elsewhere]);
+    assert_eq!((patch(&proposal), proposal.image_tag.as_deref()), (vec![], None));
+    let Moves::Nothing(why) = &proposal.moves else { panic!("{proposal:?}") };
+    assert!(why.contains("netbox") && why.contains("`VERSION=latest`"), "{why}");
 }
