@@ -6,6 +6,7 @@ mod discover;
 mod explain;
 mod find;
 mod launcher;
+mod links;
 mod log;
 mod login_shell;
 mod paths;
@@ -30,6 +31,7 @@ pub use discover::{Discovered, InputFile, inputs};
 pub use explain::{Explained, explain};
 pub use find::{ComposeError, Found};
 pub use launcher::{Launcher, Programs, Run};
+pub use links::{Links, links, see_through};
 pub use login_shell::{is_another_engine, login_variables};
 pub use scan::{Scan, scan};
 
@@ -122,6 +124,12 @@ impl Compose {
     pub fn config_arguments(&self, mut before: Vec<OsString>) -> Vec<OsString> {
         before.extend(["config", "--format", "json"].map(OsString::from));
         before.extend(self.found.keeps_env_files.then(|| "--no-env-resolution".into()));
+        before
+    }
+
+    /// The arguments that print the variables which the model is resolved with: secrets among them.
+    pub fn environment_arguments(mut before: Vec<OsString>) -> Vec<OsString> {
+        before.extend(["config", "--environment"].map(OsString::from));
         before
     }
 }

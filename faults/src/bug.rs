@@ -109,6 +109,10 @@ bugs! {
     SetUnproven = "set-unproven",
     /// A target that reaches no image is deployed (P17).
     ReachAnything = "reach-anything",
+    /// Who shares a namespace, or is to restart with a service, is left as it is when that one is started anew (P19).
+    ForgetSharers = "forget-sharers",
+    /// A service goes on with the inline configs and secrets that its containers were made with (P19).
+    ForgetInlineConfigs = "forget-inline-configs",
     /// A file that a person edited counts as ours (P16).
     OverwriteEdits = "overwrite-edits",
 }

@@ -11,9 +11,11 @@ use tenantry_protocol::{FailureCategory, Health, ServiceHealth, ServiceState};
 use crate::model::{Model, Restart, Service};
 
 mod attachments;
+mod sharing;
 pub mod volumes;
 
 pub use attachments::{Attached, Attachments, Binding, Endpoint, Network, NetworkKind, Networks};
+pub use sharing::{Namespace, Namespaces, is_cut_off, problem as sharing_problem};
 
 /// A container as the engine reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Container {
     pub ended_at: Option<Timestamp>,
     /// The networks and ports that the container has.
     pub attached: Attached,
+    /// Whose network, pid and ipc namespaces it has.
+    pub namespaces: Namespaces,
 }
 
 impl Container {
@@ -263,6 +267,7 @@ pub fn health(
         {
             health.without_healthcheck.push(name.to_string());
         }
+        health.problems.extend(own.iter().find_map(|one| sharing::problem(one, containers)));
     }
     health
 }

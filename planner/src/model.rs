@@ -1,6 +1,6 @@
 //! The resolved compose model, as `docker compose config --format json` tells it: only what Tenantry uses of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Deserialize;
@@ -11,10 +11,12 @@ use crate::policy::{Demand, demands};
 
 mod attachments;
 mod climb;
+mod copied;
 mod raw;
 
 pub use attachments::{Joined, Meant, Published};
 pub use climb::{Roots, seen_from_real};
+pub use copied::{Copied, variables_told};
 
 /// Why a resolved model could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,13 @@ pub struct Service {
     pub replicas: u32,
     /// What the service waits for.
     pub depends_on: BTreeMap<String, Condition>,
+    /// Services with which this one is restarted, as compose has it: `restart: true`, or what follows from sharing and links.
+    pub restarts_with: BTreeSet<String>,
+    /// Services whose network, pid or ipc namespace this one has.
+    pub shares: BTreeSet<String>,
+    /// Configs and secrets that compose copies into each container when it starts it: `config app`, `secret key`. Unlike
+    /// files they are in no mount, and no hash of compose's covers them.
+    pub copied: Copied,
     /// Files that the service's environment is read from, absolute.
     pub env_files: Vec<String>,
     /// Host paths that are mounted into the service's containers, absolute.

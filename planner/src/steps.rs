@@ -49,7 +49,8 @@ pub enum Step {
     RetagImages,
     /// `docker compose up`.
     Start,
-    /// Restart or signal services whose mounted files changed and that compose did not recreate.
+    /// Restart or signal services whose mounted files changed and that compose did not recreate, and restart who hangs on
+    /// what was started anew.
     Refresh,
     /// Have the container of the agent itself recreated, where it is one of the project.
     HandOver,

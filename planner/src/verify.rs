@@ -12,7 +12,7 @@ use tenantry_api::names::ServiceName;
 use tenantry_protocol::FailureCategory;
 
 use crate::before::{Before, Was};
-use crate::compare::{Container, Expected, Lifetime, Problem, of_service, problem};
+use crate::compare::{Container, Expected, Lifetime, Problem, of_service, problem, sharing_problem};
 
 pub use probes::{Surroundings, named_probes, permitted, probed_services};
 
@@ -128,6 +128,9 @@ impl Judge {
             }
         }
         self.as_before = as_before;
+        let expected = |one: &&Container| self.expected.keys().any(|name| name.as_str() == one.service);
+        let ours = sample.containers.iter().filter(expected);
+        pending.extend(ours.filter_map(|one| sharing_problem(one, sample.containers)));
         let category =
             if pending.is_empty() { FailureCategory::ProbeFailed } else { FailureCategory::Unhealthy };
         if pending.is_empty() && self.as_before.is_empty() {

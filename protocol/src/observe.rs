@@ -292,6 +292,10 @@ pub struct ServiceObservation {
     pub started_at: Option<Timestamp>,
     /// Whether its containers have read the managed files that are mounted into them as they are now.
     pub mounts: MountFreshness,
+    /// Inline configs and secrets of which its containers have another content than is meant now, as it was when they were
+    /// made. Example: `config app`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outdated: Vec<String>,
 }
 
 /// The image that a container runs.

@@ -11,8 +11,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tenantry_agent::compose::{ComposeError, Found, Launcher, Output, Run, RunError};
+use tenantry_api::names::ServiceName;
 use tenantry_planner::env::EnvFile;
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Model, Service};
 
 mod network;
 
@@ -20,7 +21,7 @@ use crate::agent::{dies, tick};
 use crate::disk::DATA;
 use crate::host::{self, Child, Container};
 use crate::oracle::Actor;
-use crate::releases::{COMPOSE, ENV};
+use crate::releases::{COMPOSE, COPIED, ENV};
 use crate::scheduler::{Owner, Shared, Topic, sleep, until};
 use crate::world::{Fault, World};
 
@@ -43,20 +44,26 @@ impl ComposeLauncher {
 
     async fn run(&self, asked: Run<'_>) -> Result<Output, RunError> {
         let words = words(asked.arguments);
-        let command = words.iter().find(|word| ["config", "up"].contains(&word.as_str()));
-        if command.is_some_and(|word| word == "up") {
-            return self.up(&words, asked).await;
+        let command = words.iter().find_map(|word| match word.as_str() {
+            "config" => Some(None),
+            "up" => Some(Some(Command::up(&words))),
+            "stop" => Some(Some(Command::Stop)),
+            "restart" => Some(Some(Command::Restart)),
+            _ => None,
+        });
+        if let Some(Some(command)) = command {
+            return self.changes(command, &words, asked).await;
         }
         tick(&self.shared, READ).await;
         Ok(printed(config(asked.directory, &words)))
     }
 
-    async fn up(&self, words: &[String], asked: Run<'_>) -> Result<Output, RunError> {
+    async fn changes(&self, command: Command, words: &[String], asked: Run<'_>) -> Result<Output, RunError> {
         tick(&self.shared, READ).await;
         let directory = asked.directory.display().to_string();
-        let read = config(asked.directory, words).and_then(|value| model(&value, &directory));
-        let model = match read {
-            Ok(model) => chosen(model, words),
+        let read = config(asked.directory, words).and_then(|value| Read::of(&value, &directory));
+        let read = match read {
+            Ok(read) => read.chosen(words),
             Err(problem) => return Ok(failed(problem)),
         };
         let task = {
@@ -67,8 +74,7 @@ impl ComposeLauncher {
                 return Ok(failed("nobody asked for it".to_owned()));
             };
             let actor = Actor::Child { uid: operation.0, id: operation.1 };
-            let wanted = Wanted { model, anew: words.iter().any(|word| word == "--force-recreate") };
-            let child = up(self.shared.clone(), actor, Arc::new(wanted));
+            let child = carry_out(self.shared.clone(), actor, command, Arc::new(read));
             let task = world.spawn(Owner::Child, child);
             let other = world.host.child.is_some();
             world.require("P2", !other, || "compose is run while another one still does".to_owned());
@@ -87,6 +93,70 @@ impl ComposeLauncher {
                 Err(RunError::Slow(asked.limit))
             }
         }
+    }
+}
+
+/// What compose does to containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `up -d`.
+    Up(Recreate),
+    /// `stop`.
+    Stop,
+    /// `restart --no-deps`.
+    Restart,
+}
+
+/// Which containers `up` makes anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recreate {
+    /// Those that differ.
+    Differing,
+    /// All.
+    All,
+    /// None.
+    None,
+}
+
+impl Command {
+    fn up(words: &[String]) -> Self {
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        Self::Up(match (has("--force-recreate"), has("--no-recreate")) {
+            (true, _) => Recreate::All,
+            (_, true) => Recreate::None,
+            _ => Recreate::Differing,
+        })
+    }
+}
+
+/// What compose has read.
+pub struct Read {
+    /// The model.
+    pub model: Model,
+    /// The content of the one inline config.
+    content: Option<String>,
+}
+
+impl Read {
+    /// What is in its JSON.
+    pub fn of(value: &Value, directory: &str) -> Result<Self, String> {
+        let content = value["configs"][COPIED]["content"].as_str().map(str::to_owned);
+        Ok(Self { model: model(value, directory)?, content })
+    }
+
+    /// The services that are named after the command and its flags.
+    fn chosen(mut self, words: &[String]) -> Self {
+        let command = |word: &String| matches!(word.as_str(), "up" | "stop" | "restart");
+        let after = words.iter().position(command).map_or(words.len(), |at| at + 1);
+        let named: Vec<&String> = words[after..].iter().filter(|word| !word.starts_with('-')).collect();
+        self.model.services.retain(|name, _| named.iter().any(|word| *word == name.as_str()));
+        self
+    }
+
+    /// What compose copies into a service's containers when it starts them.
+    pub fn copies(&self, service: &str) -> Option<String> {
+        let found = self.model.services.iter().find(|(name, _)| name.as_str() == service);
+        found.filter(|(_, service)| !service.copied.is_empty()).and_then(|_| self.content.clone())
     }
 }
 
@@ -178,7 +248,9 @@ pub fn config(directory: &Path, words: &[String]) -> Result<Value, String> {
     let network = format!("{}_default", value["name"].as_str().unwrap_or_default());
     value["networks"]["default"]["name"] = Value::from(network);
     for service in value["services"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
-        service["networks"] = serde_json::json!({"default": null});
+        if service["network_mode"].is_null() {
+            service["networks"] = serde_json::json!({"default": null});
+        }
     }
     let binds = value["services"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut);
     for bind in binds.filter_map(|service| service.get_mut("volumes")?.as_array_mut()).flatten() {
@@ -226,27 +298,12 @@ fn interpolated(text: &str, env: &EnvFile) -> Result<String, String> {
     Ok(out)
 }
 
-/// Of a model, the services that are named after `up` and its flags.
-fn chosen(mut model: Model, words: &[String]) -> Model {
-    let after = words.iter().position(|word| word == "up").map_or(words.len(), |at| at + 1);
-    let named: Vec<&String> = words[after..].iter().filter(|word| !word.starts_with('-')).collect();
-    model.services.retain(|name, _| named.iter().any(|word| *word == name.as_str()));
-    model
-}
-
-/// What `docker compose up` is run over.
-pub struct Wanted {
-    /// The services.
-    pub model: Model,
-    /// Whether all of them are made anew.
-    pub anew: bool,
-}
-
-/// `docker compose up -d` over every service of a model, by an agent's or a person's process.
-pub async fn up(shared: Shared, actor: Actor, wanted: Arc<Wanted>) {
-    let result = match network::ensure(&shared, &actor, &wanted.model).await {
-        Ok(()) => bring_up(&shared, &actor, &wanted).await,
-        Err(problem) => Err(problem),
+/// A command of compose's, by an agent's or a person's process.
+pub async fn carry_out(shared: Shared, actor: Actor, command: Command, read: Arc<Read>) {
+    let result = match command {
+        Command::Up(recreate) => up(&shared, &actor, recreate, &read).await,
+        Command::Stop => rest(&shared, &actor, &read, halt).await,
+        Command::Restart => rest(&shared, &actor, &read, begin).await,
     };
     let mut world = shared.world();
     let own = world.queue.current();
@@ -261,8 +318,51 @@ pub async fn up(shared: Shared, actor: Actor, wanted: Arc<Wanted>) {
     world.notify(Topic::Child);
 }
 
-async fn bring_up(shared: &Shared, actor: &Actor, wanted: &Wanted) -> Result<(), String> {
-    for (name, service) in &wanted.model.services {
+/// Stops or restarts what runs of services.
+async fn rest(
+    shared: &Shared,
+    actor: &Actor,
+    read: &Read,
+    becomes: impl Fn(&mut World, &str) -> Result<(), String>,
+) -> Result<(), String> {
+    for name in read.model.services.keys() {
+        for one in own(shared, name.as_str()) {
+            work(shared, actor, HEEDS).await;
+            step(shared, actor, |world| {
+                world.stops();
+                becomes(world, &one.id)
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The containers of a service that were made from the tenant's directory.
+fn own(shared: &Shared, service: &str) -> Vec<Container> {
+    let world = shared.world();
+    let directory = world.host.disk.directory();
+    let of_it = |one: &&Container| one.service == service && one.directory == directory;
+    world.host.engine.containers.values().filter(of_it).cloned().collect()
+}
+
+/// The engine stops a container.
+#[allow(clippy::unnecessary_wraps)]
+fn halt(world: &mut World, id: &str) -> Result<(), String> {
+    host::stop(world, id);
+    Ok(())
+}
+
+/// The engine starts a container.
+fn begin(world: &mut World, id: &str) -> Result<(), String> {
+    network::is_there(world, id)?;
+    host::start(world, id);
+    Ok(())
+}
+
+async fn up(shared: &Shared, actor: &Actor, recreate: Recreate, read: &Read) -> Result<(), String> {
+    network::ensure(shared, actor, &read.model).await?;
+    for name in read.model.services.keys() {
         sleep(shared, 40).await;
         let fails = {
             let mut world = shared.world();
@@ -273,78 +373,123 @@ async fn bring_up(shared: &Shared, actor: &Actor, wanted: &Wanted) -> Result<(),
             shared.world().count(Fault::ComposeFailed);
             return Err(format!("{name}: its port is taken"));
         }
-        let directory = shared.world().host.disk.directory();
-        let of_it = |one: &&Container| one.service == name.as_str() && one.directory == directory;
-        let (own, image) = {
-            let world = shared.world();
-            let own: Vec<_> = world.host.engine.containers.values().filter(of_it).cloned().collect();
-            (own, world.host.engine.tags.get(&service.image).cloned())
-        };
-        let Some(image) = image else { return Err(format!("{}: no such image", service.image)) };
-        let fits = |one: &&Container| {
-            !wanted.anew
+        converge(shared, actor, recreate, (read, name)).await?;
+    }
+    Ok(())
+}
+
+/// Brings one service up.
+async fn converge(
+    shared: &Shared,
+    actor: &Actor,
+    recreate: Recreate,
+    (read, name): (&Read, &ServiceName),
+) -> Result<(), String> {
+    let Some(service) = read.model.services.get(name) else { return Ok(()) };
+    let old = own(shared, name.as_str());
+    let image = shared.world().host.engine.tags.get(&service.image).cloned();
+    let image = image.ok_or_else(|| format!("{}: no such image", service.image))?;
+    let network = service.shares.first().and_then(|of| own(shared, of).first().map(|one| one.id.clone()));
+    let fits = |one: &&Container| match recreate {
+        Recreate::All => false,
+        Recreate::None => true,
+        Recreate::Differing => {
+            let same = one.image_ref == service.image && one.image_id == image;
+            same && one.definition == service.definition
+                && one.shares == network
                 && network::is_as_wanted(&shared.world(), one)
-                && one.image_ref == service.image
-                && one.image_id == image
-                && one.definition == service.definition
-        };
-        let id = match own.iter().find(fits).map(|one| one.id.clone()) {
-            Some(id) => id,
-            None => {
-                step(shared, actor, |world| {
-                    // Another compose, of a person, may have made it meanwhile: its name is in use.
-                    let made = world.host.engine.containers.values().filter(|one| of_it(one));
-                    if made.into_iter().any(|one| own.iter().all(|known| known.id != one.id)) {
-                        return Err(format!("{name}: the name of its container is in use"));
-                    }
-                    if name.as_str() == "db" {
-                        let _ = std::fs::create_dir_all(world.host.disk.directory.join(DATA));
-                    }
-                    let (name, reference) = (name.as_str(), service.image.as_str());
-                    let engine = &mut world.host.engine;
-                    Ok(engine.create(&directory, name, reference, &image, &service.definition))
-                })
-                .await?
+        }
+    };
+    let id = if let Some(fitting) = old.iter().find(fits) {
+        fitting.id.clone()
+    } else {
+        halt_followers(shared, actor, read, name).await;
+        make(shared, actor, &old, (name, service), (&image, network)).await?
+    };
+    for one in old.iter().filter(|one| one.id != id) {
+        let grace = if shared.world().rng.u32(0..4) == 0 { DEAF } else { HEEDS };
+        work(shared, actor, grace).await;
+        step(shared, actor, |world| {
+            if let Actor::Child { .. } = actor {
+                world.stops();
             }
-        };
-        for old in own.iter().filter(|one| one.id != id) {
-            let grace = if shared.world().rng.u32(0..4) == 0 { DEAF } else { HEEDS };
-            work(shared, actor, grace).await;
+            world.host.engine.containers.remove(&one.id);
+        })
+        .await;
+    }
+    step(shared, actor, |world| {
+        let proper = host::proper_name(name.as_str());
+        let engine = &mut world.host.engine;
+        if engine.containers.values().all(|one| one.name != proper)
+            && let Some(one) = engine.containers.get_mut(&id)
+        {
+            one.name = proper;
+        }
+    })
+    .await;
+    let rests = {
+        let world = shared.world();
+        world.host.engine.containers.get(&id).is_some_and(|one| {
+            let seen = world.host.engine.seen(one, world.now());
+            let ended = seen.state == tenantry_planner::compare::ContainerState::Exited;
+            one.started.is_none() || one.ended.is_some() || ended
+        })
+    };
+    if rests {
+        let copies = read.copies(name.as_str());
+        step(shared, actor, |world| {
+            if let Some(one) = world.host.engine.containers.get_mut(&id) {
+                one.copied = copies;
+            }
+            begin(world, &id)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Who has `restart: true` for a service is stopped before that one is made anew, and started when it comes to them.
+async fn halt_followers(shared: &Shared, actor: &Actor, read: &Read, name: &ServiceName) {
+    let followers = read.model.services.iter().filter(|(_, one)| one.restarts_with.contains(name.as_str()));
+    for (follower, _) in followers {
+        for one in own(shared, follower.as_str()) {
             step(shared, actor, |world| {
                 if let Actor::Child { .. } = actor {
                     world.stops();
                 }
-                world.host.engine.containers.remove(&old.id);
+                host::stop(world, &one.id);
             })
             .await;
         }
-        step(shared, actor, |world| {
-            let proper = host::proper_name(name.as_str());
-            let engine = &mut world.host.engine;
-            if engine.containers.values().all(|one| one.name != proper)
-                && let Some(one) = engine.containers.get_mut(&id)
-            {
-                one.name = proper;
-            }
-        })
-        .await;
-        let rests = own.iter().find(|one| one.id == id).is_none_or(|one| {
-            let world = shared.world();
-            let seen = world.host.engine.seen(one, world.now());
-            one.started.is_none()
-                || one.ended.is_some()
-                || seen.state == tenantry_planner::compare::ContainerState::Exited
-        });
-        if rests {
-            step(shared, actor, |world| {
-                network::is_there(world, &id)?;
-                host::start(world, &id);
-                Ok::<_, String>(())
-            })
-            .await?;
-        }
     }
-    Ok(())
+}
+
+async fn make(
+    shared: &Shared,
+    actor: &Actor,
+    old: &[Container],
+    (name, service): (&ServiceName, &Service),
+    (image, network): (&str, Option<String>),
+) -> Result<String, String> {
+    step(shared, actor, |world| {
+        let directory = world.host.disk.directory();
+        // Another compose, of a person, may have made it meanwhile: its name is in use.
+        let of_it = |one: &&Container| one.service == name.as_str() && one.directory == directory;
+        let mut made = world.host.engine.containers.values().filter(of_it);
+        if made.any(|one| old.iter().all(|known| known.id != one.id)) {
+            return Err(format!("{name}: the name of its container is in use"));
+        }
+        if name.as_str() == "db" {
+            let _ = std::fs::create_dir_all(world.host.disk.directory.join(DATA));
+        }
+        let engine = &mut world.host.engine;
+        let id = engine.create(&directory, name.as_str(), &service.image, image, &service.definition);
+        if let Some(one) = engine.containers.get_mut(&id) {
+            one.share(network);
+        }
+        Ok(id)
+    })
+    .await
 }
 
 /// An effect of compose's.

@@ -337,15 +337,6 @@ impl Engine for EngineClient {
         self.read(|world| rest(world, id)).boxed()
     }
 
-    fn restart<'a>(&'a self, id: &'a str, _: Option<Duration>) -> Answer<'a, ()> {
-        self.change("a container that is restarted", STOP, |world| {
-            world.stops();
-            host::start(world, id);
-            Ok(())
-        })
-        .boxed()
-    }
-
     fn signal<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, ()> {
         unused("signal")
     }

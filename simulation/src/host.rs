@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
-use tenantry_planner::compare::{self, Attached, Container as Seen, ContainerState, Endpoint, NetworkKind};
+use tenantry_planner::compare::{
+    self, Attached, Container as Seen, ContainerState, Endpoint, Namespace, Namespaces, NetworkKind,
+};
 use tenantry_protocol::ServiceHealth;
 
 use crate::disk::Disk;
@@ -103,8 +105,24 @@ pub struct Container {
     pub paused: bool,
     /// The network that it is bound to.
     pub link: Option<Link>,
+    /// The container whose network it has.
+    pub shares: Option<String>,
+    /// When that one had been started whose network it has joined.
+    pub joined: Option<u64>,
+    /// The inline config that compose has copied into it.
+    pub copied: Option<String>,
     /// The managed files that it had read when it was started.
     pub read: BTreeMap<String, Option<Blob>>,
+}
+
+impl Container {
+    /// Has it join the network of another one: it is on none of its own then.
+    pub fn share(&mut self, owner: Option<String>) {
+        if owner.is_some() {
+            self.link = None;
+        }
+        self.shares = owner;
+    }
 }
 
 impl Engine {
@@ -134,6 +152,9 @@ impl Engine {
             ended: None,
             paused: false,
             link: self.network.as_ref().map(|network| Link { network: network.id.clone(), named: true }),
+            shares: None,
+            joined: None,
+            copied: None,
             read: BTreeMap::new(),
         };
         self.containers.insert(id.clone(), container);
@@ -161,6 +182,9 @@ impl Engine {
     /// What a container that is to be reached lacks on its network, if anything: its name, where the network was made
     /// since.
     pub fn unreachable(&self, container: &Container, since: u64) -> Option<&'static str> {
+        if container.shares.is_some() {
+            return None;
+        }
         match (&container.link, &self.network) {
             (Some(link), Some(network)) if link.network != network.id => Some("is on a network that is gone"),
             (Some(link), Some(network)) if !link.named && network.made >= since => {
@@ -199,6 +223,10 @@ impl Engine {
             started_at: started.map(crate::world::timestamp),
             ended_at: container.ended.map(|(at, _)| crate::world::timestamp(at)),
             attached: Self::attached(container),
+            namespaces: Namespaces {
+                network: container.shares.clone().map_or(Namespace::Own, Namespace::Of),
+                ..Namespaces::default()
+            },
         }
     }
 
@@ -306,6 +334,7 @@ impl Engine {
             let ran = container.started.is_some() && container.ended.is_none();
             if ran && container.service != "migrate" {
                 container.started = Some(now);
+                container.joined = container.shares.as_ref().map(|_| now);
                 container.paused = false;
             }
         }
@@ -322,7 +351,11 @@ pub fn start(world: &mut World, id: &str) {
     let now = world.now();
     world.host.disk.look();
     let files = world.host.disk.files();
+    let all = &world.host.engine.containers;
+    let owner = all.get(id).and_then(|one| all.get(one.shares.as_ref()?));
+    let joined = owner.and_then(|owner| owner.started);
     let Some(container) = world.host.engine.containers.get_mut(id) else { return };
+    container.joined = joined;
     let mut read = |path: &str| container.read.insert(path.to_owned(), files.get(path).cloned());
     match container.service.as_str() {
         "web" => drop(read("conf/app.conf")),
@@ -335,7 +368,7 @@ pub fn start(world: &mut World, id: &str) {
     container.started = Some(now);
     container.ended = None;
     container.paused = false;
-    if container.service != "db" {
+    if !matches!(container.service.as_str(), "db" | "side") {
         // The application leaves a mark in its data.
         let mark = container.image_id.clone();
         world.host.disk.mark(&mark);

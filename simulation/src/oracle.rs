@@ -20,6 +20,7 @@ use crate::disk::{DATA, PROTECTED, is_file_of_release};
 use crate::engine::{CANARY, KEPT};
 use crate::host::{Container, FOREIGN, Host};
 use crate::releases::{Blob, ENV};
+use crate::user_actions;
 use crate::world::{Fault, World};
 
 /// Between the judge's last sample and the record of its verdict.
@@ -82,6 +83,8 @@ struct Known {
     services: BTreeSet<String>,
     /// What it is to do to files, once it has planned.
     changes: Vec<FileChange>,
+    /// When it was accepted.
+    began: u64,
     disturbed: bool,
     pulled: bool,
     kept: bool,
@@ -360,6 +363,7 @@ impl World {
             before,
             services,
             changes: Vec::new(),
+            began: self.now(),
             disturbed: false,
             pulled: false,
             kept: false,
@@ -565,6 +569,37 @@ impl World {
         });
         self.require("P16", stale.is_none(), || {
             format!("{id} ended well, but {}", stale.unwrap_or_default())
+        });
+        self.check_sees(id);
+    }
+
+    /// P19: what runs has the network that it is to share and the inline config that is meant, and was restarted with what it
+    /// is to restart with.
+    fn check_sees(&mut self, id: &OperationId) {
+        let Some(read) = user_actions::read(self) else { return };
+        let began = self.oracle.operations.get(id).map_or(0, |known| known.began);
+        let follows = |one: &Container, other: &Container| {
+            let mut services = read.model.services.iter();
+            let service = services.find(|(name, _)| name.as_str() == one.service);
+            service.is_some_and(|(_, service)| service.restarts_with.contains(&other.service))
+        };
+        let all = &self.host.engine.containers;
+        let named = |one: &&Container| read.model.services.keys().any(|name| name.as_str() == one.service);
+        let wrong = self.own_containers().filter(named).find_map(|one| {
+            let owner = one.shares.as_ref().map(|owner| all.get(owner).and_then(|owner| owner.started));
+            if owner.is_some_and(|started| started != one.joined) {
+                return Some(format!("{} has a network that is gone", one.service));
+            }
+            let since = |other: &&Container| other.started > Some(began) && other.started > one.started;
+            if let Some(other) = self.own_containers().filter(since).find(|other| follows(one, other)) {
+                return Some(format!("{} was not restarted with {}", one.service, other.service));
+            }
+            let meant = read.copies(&one.service);
+            (one.copied != meant)
+                .then(|| format!("{} has {:?} copied, not {meant:?}", one.service, one.copied))
+        });
+        self.require("P19", wrong.is_none(), || {
+            format!("{id} ended well, but {}", wrong.unwrap_or_default())
         });
     }
 

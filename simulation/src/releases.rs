@@ -22,6 +22,8 @@ pub const COMPOSE: &str = "docker-compose.yml";
 pub const ENV: &str = ".env";
 /// A tag that `.env` says.
 pub const FROM_ENV: &str = "${IMAGE_TAG:?}";
+/// The config that compose copies into `db`, where there is one.
+pub const COPIED: &str = "app";
 /// How many releases there are.
 pub const COUNT: usize = 8;
 
@@ -149,7 +151,7 @@ fn release(rng: &mut Rng, number: usize, steady: bool) -> Release {
     let variant = shape % 4;
     let reaches = number == 0 || rng.u32(0..12) > 0;
     let tag = if reaches { FROM_ENV } else { "v0" };
-    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant, tag)));
+    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant, shape % 3, tag)));
     files.insert("conf/app.conf".to_owned(), Blob::new(&format!("conf {}\n", shape / 2)));
     if shape % 3 != 0 {
         files.insert("conf/extra.conf".to_owned(), Blob::new(&format!("extra {shape}\n")));
@@ -176,7 +178,7 @@ fn behaviour(rng: &mut Rng, number: usize, steady: bool) -> Behaviour {
 }
 
 /// A compose file of which the application's tag is written so. JSON is YAML, too.
-pub fn compose_file(variant: usize, tag: &str) -> String {
+pub fn compose_file(variant: usize, subnet: usize, tag: &str) -> String {
     let app = format!("reg.example/app:{tag}");
     let bind =
         |path: &str, target: &str| json!([{"type": "bind", "source": format!("./{path}"), "target": target}]);
@@ -188,11 +190,18 @@ pub fn compose_file(variant: usize, tag: &str) -> String {
     if variant & 1 != 0 {
         services["worker"] =
             json!({"image": app, "volumes": bind("conf", "/conf"), "restart": "unless-stopped"});
+        // Compose itself would not restart it with `db`: what it depends on is written out.
+        services["side"] = json!({"image": "reg.example/db:1", "restart": "unless-stopped",
+            "network_mode": "service:db", "depends_on": {"db": {"condition": "service_started"}}});
+        services["web"]["depends_on"] = json!({"db": {"condition": "service_started", "restart": true}});
     }
+    let mut file = json!({"services": services});
     if variant & 2 != 0 {
-        services["migrate"] = json!({"image": app, "environment": {"TAG": "${IMAGE_TAG:?}"}});
+        file["services"]["migrate"] = json!({"image": app, "environment": {"TAG": "${IMAGE_TAG:?}"}});
+        file["services"]["db"]["configs"] = json!([{"source": COPIED, "target": "/db.conf"}]);
+        file["configs"] = json!({COPIED: {"content": "for ${IMAGE_TAG:?}"}});
     }
-    // Releases of another shape have another network.
-    let network = json!({"ipam": {"config": [{"subnet": format!("10.9.{}.0/24", variant >> 1)}]}});
-    format!("{:#}\n", json!({"services": services, "networks": {"default": network}}))
+    let subnet = format!("10.9.{subnet}.0/24");
+    file["networks"] = json!({"default": {"ipam": {"config": [{"subnet": subnet}]}}});
+    format!("{file:#}\n")
 }

@@ -1,12 +1,11 @@
 //! What people do to the Tenant and to the host.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
 
-use tenantry_planner::model::Model;
-
-use crate::compose;
+use crate::compose::{self, Command, Read, Recreate};
 use crate::host::{FOREIGN, start};
 use crate::oracle::Actor;
 use crate::releases::{Behaviour, Blob, COMPOSE, ENV, FROM_ENV, PROJECT, compose_file, image_id};
@@ -37,29 +36,34 @@ pub fn install(world: &mut World) {
     }
     world.host.disk.write(ENV, &env_text(&release.tag).text);
     world.host.disk.protect();
-    let Some(model) = model(world) else { return };
+    let Some(read) = read(world) else { return };
     let directory = world.host.disk.directory();
     let engine = &mut world.host.engine;
-    if let Some(network) = model.networks.get("default") {
+    if let Some(network) = read.model.networks.get("default") {
         engine.make_network(&network.definition, 0);
     }
-    let mut made = Vec::new();
-    for (name, service) in &model.services {
+    let mut made: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, service) in &read.model.services {
         let Some(image) = engine.registry.get(&service.image).cloned() else { continue };
         engine.images.insert(image.clone());
         engine.tags.insert(service.image.clone(), image.clone());
-        made.push(engine.create(&directory, name.as_str(), &service.image, &image, &service.definition));
+        let id = engine.create(&directory, name.as_str(), &service.image, &image, &service.definition);
+        if let Some(one) = engine.containers.get_mut(&id) {
+            one.copied = read.copies(name.as_str());
+            one.share(service.shares.first().and_then(|of| made.get(of.as_str()).cloned()));
+        }
+        made.insert(name.as_str(), id);
     }
-    for id in made {
+    for id in made.into_values() {
         start(world, &id);
     }
 }
 
 /// What compose makes of the files that are on the disk; `None` where it can't.
-fn model(world: &World) -> Option<Model> {
+pub fn read(world: &World) -> Option<Read> {
     let disk = &world.host.disk;
     let value = compose::config(&disk.directory, &["-p".to_owned(), PROJECT.to_owned()]).ok()?;
-    compose::model(&value, &disk.directory()).ok()
+    Read::of(&value, &disk.directory()).ok()
 }
 
 /// A person edits a managed file, if there is one.
@@ -67,7 +71,7 @@ pub fn edit(world: &mut World) {
     let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
     let Ok(old) = std::fs::read_to_string(world.host.disk.directory.join(path)) else { return };
     world.count(Fault::EditedByHand);
-    let text = if path == COMPOSE { compose_file(0, FROM_ENV) } else { format!("{old}# mine\n") };
+    let text = if path == COMPOSE { compose_file(0, 0, FROM_ENV) } else { format!("{old}# mine\n") };
     world.host.disk.write(path, &text);
     world.edited(path);
 }
@@ -220,10 +224,10 @@ fn by_hand(shared: &Shared) {
     if world.host.child.is_some() || world.host.by_hand.is_some() {
         return;
     }
-    let Some(model) = model(&world) else { return };
+    let Some(read) = read(&world) else { return };
     let host = &mut world.host;
     // Without `--pull never` compose pulls what is missing.
-    for reference in model.references().into_keys() {
+    for reference in read.model.references().into_keys() {
         if let Some(image) = host.engine.registry.get(reference).cloned()
             && !host.engine.tags.contains_key(reference)
         {
@@ -233,8 +237,9 @@ fn by_hand(shared: &Shared) {
     }
     world.count(Fault::ComposeByHand);
     world.disturb();
-    let wanted = compose::Wanted { model, anew: false };
-    let task = world.spawn(Owner::Person, compose::up(shared.clone(), Actor::Person, Arc::new(wanted)));
+    let up = Command::Up(Recreate::Differing);
+    let task =
+        world.spawn(Owner::Person, compose::carry_out(shared.clone(), Actor::Person, up, Arc::new(read)));
     world.host.by_hand = Some(task);
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tenantry_api::names::OperationId;
 use tenantry_tests::docker::{Project, fingerprint};
@@ -157,6 +158,18 @@ fn check_containers(sandbox: &Sandbox, release: &Release) -> Result<()> {
             "{service} runs another release: {seen}"
         );
     }
+    if sandbox.workload.shares() { check_sharer(project) } else { Ok(()) }
+}
+
+/// P19: `worker` has joined the network that `web` has.
+fn check_sharer(project: &Project) -> Result<()> {
+    let started =
+        |service| -> Result<Timestamp> { Ok(project.inspect(service, "{{.State.StartedAt}}")?.parse()?) };
+    let (web, worker) = (started("web")?, started("worker")?);
+    ensure!(worker > web, "worker was started at {worker}, and web, of which it has the network, at {web}");
+    let (id, mode) =
+        (project.inspect("web", "{{.Id}}")?, project.inspect("worker", "{{.HostConfig.NetworkMode}}")?);
+    ensure!(mode == format!("container:{id}"), "worker has the network {mode}, and not that of web, {id}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub enum Workload {
     ManagedEnv,
     /// `.env` is the tenant's own, and odd; several keys of it are patched.
     AdoptedEnv,
-    /// A volume and a folder belong to the restore point.
+    /// A volume and a folder belong to the restore point, and another service has the network of the one that uses them.
     Volumes,
 }
 
@@ -68,6 +68,11 @@ impl Workload {
 
     /// Whether data belongs to the restore point.
     pub fn has_data(self) -> bool {
+        self == Self::Volumes
+    }
+
+    /// Whether `worker` has the network of `web`, which is stopped for its data.
+    pub fn shares(self) -> bool {
         self == Self::Volumes
     }
 
@@ -130,8 +135,12 @@ impl Workload {
         let volumes = if self == Self::Volumes { ", \"data:/data\", \"./uploads:/uploads\"" } else { "" };
         let declared = if self == Self::Volumes { "volumes:\n  data:\n" } else { "" };
         // The release that fails is seen to fail by the one service that has spoiled the data before it ended.
-        let (restart, worker) =
-            if self == Self::Volumes { ("\"no\"", "{CRASH_AFTER: \"\"}") } else { ("unless-stopped", "{}") };
+        let (restart, worker) = if self == Self::Volumes {
+            ("\"no\"", "{CRASH_AFTER: \"\", LISTEN: \"8081\"}")
+        } else {
+            ("unless-stopped", "{}")
+        };
+        let network = if self.shares() { "network_mode: \"service:web\"" } else { "networks: [default]" };
         // A definition that changes, too, and not only the image.
         let round = if self == Self::ImageOnly {
             "same"
@@ -155,6 +164,7 @@ impl Workload {
     image: '{repository}:{tag}' # its own
     stop_grace_period: 1s
     environment: {worker}
+    {network}
     volumes: ["./mkdocs:/mkdocs:ro"]
 {declared}"#
         )

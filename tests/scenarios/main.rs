@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
 mod adopt;
+mod as_compose_does;
 mod attachments;
 mod back;
 mod bad_input;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 /// What we run of compose.
-const COMMANDS: [&str; 7] = ["config", "up", "ps", "version", "stop", "pause", "unpause"];
+const COMMANDS: [&str; 8] = ["config", "up", "ps", "version", "stop", "restart", "pause", "unpause"];
 /// When a run has just begun, and when it is at work.
 const DURING: [(&str, Duration); 2] =
     [("begun", Duration::from_millis(30)), ("running", Duration::from_millis(500))];

@@ -138,6 +138,13 @@ fn start_meaning(line: &str, redactor: &Redactor) -> Option<Explained> {
             format!("the one-shot {service} ended with code {code}"),
         ));
     }
+    if let Some((before, code)) = line.split_once(" hook exited with status ")
+        && let Some(service) = before.rsplit(' ').next().filter(|name| is_name(name))
+    {
+        let code: String = code.chars().take_while(char::is_ascii_digit).collect();
+        let message = format!("a post_start or pre_stop hook of {service} ended with code {code}");
+        return Some(Explained::new(FailureCategory::StartFailed, message));
+    }
     if let Some(rest) = after(line, "dependency failed to start: container ") {
         let container = first_name(rest)?;
         let (category, how) = if rest.contains("is unhealthy") {
@@ -239,6 +246,7 @@ mod tests {
                 "port 8080",
             ),
             ("up", "write /x: no space left on device hunter2", DiskFull, "no space"),
+            ("restart", "web hook exited with status 3", StartFailed, "hook of web ended with code 3"),
             ("up", "hunter2 is not to my taste", StartFailed, "\"${SECRET} is not to my taste\""),
             (
                 "config",

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, HostConfig};
 use bollard::query_parameters::{
     KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RenameContainerOptions,
-    RestartContainerOptions, StopContainerOptions,
+    StopContainerOptions,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use tenantry_planner::compare::{Container, ContainerState};
+use tenantry_planner::compare::{Container, ContainerState, Namespace, Namespaces};
 use tenantry_protocol::ServiceHealth;
 
 use super::networks::attached;
@@ -85,15 +85,6 @@ impl DockerEngine {
         }
     }
 
-    /// Restarts a container. `grace` is how long it may take to stop, where the compose file says so.
-    pub async fn restart(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
-        let grace = grace.map(|grace| grace.min(LONGEST_GRACE));
-        let seconds = grace.map(|grace| i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
-        let options = RestartContainerOptions { t: seconds, ..Default::default() };
-        let ask = |docker: bollard::Docker| async move { docker.restart_container(id, Some(options)).await };
-        self.call("restart a container", grace.unwrap_or(DEFAULT_GRACE) + STOP_MARGIN, ask).await
-    }
-
     /// Sends a signal to a container.
     pub async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
         let options = KillContainerOptions { signal: signal.to_owned() };
@@ -148,6 +139,7 @@ fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
             oom_killed: state.oom_killed.unwrap_or_default(),
             restart_count: u64::try_from(seen.restart_count.unwrap_or_default()).unwrap_or_default(),
             health: service_health(health),
+            namespaces: namespaces(seen.host_config.unwrap_or_default()),
             started_at: instant(&started_raw),
             ended_at: state.finished_at.as_deref().and_then(instant),
             attached,
@@ -159,6 +151,21 @@ fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
 /// A time that the engine tells; it writes the year 1 for "never".
 fn instant(told: &str) -> Option<jiff::Timestamp> {
     told.parse().ok().filter(|at: &jiff::Timestamp| at.as_second() > 0)
+}
+
+fn namespaces(host: HostConfig) -> Namespaces {
+    let namespace = |mode: Option<String>| match mode.as_deref() {
+        Some("host") => Namespace::Host,
+        Some(mode) => {
+            mode.strip_prefix("container:").map_or(Namespace::Own, |id| Namespace::Of(id.to_owned()))
+        }
+        None => Namespace::Own,
+    };
+    Namespaces {
+        network: namespace(host.network_mode),
+        pid: namespace(host.pid_mode),
+        ipc: namespace(host.ipc_mode),
+    }
 }
 
 fn container_state(status: Option<ContainerStateStatusEnum>) -> ContainerState {

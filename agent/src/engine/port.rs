@@ -64,8 +64,6 @@ calls! {
     service_containers(project: &'a str, service: &'a str) -> Vec<ProjectContainer>;
     /// How a container is; `None` where there is none.
     rest(id: &'a str) -> Option<Rest>;
-    /// Restarts a container. `grace` is how long it may take to stop, where the compose file says so.
-    restart(id: &'a str, grace: Option<Duration>) -> ();
     /// Sends a signal to a container.
     signal(id: &'a str, signal: &'a str) -> ();
     /// Gives a container another name.

@@ -11,7 +11,7 @@ use tenantry_planner::model::Model;
 use tenantry_protocol::{Observation, OperationState, OperationStatus, Place};
 use tokio::sync::watch;
 
-use crate::compose::Discovered;
+use crate::compose::{Discovered, Links};
 use crate::engine::Generation;
 use crate::files::{HashCache, Stamps};
 
@@ -21,6 +21,8 @@ pub struct CachedModel {
     pub place: Place,
     /// The files that it was read from, as they were.
     pub stamps: Stamps,
+    /// Where its mounts led by links.
+    pub links: Links,
     /// The model.
     pub model: Arc<Model>,
 }

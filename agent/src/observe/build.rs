@@ -21,7 +21,7 @@ use tenantry_protocol::{
 
 use super::copies::Texts;
 use super::disk::{Disk, texts};
-use super::freshness::{Contents, freshness};
+use super::freshness::{Contents, freshness, outdated};
 use super::meaning::{asks, meanings};
 use super::model::on_disk;
 use super::other_projects::{self, named};
@@ -361,6 +361,7 @@ fn services(
             restart_count: of_it.iter().map(|container| container.restart_count).sum(),
             started_at: youngest.and_then(|container| container.started_at),
             mounts: freshness(service, directory, &raw, files, &past.starts),
+            outdated: outdated(service, &raw, &past.starts),
         });
     }
     let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);

@@ -1,6 +1,6 @@
 //! Whether containers have read the managed files that are mounted into them as they are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::model::{Mounted, Service};
@@ -47,6 +47,17 @@ pub fn freshness(
     } else {
         MountFreshness::Current
     }
+}
+
+/// Inline configs and secrets that are known to have been copied into a container otherwise than they are now.
+pub fn outdated(service: &Service, containers: &[&ProjectContainer], starts: &Starts) -> Vec<String> {
+    let known = containers.iter().filter_map(|container| {
+        let start = starts.containers.get(&container.container.id)?;
+        // A start that is not ours may have been compose's, which copies them anew.
+        start.copied.as_ref().filter(|_| start.started_at == container.started_raw)
+    });
+    let names: BTreeSet<&str> = known.flat_map(|copied| service.copied.differing(copied)).collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn read(container: &ProjectContainer, path: &RelativePath, seen: &Seen, starts: &Starts) -> Read {

@@ -1,16 +1,17 @@
 //! The resolved model of what is on disk, read through compose only when its inputs have changed.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Model, variables_told};
 use tenantry_process::runtime::Runtime;
 use tenantry_protocol::{FailureCategory, Place};
 
 use super::disk::explained;
 use super::redaction::redactor;
-use crate::compose::{Compose, Discovered, Explained, explain, keep_output};
+use crate::compose::{Compose, Discovered, Explained, Links, explain, keep_output, links, see_through};
 use crate::files::{Stamps, Tree};
 use crate::host::{CachedModel, Host, TenantCache};
 
@@ -21,6 +22,8 @@ const CONFIG_LIMIT: Duration = Duration::from_mins(1);
 pub struct Resolved {
     /// The model.
     pub model: Model,
+    /// Where its mounts lead by links.
+    pub links: Links,
     /// What compose printed. It holds secrets.
     pub json: Vec<u8>,
 }
@@ -41,13 +44,14 @@ pub async fn on_disk(
     if let Some(cached) = known
         && cached.place == *place
         && cached.stamps.still_hold(Some(&tree))
+        && cached.links == links(&cached.model, place.directory.as_str())
     {
         return Ok(cached.model.clone());
     }
     let stamps = stamps(&tree, discovered)?;
     let resolved = resolve(&*host.runtime, compose, place, discovered, directory, log).await?;
     let model = Arc::new(resolved.model);
-    let fresh = CachedModel { place: place.clone(), stamps, model: model.clone() };
+    let fresh = CachedModel { place: place.clone(), stamps, links: resolved.links, model: model.clone() };
     *cache.model.lock() = Some(Arc::new(fresh)).filter(|fresh| fresh.stamps.are_settled(host.now()));
     Ok(model)
 }
@@ -66,19 +70,41 @@ pub async fn resolve(
     log: std::path::PathBuf,
 ) -> Result<Resolved, Explained> {
     let arguments = compose.resolving(discovered, place, directory)?;
+    let json = config(runtime, compose, (directory, discovered), &arguments, &log).await?;
+    let read_in = directory.display().to_string();
+    let mut model = Model::parse(&json, &read_in, place.directory.as_str()).map_err(|error| Explained {
+        category: FailureCategory::ComposeInvalid,
+        message: error.to_string(),
+    })?;
+    if model.services.values().any(|service| service.copied.has_variables()) {
+        let arguments = Compose::environment_arguments(discovered.arguments(place, directory));
+        // A compose before 2.27 can't tell: then it is known which variable is copied, and not what is in it.
+        if let Ok(told) = config(runtime, compose, (directory, discovered), &arguments, &log).await {
+            let variables = variables_told(&String::from_utf8_lossy(&told));
+            model.services.values_mut().for_each(|service| service.copied.resolve(&variables));
+        }
+    }
+    let links = see_through(&mut model, place.directory.as_str());
+    Ok(Resolved { model, links, json })
+}
+
+/// What `docker compose config` prints.
+async fn config(
+    runtime: &dyn Runtime,
+    compose: &Compose,
+    (directory, discovered): (&Path, &Discovered),
+    arguments: &[OsString],
+    log: &Path,
+) -> Result<Vec<u8>, Explained> {
     let output = compose
-        .run(directory, &arguments, CONFIG_LIMIT, None)
+        .run(directory, arguments, CONFIG_LIMIT, None)
         .await
         .map_err(|error| Explained { category: FailureCategory::EngineFault, message: error.to_string() })?;
-    if !output.status.success() {
-        let known = redactor(runtime, directory, discovered).await;
-        let explained = explain("config", output.status.code(), &output.stderr, &known);
-        keep_output(runtime, log, "config".to_owned(), output.stderr).await;
-        return Err(explained);
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    let read_in = directory.display().to_string();
-    let model = Model::parse(&output.stdout, &read_in, place.directory.as_str()).map_err(|error| {
-        Explained { category: FailureCategory::ComposeInvalid, message: error.to_string() }
-    })?;
-    Ok(Resolved { model, json: output.stdout })
+    let known = redactor(runtime, directory, discovered).await;
+    let explained = explain("config", output.status.code(), &output.stderr, &known);
+    keep_output(runtime, log.to_owned(), "config".to_owned(), output.stderr).await;
+    Err(explained)
 }

@@ -55,8 +55,8 @@ impl OperationContext {
             Step::Quiesce => quiesce::quiesce(self, state).await,
             Step::Unquiesce => quiesce::unquiesce(self, state).await,
             Step::Revive => quiesce::revive(self, state).await,
-            Step::StopForChosen | Step::StopForData => Box::pin(data::stop_for_data(self, step)).await,
-            Step::RestoreChosen | Step::RestoreData => Box::pin(data::restore_data(self, step)).await,
+            Step::StopForChosen | Step::StopForData => Box::pin(data::stop_for_data(self, state, step)).await,
+            Step::RestoreChosen | Step::RestoreData => Box::pin(data::restore_data(self, state, step)).await,
         }
     }
 }

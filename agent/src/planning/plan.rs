@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::names::OperationId;
 use tenantry_planner::compare::expectations_on;
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Copied, Model};
 use tenantry_planner::steps::{Checked, ImageChoice, ImageEdit, Plan, PlannedImage, PreviousReference};
 use tenantry_protocol::{Action, ComposeUse, FailureCategory, PlanReport, RunImage};
 
@@ -104,7 +104,9 @@ async fn planned(
     );
     by_hand?;
     let chosen = chosen?;
-    let recreates = recreates(context.directory(), (&staged.model, old), &changes, &expected, &containers);
+    let copied = copied(context, old, &containers).await?;
+    let models = (&*staged.model, old);
+    let recreates = recreates(context.directory(), models, &changes, &expected, &containers, &copied);
     let before =
         before::check(context, &staged, &terms.verify, &containers, &recreates, chosen.choices.as_deref())
             .await?;
@@ -133,6 +135,8 @@ async fn planned(
         images: chosen.images,
         inside,
         checked: staged.tree.checked.clone(),
+        copied,
+        copied_next: copied_next(&staged.model),
         previous_checked,
     };
     Ok(Planned { plan: plan.hashed(&context.request), release: staged.into_release() })
@@ -283,6 +287,39 @@ async fn references(
         futures::stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
     found.sort_by(|a, b| a.reference.cmp(&b.reference));
     Ok(found)
+}
+
+/// What compose copied into each container: recorded, or else what it would copy now, for containers of before are taken to
+/// have been made from the files that are there. Where a container was started since it was recorded, compose may have
+/// copied anew: then it is either.
+async fn copied(
+    context: &RequestContext,
+    model: Option<&Model>,
+    containers: &[ProjectContainer],
+) -> Result<BTreeMap<String, Copied>, StepError> {
+    let (host, uid) = (context.host.clone(), context.request.tenant.uid.clone());
+    let mut starts = context.blocking(move || Ok(host.store.starts(&uid)?)).await?.containers;
+    let by_files = |service: &str| {
+        let found = model?.services.iter().find(|(name, _)| name.as_str() == service);
+        found.map(|(_, service)| service.copied.clone())
+    };
+    let known = containers.iter().filter_map(|one| {
+        let by_files = by_files(&one.container.service);
+        let recorded = starts.remove(&one.container.id);
+        let recorded = recorded.and_then(|start| Some((start.copied?, start.started_at == one.started_raw)));
+        let copied = match (recorded, by_files) {
+            (Some((recorded, false)), Some(by_files)) => recorded.or(&by_files),
+            (Some((recorded, _)), _) => recorded,
+            (None, by_files) => by_files?,
+        };
+        (!copied.is_empty()).then(|| (one.container.id.clone(), copied))
+    });
+    Ok(known.collect())
+}
+
+fn copied_next(model: &Model) -> BTreeMap<String, Copied> {
+    let some = model.services.iter().filter(|(_, service)| !service.copied.is_empty());
+    some.map(|(name, service)| (name.to_string(), service.copied.clone())).collect()
 }
 
 fn previous_images(containers: &[ProjectContainer]) -> Vec<RunImage> {

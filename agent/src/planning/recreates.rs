@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use tenantry_api::names::ServiceName;
-use tenantry_planner::compare::{Expected, of_service};
-use tenantry_planner::model::{Model, Service};
+use tenantry_planner::compare::{Expected, is_cut_off, of_service};
+use tenantry_planner::model::{Copied, Model, Service};
 use tenantry_protocol::Recreate;
 
 use super::changes::Changes;
 use crate::engine::ProjectContainer;
+
+/// Why a service is restarted that has the namespace of a container that was started anew since.
+const CUT_OFF: &str = "what it shares was started anew since";
 
 /// Services that compose will recreate or that are restarted, and why.
 pub fn recreates(
@@ -17,6 +20,7 @@ pub fn recreates(
     changes: &Changes,
     expected: &BTreeMap<ServiceName, Expected>,
     containers: &[ProjectContainer],
+    copied: &BTreeMap<String, Copied>,
 ) -> Vec<Recreate> {
     let own: Vec<_> = containers.iter().map(|container| container.container.clone()).collect();
     let mut all = Vec::new();
@@ -32,15 +36,46 @@ pub fn recreates(
             Some("reads .env".to_owned())
         } else if old.is_some_and(|old| old.definition != service.definition) {
             Some("configuration changed".to_owned())
+        } else if let Some(name) = runs.iter().find_map(|one| changed_copy(service, copied.get(&one.id))) {
+            Some(format!("{name} changed"))
         } else if let Some(network) = previous.and_then(|previous| changed_network(service, next, previous)) {
             Some(format!("network {network} changed"))
         } else {
             let attached = expected.get(name).and_then(|expected| expected.attached.as_ref());
             let lacking = attached.and_then(|attached| runs.iter().find_map(|one| attached.lacking(one)));
-            lacking.or_else(|| mounts.map(|file| format!("mounts {file}")))
+            let cut_off = || runs.iter().any(|one| is_cut_off(one, &own)).then(|| CUT_OFF.to_owned());
+            lacking.or_else(|| mounts.map(|file| format!("mounts {file}"))).or_else(cut_off)
         };
         all.extend(cause.map(|cause| Recreate { service: name.to_string(), cause }));
     }
+    with_followers(next, all)
+}
+
+/// A config or secret that compose copied into a container otherwise than the service means it.
+fn changed_copy<'a>(service: &'a Service, held: Option<&'a Copied>) -> Option<&'a str> {
+    held.and_then(|held| service.copied.differing(held).first().copied())
+}
+
+/// With those who go along: who shares a namespace with one of them, or is restarted with it.
+fn with_followers(model: &Model, mut all: Vec<Recreate>) -> Vec<Recreate> {
+    let mut next = 0;
+    while let Some(leader) = all.get(next).map(|one| one.service.clone()) {
+        next += 1;
+        for (name, service) in &model.services {
+            if all.iter().any(|one| one.service == name.as_str()) {
+                continue;
+            }
+            let cause = if service.shares.contains(&leader) {
+                format!("shares with {leader}")
+            } else if service.restarts_with.contains(&leader) {
+                format!("restarts with {leader}")
+            } else {
+                continue;
+            };
+            all.push(Recreate { service: name.to_string(), cause });
+        }
+    }
+    all.sort_by(|a, b| a.service.cmp(&b.service));
     all
 }
 

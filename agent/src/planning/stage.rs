@@ -12,7 +12,7 @@ use tenantry_protocol::{ComposeUse, FailureCategory, OperateRequest};
 use super::changes::{Becomes, Changes};
 use super::context::RequestContext;
 use super::error::StepError;
-use crate::compose::{Compose, Discovered, inputs};
+use crate::compose::{Compose, Discovered, inputs, see_through};
 use crate::files::{FILE_LIMIT, Found, Stage, Stat, Tree, sha256};
 use crate::observe::{Texts, explained, no_compose_file, resolve};
 
@@ -175,7 +175,13 @@ async fn from_real(
     let (staged, deeper) = (tree.path.display().to_string(), deeper.display().to_string());
     let roots = Roots { staged: &staged, deeper: &deeper, real: directory };
     let settled = seen_from_real(json, &again.json, roots).map_err(|error| invalid(&error))?;
-    Model::parse(&settled, directory, directory).map_err(|error| invalid(&error))
+    let mut model = Model::parse(&settled, directory, directory).map_err(|error| invalid(&error))?;
+    // What variables hold was asked for already, and what is behind links depends on where paths really lead.
+    for (name, service) in &mut model.services {
+        service.copied = again.model.services.get(name).map(|known| known.copied.clone()).unwrap_or_default();
+    }
+    see_through(&mut model, directory);
+    Ok(model)
 }
 
 fn invalid(error: &ModelError) -> StepError {

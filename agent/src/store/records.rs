@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::ServiceName;
 use tenantry_api::names::{OperationId, RelativePath, Sha256, TenantUid};
+use tenantry_planner::model::Copied;
 use tenantry_protocol::{ChangeRule, OperateRequest, ReleaseLabel, RunImage, VerifyPolicy};
 
 use super::error::StoreError;
@@ -83,6 +84,9 @@ pub struct Start {
     pub started_at: String,
     /// Every managed file that is mounted into it, and the hash of its content then.
     pub files: BTreeMap<RelativePath, Sha256>,
+    /// The inline configs and secrets that compose copied into it; absent where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
 }
 
 impl Store {

@@ -250,7 +250,11 @@ fn baseline_and_starts_are_kept() {
     };
     store.save_baseline(&uid("a1"), &baseline).unwrap();
     store.save_baseline(&uid("a1"), &baseline).unwrap();
-    let start = Start { started_at: "2026-11-21T10:00:00.1Z".to_owned(), files: [(at, sha256(b"x"))].into() };
+    let start = Start {
+        started_at: "2026-11-21T10:00:00.1Z".to_owned(),
+        files: [(at, sha256(b"x"))].into(),
+        copied: None,
+    };
     let starts = Starts { containers: [("c0ffee".to_owned(), start)].into() };
     store.save_starts(&uid("a1"), &starts).unwrap();
     drop(store);

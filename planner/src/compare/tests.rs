@@ -18,6 +18,7 @@ pub(crate) fn container(service: &str) -> Container {
         started_at: None,
         ended_at: None,
         attached: Attached::default(),
+        namespaces: Namespaces::default(),
     }
 }
 

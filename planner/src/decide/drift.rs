@@ -147,6 +147,12 @@ impl Draft<'_> {
                 return Some(format!("{name} may not have read {} as it is now", listed(&files, 3)));
             }
         }
+        if !service.outdated.is_empty() {
+            return Some(format!(
+                "{name} still has {} as it was when its container was made (`docker compose up -d --force-recreate {name}`)",
+                listed(&service.outdated, 3)
+            ));
+        }
         let running = service.running.as_ref()?;
         let deployed = self.next.deployed.as_ref()?;
         let planned = deployed.images.iter().find(|image| image.service == name.as_str());

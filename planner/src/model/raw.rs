@@ -2,8 +2,8 @@
 
 use super::attachments::Written;
 use super::{
-    BTreeMap, Bind, Condition, Demand, Deserialize, ImageFrom, Meant, Model, ModelError, NamedNetwork,
-    NamedVolume, Port, Restart, Service, ServiceName, digest,
+    BTreeMap, BTreeSet, Bind, Condition, Copied, Demand, Deserialize, ImageFrom, Meant, Model, ModelError,
+    NamedNetwork, NamedVolume, Port, Restart, Service, ServiceName, digest,
 };
 
 #[derive(Deserialize)]
@@ -34,8 +34,10 @@ struct Resource {
 }
 
 #[derive(Deserialize)]
-struct FileSource {
+pub(super) struct FileSource {
     file: Option<String>,
+    pub(super) content: Option<String>,
+    pub(super) environment: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +59,11 @@ struct RawService {
     configs: Vec<FileUse>,
     #[serde(default)]
     secrets: Vec<FileUse>,
+    network_mode: Option<String>,
+    pid: Option<String>,
+    ipc: Option<String>,
+    #[serde(default)]
+    volumes_from: Vec<String>,
     healthcheck: Option<Healthcheck>,
     restart: Option<String>,
     stop_grace_period: Option<String>,
@@ -77,6 +84,8 @@ struct RestartPolicy {
 #[derive(Deserialize)]
 struct Dependency {
     condition: Option<String>,
+    #[serde(default)]
+    restart: bool,
 }
 
 #[derive(Deserialize)]
@@ -108,8 +117,8 @@ struct BindOptions {
 }
 
 #[derive(Deserialize)]
-struct FileUse {
-    source: Option<String>,
+pub(super) struct FileUse {
+    pub(super) source: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -128,12 +137,13 @@ impl Document {
         let volumes = std::mem::take(&mut self.volumes);
         let networks: BTreeMap<String, NamedNetwork> =
             std::mem::take(&mut self.networks).into_iter().map(|(key, one)| (key, network(&one))).collect();
-        let mut services = BTreeMap::new();
+        let (mut services, mut sources) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in &self.services {
             let refuse = |problem: String| ModelError::Service { name: name.clone(), problem };
             let parsed = ServiceName::parse(name.as_str()).map_err(|error| refuse(error.to_string()))?;
             let raw = RawService::deserialize(value)
                 .map_err(|_| refuse("is not as compose prints services".to_owned()))?;
+            sources.insert(parsed.clone(), raw.volumes_from.clone());
             let meant = Written::deserialize(value).map(|written| written.meant(&networks));
             let mut service = self.service(name, raw, value)?;
             service.meant = meant.map_err(|_| {
@@ -141,6 +151,7 @@ impl Document {
             })?;
             services.insert(parsed, service);
         }
+        inherit_binds(&mut services, &sources);
         Ok(Model {
             project: self.name,
             services,
@@ -172,10 +183,16 @@ impl Document {
         binds.extend(files(&raw.configs, &self.configs));
         binds.extend(files(&raw.secrets, &self.secrets));
         let deploy = raw.deploy.as_ref();
+        let modes = [&raw.network_mode, &raw.pid, &raw.ipc];
+        let shared = modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("service:"));
+        let restarting = raw.depends_on.iter().filter(|(_, how)| how.restart);
         Ok(Service {
             image,
             image_from,
             replicas: raw.scale.or(deploy.and_then(|deploy| deploy.replicas)).unwrap_or(1),
+            restarts_with: restarting.map(|(on, _)| on.clone()).collect(),
+            shares: shared.map(str::to_owned).collect::<BTreeSet<_>>(),
+            copied: Copied::of(&raw.configs, &self.configs, &raw.secrets, &self.secrets),
             depends_on: raw.depends_on.into_iter().map(|(on, how)| (on, how.condition())).collect(),
             env_files: raw.env_file.into_iter().map(EnvFile::path).collect(),
             binds,
@@ -253,6 +270,29 @@ fn files(uses: &[FileUse], sources: &BTreeMap<String, FileSource>) -> Vec<Bind> 
         .filter_map(file)
         .map(|source| Bind { source: super::plain_path(&source), create: false })
         .collect()
+}
+
+/// What a service has by `volumes_from` is mounted into it as into its source.
+fn inherit_binds(
+    services: &mut BTreeMap<ServiceName, Service>,
+    sources: &BTreeMap<ServiceName, Vec<String>>,
+) {
+    let named = |text: &String| ServiceName::parse(text.split(':').next().unwrap_or_default()).ok();
+    let of = |name: &ServiceName| sources.get(name).into_iter().flatten().filter_map(named);
+    for name in sources.keys() {
+        let (mut open, mut seen) = (of(name).collect::<Vec<_>>(), BTreeSet::from([name.clone()]));
+        let mut more = Vec::new();
+        while let Some(source) = open.pop() {
+            if seen.insert(source.clone()) {
+                more.extend(services.get(&source).into_iter().flat_map(|source| source.binds.clone()));
+                open.extend(of(&source));
+            }
+        }
+        if let Some(service) = services.get_mut(name) {
+            let new: Vec<Bind> = more.into_iter().filter(|bind| !service.binds.contains(bind)).collect();
+            service.binds.extend(new);
+        }
+    }
 }
 
 fn restart(word: Option<&str>, deploy: Option<&Deploy>) -> Restart {

@@ -103,3 +103,83 @@ fn what_does_not_decode_is_refused_without_quoting_it() {
     let error = Model::parse(b"hunter2", "/", "/").unwrap_err().to_string();
     assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
 }
+
+const SHARED: &str = r#"{"name":"acme","services":{
+ "vpn":{"image":"x","volumes":[{"type":"bind","source":"/d/app.conf","target":"/c"}]},
+ "torrent":{"image":"x","network_mode":"service:vpn","pid":"service:vpn","ipc":"shareable","volumes_from":["vpn:ro","container:other"],
+  "depends_on":{"vpn":{"condition":"service_started","restart":true,"required":true},"db":{"condition":"service_healthy"}}},
+ "more":{"image":"x","volumes_from":["torrent"],"configs":[{"source":"app","target":"/c"},{"source":"file"}],"secrets":[{"source":"key"}]},
+ "db":{"image":"x"}},
+ "configs":{"app":{"content":"backend=v1"},"file":{"file":"/d/file.conf"}},"secrets":{"key":{"environment":"KEY"}}}"#;
+
+fn shared(from: &str, to: &str) -> Model {
+    Model::parse(SHARED.replace(from, to).as_bytes(), "/d", "/d").unwrap()
+}
+
+#[test]
+fn p19_who_shares_with_whom_and_restarts_with_whom_is_read() {
+    let model = shared("", "");
+    let torrent = &model.services[&name("torrent")];
+    assert_eq!(torrent.shares, ["vpn".to_owned()].into());
+    assert_eq!(torrent.restarts_with, ["vpn".to_owned()].into());
+}
+
+#[test]
+fn p19_what_a_source_mounts_is_mounted_by_all_who_have_its_volumes() {
+    let model = shared("", "");
+    for service in ["vpn", "torrent", "more"] {
+        let mounted = model.services[&name(service)].mounts("/d", &path("app.conf"));
+        assert_eq!(mounted, Some(Mounted::Singly), "{service}");
+    }
+    assert_eq!(model.services[&name("db")].mounts("/d", &path("app.conf")), None);
+}
+
+#[test]
+fn p12_p19_inline_configs_and_secrets_are_known_by_hashes_and_told_apart_by_name() {
+    let copied = |model: &Model| model.services[&name("more")].copied.clone();
+    let resolved = |value: &str| {
+        let mut copied = copied(&shared("", ""));
+        assert!(copied.has_variables());
+        copied.resolve(&variables_told(&format!("OTHER=1\nKEY={value}\nLAST=x\n")));
+        assert!(!copied.has_variables());
+        copied
+    };
+    let v1 = resolved("hunter2");
+    assert!(v1.differing(&resolved("hunter2")).is_empty());
+    assert_eq!(v1.differing(&resolved("hunter3")), ["secret key"]);
+    assert_eq!(v1.differing(&resolved("hunter2\nand a second line")), ["secret key"]);
+    assert_eq!(copied(&shared("v1", "v2")).differing(&copied(&shared("", ""))), ["config app"]);
+    // One that is a file now is mounted, and no longer copied.
+    let file = copied(&shared(r#""content":"backend=v1""#, r#""file":"/d/x""#));
+    assert_eq!(file.differing(&copied(&shared("", ""))), ["config app"]);
+    assert!(!serde_json::to_string(&v1).unwrap().contains("hunter2"));
+    let read: Copied = serde_json::from_str(&serde_json::to_string(&v1).unwrap()).unwrap();
+    assert_eq!(read, v1);
+}
+
+#[test]
+fn p19_what_variables_hold_is_told_in_any_order() {
+    let one = variables_told("KEY=a\nOTHER=x\nMORE=1\nsecond\nOTHER=y\n");
+    assert_eq!(one, variables_told("MORE=1\nsecond\nOTHER=y\nOTHER=x\nKEY=a\n"));
+    assert_eq!((one["MORE"].as_str(), one["OTHER"].as_str()), ("1\nsecond", "xy"));
+}
+
+#[test]
+fn p19_what_may_be_one_of_two_differs_from_each_and_an_untold_variable_from_none() {
+    let copied = |content: &str| {
+        let model = shared("v1", content);
+        let mut copied = model.services[&name("more")].copied.clone();
+        copied.resolve(&variables_told("KEY=hunter2\n"));
+        copied
+    };
+    let (one, two) = (copied("v1"), copied("v2"));
+    let doubtful = one.clone().or(&two);
+    assert_eq!(doubtful.differing(&one), ["config app"]);
+    assert_eq!(two.differing(&doubtful), ["config app"]);
+    assert_eq!(one.clone().or(&one), one);
+    let read: Copied = serde_json::from_str(&serde_json::to_string(&doubtful).unwrap()).unwrap();
+    assert_eq!(read, doubtful);
+    // A compose that can't tell what is in a variable is no reason to make anything anew.
+    let untold = shared("", "").services[&name("more")].copied.clone();
+    assert!(untold.differing(&one).is_empty() && one.differing(&untold).is_empty());
+}

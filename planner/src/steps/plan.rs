@@ -8,6 +8,7 @@ use tenantry_api::tenant::Consistency;
 use tenantry_protocol::{ComposeUse, OperateRequest, PlanReport, RunImage};
 
 use crate::before::Before;
+use crate::model::Copied;
 use crate::target::hash_json;
 
 /// What Preflight decided.
@@ -67,6 +68,12 @@ pub struct Plan {
     /// What compose reads for the release, as it was checked.
     #[serde(default, skip_serializing_if = "Checked::is_empty")]
     pub checked: Checked,
+    /// What compose had copied into each container that was there before, as far as that is known, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub copied: BTreeMap<String, Copied>,
+    /// What compose copies into containers of the release, by their services.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub copied_next: BTreeMap<String, Copied>,
     /// What compose read for what ran before, as it was found.
     #[serde(default, skip_serializing_if = "Checked::is_empty")]
     pub previous_checked: Checked,

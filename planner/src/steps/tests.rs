@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -116,6 +116,8 @@ impl Case {
             images: vec![],
             inside: self.inside.then(|| "agent".to_owned()),
             checked: Checked::new(),
+            copied: BTreeMap::new(),
+            copied_next: BTreeMap::new(),
             previous_checked: Checked::new(),
         }))
     }

@@ -21,7 +21,8 @@ pub(super) async fn ensure(shared: &Shared, actor: &Actor, model: &Model) -> Res
     }
     let fails = {
         let mut world = shared.world();
-        let rate = world.scenario.rates.compose;
+        // Networks are seldom made: this often it is seen.
+        let rate = 3 * world.scenario.rates.compose;
         *actor != Actor::Person && world.chance(rate)
     };
     if fails {
@@ -45,7 +46,9 @@ pub(super) async fn ensure(shared: &Shared, actor: &Actor, model: &Model) -> Res
 async fn take_away(shared: &Shared, actor: &Actor, model: &Model) -> Vec<String> {
     let on_it: Vec<String> = {
         let world = shared.world();
-        let named = |one: &&Container| model.services.keys().any(|name| name.as_str() == one.service);
+        let named = |one: &&Container| {
+            one.link.is_some() && model.services.keys().any(|name| name.as_str() == one.service)
+        };
         world.own_containers().filter(named).map(|one| one.id.clone()).collect()
     };
     for id in &on_it {
@@ -68,11 +71,13 @@ async fn take_away(shared: &Shared, actor: &Actor, model: &Model) -> Vec<String>
     on_it
 }
 
-/// Compose looks at the network of a container only while it runs.
+/// Compose looks at the network of a container only while it runs; who has another one's is on none.
 pub(super) fn is_as_wanted(world: &World, one: &Container) -> bool {
     let engine = &world.host.engine;
     let runs = one.started.is_some() && one.ended.is_none();
-    !runs || one.link.as_ref().map(|link| &link.network) == engine.network.as_ref().map(|network| &network.id)
+    !runs
+        || one.shares.is_some()
+        || one.link.as_ref().map(|link| &link.network) == engine.network.as_ref().map(|network| &network.id)
 }
 
 /// The engine starts no container that is bound to a network that is gone.

@@ -1,4 +1,4 @@
-//! The one safe way to call `docker compose up`.
+//! Compose, as it is called where that changes containers: under the tenant's lock, its words kept.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,25 +25,26 @@ pub struct Recipe<'a> {
 impl Recipe<'_> {
     /// Runs it over some of them, with more arguments.
     pub async fn run(&self, more: &[&str], services: &[&str]) -> Result<(), StepError> {
-        run(self.operation, self.discovered, more, services).await
+        let arguments = up_arguments(&self.operation.request.place, self.discovered, more, services);
+        change(self.operation, self.discovered, "up", arguments).await
     }
 }
 
-async fn run(
+/// Runs a command of compose's that changes containers, under the tenant's lock. What it says is kept in the tenant's log.
+pub async fn change(
     operation: &OperationContext,
     discovered: &Discovered,
-    more: &[&str],
-    names: &[&str],
+    command: &str,
+    arguments: Vec<OsString>,
 ) -> Result<(), StepError> {
     let directory = Path::new(operation.directory());
-    let arguments = up_arguments(&operation.request.place, discovered, more, names);
     let limit = up_limit(&operation.host.limits, &operation.request);
     let output =
         operation.compose().await?.run(directory, &arguments, limit, operation.lock_for_child()?).await?;
     let (code, success) = (output.status.code(), output.status.success());
     let known = redactor(&*operation.host.runtime, directory, discovered).await;
-    let explained = explain("up", code, &output.stderr, &known);
-    let title = format!("up, operation {}", operation.id);
+    let explained = explain(command, code, &output.stderr, &known);
+    let title = format!("{command}, operation {}", operation.id);
     // What it asks goes to the one, how it fares to the other.
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), output.stderr);
     keep_output(&*operation.host.runtime, operation.log()?, title, said).await;

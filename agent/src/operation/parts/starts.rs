@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{RelativePath, Sha256};
-use tenantry_planner::model::Model;
+use tenantry_planner::model::{Copied, Model};
 use tenantry_planner::steps::JournalState;
 
 use super::container_names;
@@ -14,6 +14,14 @@ use crate::host::restore_points::Line;
 use crate::operation::context::OperationContext;
 use crate::planning::{StepError, way_back::chosen};
 use crate::store::{Start, Starts};
+
+/// A container that was just started, and what is before it.
+struct Started {
+    id: String,
+    at: String,
+    files: Vec<RelativePath>,
+    copied: Option<Copied>,
+}
 
 /// Puts the names of containers right and records what was made since Preflight: of which services.
 pub async fn record_made(
@@ -27,6 +35,7 @@ pub async fn record_made(
     let made: Vec<&ProjectContainer> =
         containers.iter().filter(|one| !before.contains(&one.container.id)).collect();
     record_starts(operation, model, &containers, &made).await?;
+    record_copied(operation, state, &containers).await?;
     Ok(made.into_iter().map(|one| one.container.service.clone()).collect())
 }
 
@@ -46,10 +55,19 @@ pub async fn record_starts(
             |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
         files.iter().filter(mounts).cloned().collect()
     };
-    let new: Vec<(String, String, Vec<RelativePath>)> = started
+    let copied = |service: &str| {
+        let found = model.services.iter().find(|(name, _)| name.as_str() == service);
+        found.map(|(_, service)| service.copied.clone()).filter(|copied| !copied.is_empty())
+    };
+    let new: Vec<Started> = started
         .iter()
-        .map(|one| (one.container.id.clone(), one.started_raw.clone(), mounted(&one.container.service)))
-        .filter(|(_, _, files)| !files.is_empty())
+        .map(|one| Started {
+            id: one.container.id.clone(),
+            at: one.started_raw.clone(),
+            files: mounted(&one.container.service),
+            copied: copied(&one.container.service),
+        })
+        .filter(|one| !one.files.is_empty() || one.copied.is_some())
         .collect();
     let alive: BTreeSet<String> = all.iter().map(|container| container.container.id.clone()).collect();
     let (host, uid, tree, cache) = (
@@ -63,18 +81,50 @@ pub async fn record_starts(
             let old = host.store.starts(&uid)?;
             let mut starts = Starts { containers: old.containers.clone() };
             starts.containers.retain(|id, _| alive.contains(id));
-            for (id, started_at, files) in new {
-                let mut hashes: BTreeMap<RelativePath, Sha256> = BTreeMap::new();
-                for file in files {
+            for one in new {
+                let mut files: BTreeMap<RelativePath, Sha256> = BTreeMap::new();
+                for file in one.files {
                     if let Found::File(seen) = tree.inspect(&file, &cache.hashes)? {
-                        hashes.insert(file, seen.sha256);
+                        files.insert(file, seen.sha256);
                     }
                 }
-                starts.containers.insert(id, Start { started_at, files: hashes });
+                // Who was only restarted has what was copied into it before.
+                let known = old.containers.get(&one.id).and_then(|start| start.copied.clone());
+                let copied = known.or(one.copied);
+                starts.containers.insert(one.id, Start { started_at: one.at, files, copied });
             }
             if starts != old {
                 host.store.save_starts(&uid, &starts)?;
                 cache.records_changed();
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Keeps what is known of the containers that stayed: the next operation has other files to go by.
+async fn record_copied(
+    operation: &OperationContext,
+    state: &JournalState,
+    containers: &[ProjectContainer],
+) -> Result<(), StepError> {
+    let Some(plan) = state.plan().filter(|plan| !plan.copied.is_empty()) else { return Ok(()) };
+    let stayed = containers.iter().filter_map(|one| {
+        let copied = plan.copied.get(&one.container.id)?;
+        Some((one.container.id.clone(), one.started_raw.clone(), copied.clone()))
+    });
+    let stayed: Vec<_> = stayed.collect();
+    let (host, uid) = (operation.host.clone(), operation.request.tenant.uid.clone());
+    operation
+        .blocking(move || {
+            let old = host.store.starts(&uid)?;
+            let mut starts = old.clone();
+            for (id, started_at, copied) in stayed {
+                let start = Start { started_at, files: BTreeMap::new(), copied: None };
+                starts.containers.entry(id).or_insert(start).copied.get_or_insert(copied);
+            }
+            if starts != old {
+                host.store.save_starts(&uid, &starts)?;
             }
             Ok(())
         })

@@ -1,16 +1,21 @@
 //! `docker compose up` of a release, and what else it takes until its containers have what is meant.
 
+use std::collections::BTreeSet;
+
+use tenantry_api::names::ServiceName;
 use tenantry_planner::model::Model;
 use tenantry_planner::steps::JournalState;
 use tenantry_protocol::FailureCategory;
 
+use super::mend::mend;
 use super::recipe::Recipe;
-use super::{attachments, container_names, foreign};
+use super::{container_names, foreign};
 use crate::compose::Discovered;
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
 
-/// Brings a model up, after what a killed compose left half made is removed: what that was.
+/// Brings a model up, after what a killed compose left half made is removed: what that was. What containers have of it that
+/// is not as meant then, and that compose does not see by itself, is mended: see [`mend`].
 pub async fn bring_up(
     operation: &OperationContext,
     state: &JournalState,
@@ -36,7 +41,7 @@ async fn up(
             "the compose files select no service: check profiles",
         ));
     }
-    let all: Vec<&str> = model.services.keys().map(tenantry_api::names::ServiceName::as_str).collect();
+    let all: Vec<&str> = model.services.keys().map(ServiceName::as_str).collect();
     let foreign = foreign::services(operation).await?;
     let ours = |name: &&str| Some(*name) != inside && !foreign.has(name);
     let names: Vec<&str> = all.iter().copied().filter(ours).collect();
@@ -44,7 +49,9 @@ async fn up(
         return foreign.none_of(&all);
     }
     let recipe = Recipe { operation, discovered, names: &names };
+    let there: BTreeSet<String> =
+        operation.containers().await?.into_iter().map(|one| one.container.id).collect();
     let first = recipe.run(&[], &names).await;
-    attachments::mend(&recipe, model, state.began(), first).await?;
+    mend(&recipe, state, model, &there, first).await?;
     foreign.none_of(&all)
 }

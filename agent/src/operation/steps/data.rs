@@ -4,14 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tenantry_api::names::OperationId;
-use tenantry_planner::steps::Step;
+use tenantry_planner::model::Model;
+use tenantry_planner::steps::{JournalState, Step};
 use tenantry_protocol::{Action, FailureCategory};
 
+use crate::compose::Discovered;
 use crate::host::restore_points::{self, Line};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
 use crate::operation::parts::progress::CopyProgress;
 use crate::operation::parts::volumes::{self, Reach, Sight};
+use crate::operation::parts::{recheck, stops};
 use crate::planning::StepError;
 use crate::planning::data::{chosen_parts, named, volume_of};
 use crate::planning::data_users::data_users;
@@ -33,41 +36,77 @@ async fn parts_of(operation: &OperationContext, step: Step) -> Result<(Operation
 }
 
 /// Stops the containers that use the data which a later step brings back.
-pub async fn stop_for_data(operation: &OperationContext, step: Step) -> Result<StepResult, StepError> {
+pub async fn stop_for_data(
+    operation: &OperationContext,
+    state: &JournalState,
+    step: Step,
+) -> Result<StepResult, StepError> {
     volumes::clear(operation).await?;
-    stop_for(operation, &parts_of(operation, step).await?.1).await?;
+    let files = files(operation, state, step).await;
+    stop_for(operation, files.as_ref(), &parts_of(operation, step).await?.1).await?;
     Ok(StepResult::quietly())
 }
 
+/// What compose reads at a step: the release on the way there, what ran before on the way back. Nothing where it can't be
+/// read or is no longer allowed: then containers are stopped without it.
+async fn files(
+    operation: &OperationContext,
+    state: &JournalState,
+    step: Step,
+) -> Option<(Discovered, Arc<Model>)> {
+    let plan = state.plan()?;
+    let files = match step {
+        Step::StopForChosen | Step::RestoreChosen => recheck::release(operation, &plan.checked).await,
+        _ => recheck::previous(operation, &plan.previous_checked).await,
+    };
+    files.ok()
+}
+
 /// Brings the data of a step back.
-pub async fn restore_data(operation: &OperationContext, step: Step) -> Result<StepResult, StepError> {
+pub async fn restore_data(
+    operation: &OperationContext,
+    state: &JournalState,
+    step: Step,
+) -> Result<StepResult, StepError> {
     volumes::clear(operation).await?;
     let (point, parts) = parts_of(operation, step).await?;
-    restore(operation, &point, &parts).await
+    let files = files(operation, state, step).await;
+    restore(operation, files.as_ref(), &point, &parts).await
 }
 
 /// Stops whatever of this project mounts such data, so that it can be replaced; whether there was any.
-async fn stop_for(operation: &OperationContext, parts: &[Part]) -> Result<bool, StepError> {
+async fn stop_for(
+    operation: &OperationContext,
+    files: Option<&(Discovered, Arc<Model>)>,
+    parts: &[Part],
+) -> Result<bool, StepError> {
     let what: Vec<What> = parts.iter().map(|part| part.what.clone()).collect();
     let users = data_users(operation, &what, false).await?;
-    for user in users.iter().rev() {
-        operation.host.engine.stop(&user.id).await?;
+    let ids: Vec<String> = users.into_iter().map(|user| user.id).collect();
+    if ids.is_empty() {
+        return Ok(false);
     }
-    Ok(!users.is_empty())
+    if let Err(error) = stops::stop(operation, files, &ids).await {
+        // A hook that fails must not keep data from being brought back.
+        tracing::warn!(tenant = %operation.request.tenant.name, operation = %operation.id, problem = %error.message, "compose could not stop what uses the data; the engine does");
+        stops::stop(operation, None, &ids).await?;
+    }
+    Ok(true)
 }
 
 /// Brings all parts of a restore point back, each wholly or not at all.
 async fn restore(
     operation: &OperationContext,
+    files: Option<&(Discovered, Arc<Model>)>,
     point: &OperationId,
     parts: &[Part],
 ) -> Result<StepResult, StepError> {
     for _ in 0..RESTORES {
         // A person, or the engine after a reboot, may have started them again.
-        stop_for(operation, parts).await?;
+        stop_for(operation, files, parts).await?;
         let helped = put_back(operation, point, parts).await?;
         // Who was started meanwhile has mounted what is no longer the data, or has written to what a helper brought back.
-        let disturbed = stop_for(operation, parts).await?;
+        let disturbed = stop_for(operation, files, parts).await?;
         if !(disturbed && helped) {
             let told = parts.iter().map(|part| named(&part.what)).collect::<Vec<_>>().join(", ");
             return Ok(StepResult::saying(format!("brought back as they were then: {told}")));

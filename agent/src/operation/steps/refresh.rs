@@ -1,18 +1,22 @@
-//! Refresh: services whose mounted files changed, and that compose did not recreate, are restarted or signalled.
+//! Refresh: services whose mounted files changed, and that compose did not recreate, are restarted or signalled; who shares
+//! with what was started anew, or is to restart with it, is restarted after it.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{RelativePath, ServiceName};
+use tenantry_planner::compare::ContainerState;
 use tenantry_planner::model::{Model, Mounted};
-use tenantry_planner::steps::JournalState;
+use tenantry_planner::steps::{JournalState, Plan};
 use tenantry_protocol::{ChangeRule, FailureCategory};
 
 use crate::engine::ProjectContainer;
+use crate::files::Found;
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
-use crate::operation::parts::{starts::record_starts, terms::terms};
+use crate::operation::parts::restarts::{bring_along, restart};
+use crate::operation::parts::{recheck, starts::record_starts, terms::terms};
 use crate::planning::StepError;
+use crate::store::Start;
 
 /// What is done to a running service whose files changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,63 +27,136 @@ pub enum Told {
     Restart,
 }
 
-/// Restarts or signals what compose left alone.
+/// Restarts or signals what compose left alone, and brings along who hangs on what this operation has started anew.
 pub async fn refresh(operation: &OperationContext, state: &JournalState) -> Result<StepResult, StepError> {
-    let Some(plan) = state.plan().filter(|plan| !plan.changed.is_empty()) else {
-        return Ok(StepResult::quietly());
+    let Some(plan) = state.plan() else { return Ok(StepResult::quietly()) };
+    let (discovered, model) = match state.failure() {
+        None => recheck::release(operation, &plan.checked).await?,
+        Some(_) => recheck::previous(operation, &plan.previous_checked).await?,
     };
-    let Some((_, model)) = operation.on_disk().await? else { return Ok(StepResult::quietly()) };
     let rules = terms(operation, state).await?.on_change;
-    let told = what_to_tell(&model, operation.directory(), &rules, &plan.changed);
-    if told.is_empty() {
-        return Ok(StepResult::quietly());
-    }
-    let containers = operation.containers().await?;
-    let (host, uid) = (operation.host.clone(), operation.request.tenant.uid.clone());
-    let starts = operation.blocking(move || Ok(host.store.starts(&uid)?)).await?;
-    let mut names = BTreeMap::new();
-    // The agent's own container is another's to restart: see `hand_over`.
-    let others = |one: &&ProjectContainer| plan.inside.as_deref() != Some(one.container.service.as_str());
-    let others = containers.iter().filter(others);
-    for container in others.filter(|one| plan.containers.contains(&one.container.id)) {
-        let Some((name, what)) = told.iter().find(|(name, _)| name.as_str() == container.container.service)
-        else {
-            continue;
-        };
-        // What an agent that was killed had restarted already carries a record of this very start.
-        let recorded = starts.containers.get(&container.container.id);
-        let again = state.failure().is_none()
-            && recorded.is_some_and(|start| start.started_at == container.started_raw)
-            && is_current(operation, recorded.map(|start| &start.files), &plan.changed).await?;
-        if !again && !tenantry_faults::Bug::KeepTheOldInode.is_seeded() {
-            tell(operation, &model, container, what).await?;
-            names.insert(name.to_string(), what.clone());
+    let telling = Telling { model: &model, rules: &rules, plan };
+    let waiting = telling.waiting(operation, state).await?;
+    let mut restarted = BTreeSet::new();
+    for (container, what) in &waiting {
+        match what {
+            Told::Signal(signal) => {
+                let signalled = operation.host.engine.signal(&container.container.id, signal).await;
+                signalled.map_err(|error| {
+                    let message = format!("{}: {error}", container.container.name);
+                    StepError::new(FailureCategory::StartFailed, message)
+                })?;
+            }
+            Told::Restart => restarted.extend(named(&model, &container.container.service)),
         }
     }
+    restart(operation, state, &discovered, &model, &restarted).await?;
+    let along = bring_along(operation, state, &discovered, &model).await?;
+    let mut names: BTreeMap<String, Told> =
+        waiting.into_iter().map(|(one, what)| (one.container.service, what)).collect();
     let after = operation.containers().await?;
-    let touched: Vec<&ProjectContainer> =
-        after.iter().filter(|one| names.contains_key(&one.container.service)).collect();
+    let touched = |one: &&ProjectContainer| {
+        names.contains_key(&one.container.service)
+            || along.iter().any(|name| name.as_str() == one.container.service)
+    };
+    let touched: Vec<&ProjectContainer> = after.iter().filter(touched).collect();
     record_starts(operation, &model, &after, &touched).await?;
-    Ok(StepResult { did: tenantry_planner::steps::StepOutput::Nothing, message: summary(&names) })
+    names.retain(|name, _| !along.iter().any(|other| other.as_str() == name));
+    let message = summary(&names, &along);
+    Ok(StepResult { did: tenantry_planner::steps::StepOutput::Nothing, message })
 }
 
-async fn is_current(
-    operation: &OperationContext,
-    files: Option<&BTreeMap<RelativePath, tenantry_api::names::Sha256>>,
+fn named(model: &Model, service: &str) -> Option<ServiceName> {
+    model.services.keys().find(|name| name.as_str() == service).cloned()
+}
+
+/// What is told to whom.
+struct Telling<'a> {
+    model: &'a Model,
+    rules: &'a [ChangeRule],
+    plan: &'a Plan,
+}
+
+impl Telling<'_> {
+    fn what(&self, directory: &str, service: &str, files: &[RelativePath]) -> Option<Told> {
+        let told = what_to_tell(self.model, directory, self.rules, files);
+        told.into_iter().find(|(name, _)| name.as_str() == service).map(|(_, what)| what)
+    }
+
+    /// The containers that compose left alone and that are yet to be told, and how: of files that this operation has changed,
+    /// and of others that they are known to have read otherwise than they are.
+    async fn waiting(
+        &self,
+        operation: &OperationContext,
+        state: &JournalState,
+    ) -> Result<Vec<(ProjectContainer, Told)>, StepError> {
+        let mut waiting = Vec::new();
+        if tenantry_faults::Bug::KeepTheOldInode.is_seeded() {
+            return Ok(waiting);
+        }
+        let containers = operation.containers().await?;
+        let (host, uid) = (operation.host.clone(), operation.request.tenant.uid.clone());
+        let starts = operation.blocking(move || Ok(host.store.starts(&uid)?)).await?;
+        // The agent's own container is another's to restart: see `hand_over`. What does not run, or is about to be started by
+        // the engine, reads the new file then.
+        let others = containers.into_iter().filter(|one| {
+            let runs = matches!(one.container.state, ContainerState::Running | ContainerState::Paused);
+            runs && self.plan.inside.as_deref() != Some(one.container.service.as_str())
+        });
+        for container in others.filter(|one| self.plan.containers.contains(&one.container.id)) {
+            let recorded = starts.containers.get(&container.container.id);
+            let recorded = recorded.filter(|start| start.started_at == container.started_raw);
+            let read = match recorded {
+                Some(start) => read(operation, start).await?,
+                None => BTreeMap::new(),
+            };
+            let files = to_tell(&self.plan.changed, &read, state.failure().is_none());
+            let told = self.what(operation.directory(), &container.container.service, &files);
+            waiting.extend(told.map(|what| (container, what)));
+        }
+        Ok(waiting)
+    }
+}
+
+/// How a container has read a file when it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    AsItIs,
+    Otherwise,
+    /// It is gone since.
+    Gone,
+}
+
+/// The files that a container is yet to hear of: those that were changed, and others that it is known to have read otherwise.
+/// On the way `forward`, what an agent that was killed had restarted already has a record that it has read them; a file
+/// that is in no record was not there, or is not mounted.
+fn to_tell(
     changed: &[RelativePath],
-) -> Result<bool, StepError> {
-    let Some(files) = files.cloned() else { return Ok(false) };
-    let (tree, cache, changed) = (operation.tree()?, operation.cache.clone(), changed.to_vec());
+    read: &BTreeMap<RelativePath, Read>,
+    forward: bool,
+) -> Vec<RelativePath> {
+    let again = |path: &&RelativePath| forward && read.get(*path) == Some(&Read::AsItIs);
+    let other = read.iter().filter(|(_, read)| **read == Read::Otherwise).map(|(path, _)| path);
+    changed.iter().filter(|path| !again(path)).chain(other).cloned().collect()
+}
+
+/// How a container has read the files that it had before it at a start.
+async fn read(
+    operation: &OperationContext,
+    start: &Start,
+) -> Result<BTreeMap<RelativePath, Read>, StepError> {
+    let (tree, cache, files) = (operation.tree()?, operation.cache.clone(), start.files.clone());
     operation
         .blocking(move || {
-            for path in changed {
-                let Some(known) = files.get(&path) else { continue };
-                match tree.inspect(&path, &cache.hashes)? {
-                    crate::files::Found::File(seen) if seen.sha256 == *known => {}
-                    _ => return Ok(false),
-                }
-            }
-            Ok(true)
+            let read = |(path, known): (RelativePath, _)| {
+                let how = match tree.inspect(&path, &cache.hashes)? {
+                    Found::File(seen) if seen.sha256 == known => Read::AsItIs,
+                    Found::File(_) => Read::Otherwise,
+                    Found::Missing | Found::Blocked(_) => Read::Gone,
+                };
+                Ok((path, how))
+            };
+            files.into_iter().map(read).collect()
         })
         .await
 }
@@ -114,50 +191,29 @@ pub fn what_to_tell(
     all
 }
 
-async fn tell(
-    operation: &OperationContext,
-    model: &Model,
-    container: &ProjectContainer,
-    what: &Told,
-) -> Result<(), StepError> {
-    use tenantry_planner::compare::ContainerState::{Paused, Restarting, Running};
-    if !matches!(container.container.state, Running | Paused | Restarting) {
-        // What does not run reads the new file when it is started.
-        return Ok(());
-    }
-    let id = &container.container.id;
-    let service = model.services.iter().find(|(name, _)| name.as_str() == container.container.service);
-    let grace = service.and_then(|(_, service)| service.stop_grace_ms).map(Duration::from_millis);
-    let done = match what {
-        Told::Restart => operation.host.engine.restart(id, grace).await,
-        Told::Signal(signal) => operation.host.engine.signal(id, signal).await,
-    };
-    done.map_err(|error| {
-        StepError::new(FailureCategory::StartFailed, format!("{}: {error}", container.container.name))
-    })
-}
-
-fn summary(names: &BTreeMap<String, Told>) -> Option<String> {
+fn summary(names: &BTreeMap<String, Told>, along: &BTreeSet<ServiceName>) -> Option<String> {
     let list = |wanted: fn(&Told) -> bool| {
-        names
-            .iter()
-            .filter(|(_, told)| wanted(told))
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        let told = names.iter().filter(|(_, told)| wanted(told));
+        told.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     };
-    let restarted = list(|told| *told == Told::Restart);
-    let signalled = list(|told| matches!(told, Told::Signal(_)));
-    match (restarted.is_empty(), signalled.is_empty()) {
-        (true, true) => None,
-        (false, true) => Some(format!("restarted for changed files: {restarted}")),
-        (true, false) => Some(format!("told of changed files by a signal: {signalled}")),
-        (false, false) => Some(format!("restarted for changed files: {restarted}; signalled: {signalled}")),
-    }
+    let along = along.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ");
+    let parts = [
+        ("restarted for changed files", list(|told| *told == Told::Restart)),
+        ("told of changed files by a signal", list(|told| matches!(told, Told::Signal(_)))),
+        ("restarted along with what they share or depend on", along),
+    ];
+    let said: Vec<String> = parts
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(did, names)| format!("{did}: {names}"))
+        .collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     const MODEL: &str = r#"{"name":"a","services":{
@@ -188,6 +244,25 @@ mod tests {
         let wanted = [named("dir", hup()), named("far", hup()), named("one", Told::Restart)];
         assert_eq!(told(rule.clone(), "c/one.conf"), wanted);
         assert_eq!(told(rule, "other.conf"), []);
+    }
+
+    #[rstest]
+    #[case::one_that_changed_and_that_it_has_not_read(&[("c", Read::Otherwise)], true, &["c"])]
+    #[case::one_that_changed_where_nothing_is_known(&[], true, &["c"])]
+    #[case::one_that_changed_and_that_is_in_no_record(&[("other", Read::AsItIs)], true, &["c"])]
+    #[case::one_that_is_gone(&[("c", Read::Gone)], true, &["c"])]
+    #[case::none_that_it_has_read_already(&[("c", Read::AsItIs)], true, &[])]
+    #[case::one_that_it_had_read_on_the_way_back(&[("c", Read::AsItIs)], false, &["c"])]
+    #[case::one_that_was_edited_and_put_back(&[("c", Read::AsItIs), ("d", Read::Otherwise)], true, &["d"])]
+    fn p19_a_container_is_told_of(
+        #[case] read: &[(&str, Read)],
+        #[case] forward: bool,
+        #[case] wanted: &[&str],
+    ) {
+        let path = |path: &str| RelativePath::parse(path).unwrap();
+        let read = read.iter().map(|(name, read)| (path(name), *read)).collect();
+        let told: BTreeSet<RelativePath> = to_tell(&[path("c")], &read, forward).into_iter().collect();
+        assert_eq!(told, wanted.iter().map(|name| path(name)).collect());
     }
 
     #[test]

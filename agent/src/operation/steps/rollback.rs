@@ -3,21 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::{ContainerState, expectations_on};
 use tenantry_planner::model::Model;
+use tenantry_planner::restarts::one_by_one;
 use tenantry_planner::steps::JournalState;
 use tenantry_planner::text::counted;
 use tenantry_planner::verify::{Judge, named};
 use tenantry_protocol::FailureCategory;
 
 use super::verify::watch;
+use crate::compose::Discovered;
 use crate::engine::{ProjectContainer, Reference};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
+use crate::operation::parts::recipe::Recipe;
 use crate::operation::parts::references::{present, put};
-use crate::operation::parts::{
-    attachments, probes, recheck, starts::record_made, terms::terms, up::bring_up,
-};
+use crate::operation::parts::up::bring_up;
+use crate::operation::parts::{attachments, foreign, probes, recheck, starts::record_made, terms::terms};
 use crate::planning::StepError;
 
 /// Puts every reference back to where it pointed.
@@ -115,17 +118,19 @@ pub async fn start_previous(
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(operation, &strange, None).await?;
     if let Err(error) = bring_up(operation, state, &discovered, &model).await {
-        start_what_waits(operation, state, error).await?;
+        start_what_waits(operation, state, (&discovered, &model), error).await?;
     }
     record_made(operation, state, &model).await?;
     Ok(StepResult::quietly())
 }
 
 /// Compose starts nothing that waits for a service that does not become well. Where that service was no better before
-/// (P18), what ran beside it is started all the same; whether that is so is seen by watching.
+/// (P18), what ran beside it is started all the same: by compose, too, which copies inline configs only then, but each by
+/// itself, so that nothing is waited for. Whether that is so is seen by watching.
 async fn start_what_waits(
     operation: &OperationContext,
     state: &JournalState,
+    (discovered, model): (&Discovered, &Model),
     error: StepError,
 ) -> Result<(), StepError> {
     let before = state.plan().map(|plan| &plan.before);
@@ -137,11 +142,18 @@ async fn start_what_waits(
         return Err(error);
     }
     tracing::warn!(operation = %operation.id, problem = %error.message, "services that were not well before keep others from being started by compose");
-    for one in operation.containers().await? {
-        let ran = before.and_then(|before| before.get(&one.container.service)).is_some_and(|was| was.ran());
-        if one.container.state == ContainerState::Created && ran {
-            operation.host.engine.start_container(&one.container.name).await?;
-        }
+    let foreign = foreign::services(operation).await?;
+    let containers = operation.containers().await?;
+    let waits = |name: &&ServiceName| {
+        let ran = before.and_then(|before| before.get(name.as_str())).is_some_and(|was| was.ran());
+        let of_it = |one: &&ProjectContainer| one.container.service == name.as_str();
+        let mut own = containers.iter().filter(of_it);
+        ran && !foreign.has(name.as_str()) && own.any(|one| one.container.state == ContainerState::Created)
+    };
+    let waiting = model.services.keys().filter(waits).cloned().collect();
+    for name in one_by_one(model, &waiting) {
+        let names = [name.as_str()];
+        Recipe { operation, discovered, names: &names }.run(&["--no-recreate"], &names).await?;
     }
     Ok(())
 }
@@ -177,7 +189,7 @@ pub async fn verify_previous(
 async fn previous(
     operation: &OperationContext,
     state: &JournalState,
-) -> Result<(crate::compose::Discovered, Arc<Model>), StepError> {
+) -> Result<(Discovered, Arc<Model>), StepError> {
     let checked = state.plan().map(|plan| plan.previous_checked.clone()).unwrap_or_default();
     recheck::previous(operation, &checked).await
 }

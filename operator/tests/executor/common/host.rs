@@ -422,5 +422,6 @@ fn service() -> ServiceObservation {
         restart_count: 0,
         started_at: None,
         mounts: MountFreshness::Current,
+        outdated: vec![],
     }
 }

@@ -25,6 +25,10 @@ fn drifted(world: &World) -> (&str, &str) {
     },
     "web may not have read a.conf"
 )]
+#[case::copied_otherwise(
+    |o: &mut Observation| o.services[0].outdated = vec!["config app".to_owned()],
+    "web still has config app as it was when its container was made"
+)]
 fn a_host_that_differs_is_shown_and_not_repaired(#[case] change: fn(&mut Observation), #[case] shown: &str) {
     let mut world = World::deployed("v1");
     world.decide(Answer::Seen(&running()));

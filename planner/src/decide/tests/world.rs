@@ -154,6 +154,7 @@ pub fn service(name: &str) -> ServiceObservation {
         restart_count: 0,
         started_at: None,
         mounts: MountFreshness::Current,
+        outdated: vec![],
     }
 }
 

@@ -56,6 +56,8 @@ fn plan() -> Plan {
         images: vec![],
         inside: None,
         checked: Checked::new(),
+        copied: BTreeMap::new(),
+        copied_next: BTreeMap::new(),
         previous_checked: Checked::new(),
     }
 }
