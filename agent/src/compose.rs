@@ -9,6 +9,7 @@ mod launcher;
 mod links;
 mod log;
 mod login_shell;
+mod outside;
 mod paths;
 mod refusals;
 mod scan;
@@ -21,6 +22,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tenantry_planner::policy::Grants;
 use tenantry_process::runtime::{Runtime, blocking};
 use tenantry_protocol::{FailureCategory, Place};
 use tokio::io::AsyncReadExt as _;
@@ -33,6 +35,7 @@ pub use find::{ComposeError, Found};
 pub use launcher::{Launcher, Programs, Run};
 pub use links::{Links, links, see_through};
 pub use login_shell::{is_another_engine, login_variables};
+pub use outside::{Outside, OutsideFile, ReadOutside, Seen};
 pub use scan::{Scan, scan};
 
 /// The most that is kept of what compose prints.
@@ -103,13 +106,19 @@ impl Compose {
     /// The arguments that print the resolved model of what was discovered in a directory.
     ///
     /// A compose that would read environment files for it is not asked where one lies outside of the directory: what they
-    /// are is known only then, and so the host's policy has not judged them yet.
+    /// are is known only then, and so the host's policy has not judged them yet. Nor is any compose asked where it would read
+    /// other files outside of the directory that the policy does not grant (P13).
     pub fn resolving(
         &self,
         discovered: &Discovered,
         place: &Place,
         directory: &Path,
     ) -> Result<Vec<OsString>, Explained> {
+        if !discovered.outside.lacking.is_empty() {
+            let lacking: Grants = discovered.outside.lacking.iter().cloned().collect();
+            let message = format!("this host's policy does not allow: {}", lacking.problems());
+            return Err(Explained::new(FailureCategory::PolicyRefused, message));
+        }
         if discovered.env_files_outside && !self.found.keeps_env_files {
             let message = format!(
                 "env_file names a file outside of the tenant's directory, which takes docker compose 2.40.2 or later; this is {}",

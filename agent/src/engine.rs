@@ -130,13 +130,37 @@ impl EngineError {
         {
             FailureCategory::ImageNotFound
         } else if matches!(status, 401 | 403 | 429)
-            || says(&["denied", "unauthorized", "forbidden", "toomanyrequests", "authentication required"])
+            || says(&[
+                "denied",
+                "unauthorized",
+                "forbidden",
+                "toomanyrequests",
+                "authentication required",
+                "no basic auth",
+            ])
         {
             FailureCategory::RegistryRefused
         } else if *status == 404 {
             FailureCategory::ImageNotFound
         } else {
             FailureCategory::RegistryUnreachable
+        }
+    }
+}
+
+impl EngineError {
+    /// What is wrong where a registry was asked for an image, and what to do.
+    pub fn about_image(&self, reference: &str) -> String {
+        match self.registry_category() {
+            FailureCategory::ImageNotFound => format!(
+                "the registry has no image {reference}, or none for this host's processor: correct the tag, or push the image"
+            ),
+            FailureCategory::RegistryRefused => {
+                format!(
+                    "{self}. See to what it says; for credentials log in on the host as the agent's user (`docker login`)"
+                )
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -253,5 +277,43 @@ fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_refusal_says_what_to_do() {
+        let about = |status: u16, message: &str| {
+            let error = EngineError::Refused {
+                doing: "ask the registry".to_owned(),
+                status,
+                message: message.to_owned(),
+            };
+            (error.registry_category(), error.about_image("r.example/shop:v9"))
+        };
+        let cases = [
+            (404, "manifest unknown: manifest unknown", FailureCategory::ImageNotFound, "correct the tag"),
+            (
+                500,
+                "Head \"http://r/v2/\": no basic auth credentials",
+                FailureCategory::RegistryRefused,
+                "`docker login`",
+            ),
+            (
+                401,
+                "unauthorized: incorrect username or password",
+                FailureCategory::RegistryRefused,
+                "`docker login`",
+            ),
+            (500, "dial tcp: connection refused", FailureCategory::RegistryUnreachable, "connection refused"),
+        ];
+        for (status, message, category, says) in cases {
+            let (found, told) = about(status, message);
+            assert_eq!(found, category, "{message}");
+            assert!(told.contains(says), "{told}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::engine::{ProjectContainer, own_id};
 use crate::files::DiskIo;
 use crate::host::{Host, Machine, TenantCache};
 use crate::limits::Limits;
-use crate::observe::{discovered, on_disk, own, redactor};
+use crate::observe::{Reader, discovered, on_disk, own, redactor};
 use crate::operation::{
     Effects, OpenOperation, OperationContext, StepResult, go_on, named, take_up_one, tidy, up_arguments,
     up_limit, what_to_tell,
@@ -141,7 +141,7 @@ async fn recreate(
 async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(), StepError> {
     let place = &pending.request.place;
     let found = match host.tree(&place.directory)? {
-        Some(tree) => discovered(&tree, place)?,
+        Some(tree) => discovered(&tree, place, Reader::Agent(&host.policy.allow().compose))?,
         None => None,
     };
     let discovered = found.ok_or_else(|| crate::observe::no_compose_file(place))?;

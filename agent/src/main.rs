@@ -78,7 +78,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .context("can't watch for signals")?;
     let config = Arc::new(Config::load(&arguments.config)?);
     if arguments.check_config {
-        Certificates::load(config.clone())?;
+        Certificates::load(config.clone())?.check_time(jiff::Timestamp::now().as_second())?;
         println!("{} and the certificates that it names can be used.", arguments.config.display());
         return Ok(());
     }
@@ -92,6 +92,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let certificates = Arc::new(Certificates::load(config.clone())?);
+    if let Err(error) = certificates.check_time(jiff::Timestamp::now().as_second()) {
+        tracing::warn!(%error, "going on until another certificate is put there");
+    }
     let (listener, address) = bind(config.listen, "listen").await?;
     let (metrics_listener, metrics_address) = bind(config.metrics_listen, "metricsListen").await?;
     let core = startup::core(config.clone()).await?;

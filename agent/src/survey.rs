@@ -19,7 +19,9 @@ use crate::compose::{Compose, ComposeError, Discovered, Explained, Programs};
 use crate::engine::{ComposeContainer, DockerEngine, EngineError};
 use crate::files::{DiskIo, FilesError, Tree};
 use crate::limits::Limits;
-use crate::observe::{Copies, Origins, discovered, no_compose_file, origins, resolve, texts, variables};
+use crate::observe::{
+    Copies, Origins, Reader, discovered, no_compose_file, origins, resolve, texts, variables,
+};
 
 /// A name for questions that come before the project's own is known.
 const UNNAMED: &str = "unnamed";
@@ -85,6 +87,9 @@ pub enum SurveyError {
     /// A file in it can't be read.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// There is no compose file in it.
+    #[error("{}", .0.message)]
+    NoProject(Explained),
     /// Compose can't read it, or may not.
     #[error("{}", .0.message)]
     Unreadable(Explained),
@@ -155,7 +160,7 @@ impl Survey {
             directory,
             compose: None,
         };
-        let plain = discovered(&tree, &place)?;
+        let plain = discovered(&tree, &place, Reader::Person)?;
         if name.is_none() {
             place.project = self.name(&place, &real, plain.as_ref()).await?;
         }
@@ -245,7 +250,7 @@ impl Survey {
 
 /// The compose files of a directory, which must have some.
 fn present(tree: &Tree, place: &Place) -> Result<Discovered, SurveyError> {
-    Ok(discovered(tree, place)?.ok_or_else(|| no_compose_file(place))?)
+    discovered(tree, place, Reader::Person)?.ok_or_else(|| SurveyError::NoProject(no_compose_file(place)))
 }
 
 /// Each service of the model, and where its image is written.

@@ -50,6 +50,20 @@ impl Certificates {
         self.read(|current| current.server.clone())
     }
 
+    /// Whether the agent's own certificate still holds.
+    pub fn check_time(&self, now: i64) -> Result<(), TlsError> {
+        let expires = self.expires();
+        if now <= expires {
+            return Ok(());
+        }
+        let problem = format!(
+            "it has expired on {}, and no operator talks to this agent: issue a new one (`tenantry pki issue agent {}`)",
+            shown(expires),
+            self.config.identity
+        );
+        Err(TlsError::Unusable { path: self.config.tls.cert.clone(), problem })
+    }
+
     /// When the agent's own certificate ends, as Unix time.
     pub fn expires(&self) -> i64 {
         self.read(|current| current.expires)

@@ -55,8 +55,10 @@ pub struct TenantSpec {
     pub project: String,
     /// The directory on the host where the project is installed: absolute, without `..`, no trailing `/`. Cannot be
     /// changed. Example: `/srv/changemaker.lite`.
-    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^(/[^/\x00-\x1f\x7f]+)+$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
     #[x_kube(
+        validation = Rule::new("self.startsWith('/') && !self.endsWith('/') && !self.contains('//')")
+            .message("directory must be absolute, without doubled or closing '/', for example /srv/acme"),
         validation = Rule::new("self == oldSelf").message("directory cannot be changed: make a new Tenant for another directory"),
         validation = Rule::new("!self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')")
             .message("directory must not have '.' or '..' components: write the plain path"),
@@ -363,13 +365,13 @@ pub struct Verify {
     /// How long services may take to become healthy after the start, before the upgrade has failed. `1s` to `1h`.
     /// Default: `120s`.
     #[serde(default = "default_timeout")]
-    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[0-9]{1,6}(ms|s|m|h)$"))]
+    #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,6}(ms|s|m|h)$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')")
         .message("verify.timeout must be from 1s to 1h, for example 120s"))]
     pub timeout: String,
     /// How long all services must then stay healthy without a restart. `0s` to `10m`. Default: `15s`.
     #[serde(default = "default_stable_for")]
-    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[0-9]{1,6}(ms|s|m|h)$"))]
+    #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,6}(ms|s|m|h)$') && duration(self) >= duration('0s') && duration(self) <= duration('10m')")
         .message("verify.stableFor must be from 0s to 10m, for example 15s"))]
     pub stable_for: String,

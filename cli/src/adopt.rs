@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
-use tenantry_agent::survey::{Project, Survey};
+use tenantry_agent::survey::{Project, Survey, SurveyError};
 use tenantry_api::Tenant;
 use tenantry_api::names::ProjectName;
 use tenantry_api::tenant_status::{Lacking, Phase};
@@ -191,7 +191,12 @@ fn directories(adopt: &Adopt, survey: &Survey) -> anyhow::Result<Option<Vec<Aske
 }
 
 async fn read(survey: &Survey, directory: &Path, name: Option<&ProjectName>) -> anyhow::Result<Found> {
-    let project = survey.read(directory, name).await?;
+    let project = survey.read(directory, name).await.map_err(|error| {
+        let elsewhere = matches!(error, SurveyError::Directory { .. } | SurveyError::NoProject(_));
+        let more =
+            if elsewhere { ". `tenantry adopt` alone lists the projects that run on this host" } else { "" };
+        anyhow!("{error}{more}")
+    })?;
     if project.services.is_empty() {
         bail!(
             "{}: {} has no service, or none outside of profiles that are not switched on: name those that you use as \

@@ -7,7 +7,9 @@ use tenantry_api::tenant_status::{Outcome, ServiceFailure, UpgradeStatus};
 
 /// The last words of the services that did not come up in the latest upgrade; `None` where there are none, or all is well.
 pub fn of(tenant: &Tenant) -> Option<String> {
-    of_upgrade(tenant.status.as_ref()?.upgrade.as_ref()?)
+    let words = of_upgrade(tenant.status.as_ref()?.upgrade.as_ref()?)?;
+    let uid = tenant.metadata.uid.as_deref().unwrap_or("UID");
+    Some(words.replace("tenants/UID/last-words", &format!("tenants/{uid}/last-words")))
 }
 
 /// The same of an upgrade.

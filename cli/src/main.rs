@@ -41,10 +41,19 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            output::err(format!("{}: {error:#}", name()));
+            output::err(format!("{}: {}", name(), told(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes; one that says nothing new is left out.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.is_empty() {
+        true => cause,
+        false if said.contains(&cause) => said,
+        false => format!("{said}: {cause}"),
+    })
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -69,4 +78,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     });
     runtime.shutdown_background();
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("No such file").context("/x: No such file").context("KUBECONFIG");
+        assert_eq!(told(&error), "KUBECONFIG: /x: No such file");
+    }
 }

@@ -116,18 +116,51 @@ fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
     format!("there is no tenant {name} in namespace {namespace}: {hint}")
 }
 
+/// What is said of a Tenant that nobody looks at.
+pub const NOT_LOOKED_AT: &str = "No operator has looked at it yet: see that one runs (`tenantry up`, or tenantry-operator) \
+                                 and that it watches this namespace.";
+const CHANGE_NOT_LOOKED_AT: &str = "No operator has looked at its last change yet: if that stays so, see that one runs \
+                                    (`tenantry up`, or tenantry-operator).";
+
 /// The Ready condition's status, reason and message.
 pub fn ready_of(tenant: &Tenant) -> (String, String, String) {
+    let unknown = |message: &str| ("Unknown".to_owned(), String::new(), message.to_owned());
+    let seen = tenant.status.as_ref().and_then(|status| status.observed_generation);
+    if seen.is_some_and(|seen| seen >= 0) && seen < tenant.metadata.generation {
+        return unknown(CHANGE_NOT_LOOKED_AT);
+    }
     let conditions = tenant.status.as_ref().map_or(&[][..], |status| &status.conditions);
     match conditions::find(conditions, conditions::READY) {
         Some(ready) => (ready.status.clone(), ready.reason.clone(), ready.message.clone()),
-        None => ("Unknown".to_owned(), String::new(), "No operator has looked at it yet.".to_owned()),
+        None => unknown(NOT_LOOKED_AT),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_operator_has_looked_at_is_not_called_ready() {
+        let tenant = |generation: i64, status: serde_json::Value| -> Tenant {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant",
+                "metadata": {"name": "acme", "generation": generation},
+                "spec": {"host": "n5", "project": "acme", "directory": "/srv/acme", "imageTag": "v2"},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let ready = serde_json::json!({"observedGeneration": 1, "conditions": [{
+            "type": "Ready", "status": "True", "reason": "Ready", "message": "v1 is deployed.",
+            "lastTransitionTime": "2026-11-29T10:00:00Z",
+        }]});
+        assert_eq!(ready_of(&tenant(1, ready.clone())).0, "True");
+        let (truth, _, message) = ready_of(&tenant(2, ready));
+        assert!(truth == "Unknown" && message.contains("its last change"), "{truth}: {message}");
+        let new = ready_of(&tenant(1, serde_json::json!({"observedGeneration": -1})));
+        assert!(new.2.contains("see that one runs"), "{}", new.2);
+    }
 
     #[test]
     fn a_name_that_is_not_there_is_answered_with_near_ones() {

@@ -50,7 +50,8 @@ impl Bundles {
         let Some(bundle) = self.object(key) else {
             self.known.lock().remove(key);
             return Err(missing(format!(
-                "spec.bundle: there is no TemplateBundle {} in namespace {}.",
+                "spec.bundle: there is no TemplateBundle {} in namespace {}: correct it (`kubectl get templatebundles`), or apply that \
+                 TemplateBundle.",
                 key.name, key.namespace
             )));
         };

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use tenantry_api::names::{RelativePath, ServiceName};
 use tenantry_protocol::{ChangeRule, Owner};
 
+use crate::render;
 use crate::target::hex;
 
 mod document;
@@ -101,6 +102,7 @@ impl Bundle {
         let text = std::str::from_utf8(text).map_err(|_| BundleError::yaml("is not UTF-8 text"))?;
         let document: Document = serde_saphyr::from_str(text).map_err(|error| yaml_error(&error))?;
         let files = files(document.files, &sources)?;
+        render::check(&sources).map_err(|(place, problem)| BundleError::new(&place, problem))?;
         let jobs = jobs(document.services)?;
         let on_change = rules(document.on_change)?;
         let identity = BundleIdentity { name: name.to_owned(), digest: digest(&sources) };

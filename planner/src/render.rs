@@ -10,7 +10,7 @@ use tenantry_api::names::Sha256;
 use tenantry_protocol::{Bytes, FileContent, FileManifest};
 use tera::{Context, Error as TeraError, ErrorKind, Kwargs, State, Tera};
 
-use crate::bundle::{Bundle, BundleFile, TEMPLATE_SUFFIX};
+use crate::bundle::{Bundle, BundleFile, Sources, TEMPLATE_SUFFIX};
 use crate::target::{Intent, Refusal, RefusalReason, Rendered, hex};
 
 mod ticks;
@@ -73,6 +73,20 @@ fn failed(bundle: &Bundle, file: &BundleFile, problem: &str) -> Refusal {
     Refusal::new(RefusalReason::RenderFailed, message)
 }
 
+/// Whether every template of a bundle can be parsed: the place and what is wrong there, of the first that can't.
+pub fn check(sources: &Sources) -> Result<(), (String, String)> {
+    let mut tera = Tera::new();
+    tera.register_function(ticks::NAME, |_: Kwargs, _: &State| String::new());
+    for (path, text) in templates(sources).map_err(|(path, problem)| (path, problem.to_owned()))? {
+        let parsed = tera.add_raw_templates([(path.clone(), text)]);
+        if let Err(ErrorKind::SyntaxError(report)) = parsed.as_ref().map_err(TeraError::kind) {
+            let place = format!("{path}, line {}", report.span().start_line);
+            return Err((place, format!("{}; correct the template", one_line(report.message()))));
+        }
+    }
+    Ok(())
+}
+
 struct Renderer<'a> {
     bundle: &'a Bundle,
     tera: Tera,
@@ -94,7 +108,8 @@ impl<'a> Renderer<'a> {
         let mut tera = Tera::new();
         tera.autoescape_on(Vec::<&str>::new());
         tera.register_function(ticks::NAME, move |_: Kwargs, _: &State| tick(deadline));
-        let templates = templates(bundle).map_err(refuse)?;
+        let templates =
+            templates(&bundle.sources).map_err(|(path, problem)| refuse(format!("{path}: {problem}")))?;
         tera.add_raw_templates(templates).map_err(|error| refuse(explain(&error)))?;
         let view = View {
             image_tag: intent.image_tag.as_str(),
@@ -128,11 +143,11 @@ impl<'a> Renderer<'a> {
 }
 
 /// Every template of the bundle under its own path, so that one may include another but nothing else.
-fn templates(bundle: &Bundle) -> Result<Vec<(String, String)>, String> {
-    let named = bundle.sources.iter().filter(|(path, _)| path.ends_with(TEMPLATE_SUFFIX));
+fn templates(sources: &Sources) -> Result<Vec<(String, String)>, (String, &'static str)> {
+    let named = sources.iter().filter(|(path, _)| path.ends_with(TEMPLATE_SUFFIX));
     named
         .map(|(path, content): (&String, &Arc<[u8]>)| {
-            let text = std::str::from_utf8(content).map_err(|_| format!("{path}: is not UTF-8 text"))?;
+            let text = std::str::from_utf8(content).map_err(|_| (path.clone(), "is not UTF-8 text"))?;
             Ok((path.clone(), ticks::insert(text)))
         })
         .collect()

@@ -44,6 +44,21 @@ pub struct Suspect {
     pub ended: Option<Timestamp>,
 }
 
+impl Suspect {
+    /// The same once it is known what its container went through: when it ended, and why the engine could not start it, which
+    /// makes it a cause where it else only waited.
+    #[must_use]
+    pub fn knowing(self, ended: Option<Timestamp>, refused: Option<&str>) -> Self {
+        match refused.filter(|_| self.part == Part::Waits) {
+            Some(why) => {
+                let problem = format!("{} could not be started: {}", self.service, bounded(why, QUOTED));
+                Self { part: Part::Failed, problem, ended, ..self }
+            }
+            None => Self { ended, ..self },
+        }
+    }
+}
+
 /// The services that are not as expected, and those that are named besides: for a restart that is over, or a probe.
 pub fn suspects(
     expected: &BTreeMap<ServiceName, Expected>,
@@ -120,7 +135,9 @@ pub fn said(failed: &FailedService) -> Option<String> {
     let check = failed.healthcheck.as_deref().and_then(last);
     let line = failed.log.iter().rev().find_map(|line| last(line));
     let service = &failed.service;
+    let refused = format!("{service} could not be started: ");
     match (check, line) {
+        (None, None) if failed.problem.starts_with(&refused) => Some(failed.problem.clone()),
         (Some(check), Some(line)) => Some(format!(
             "The healthcheck of {service} printed: \"{}\"; {service} said last: \"{}\"",
             quoted(check),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use tenantry_api::names::ServiceName;
-use tenantry_protocol::FailureCategory;
+use tenantry_protocol::{FailureCategory, ServiceHealth};
 
 use crate::before::{Before, Was};
 use crate::compare::{Container, Expected, Lifetime, Problem, of_service, problem, sharing_problem};
@@ -218,9 +218,11 @@ impl Judge {
             let (name, code) = (&container.service, container.exit_code);
             let memory = if container.oom_killed { " (out of memory)" } else { "" };
             if within_window {
-                let text = format!(
-                    "{name} ended with code {code}{memory} after it had been healthy, and was restarted"
-                );
+                let after = match container.health {
+                    ServiceHealth::None => "while it was watched",
+                    _ => "after it had been healthy",
+                };
+                let text = format!("{name} ended with code {code}{memory} {after}, and was restarted");
                 return Some((FailureCategory::Crashed, text));
             }
             if times > RESTARTS_ALLOWED {

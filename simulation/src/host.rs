@@ -57,6 +57,8 @@ pub struct Engine {
     pub behaviours: BTreeMap<String, Behaviour>,
     /// The project's network.
     pub network: Option<Network>,
+    /// The container that a person has paused.
+    pub paused_by_hand: Option<String>,
     made: u64,
 }
 
@@ -330,6 +332,7 @@ impl Engine {
 
     /// What a power cut and the start after it do to containers.
     pub fn reboot(&mut self, now: u64) {
+        self.paused_by_hand = None;
         for container in self.containers.values_mut() {
             let ran = container.started.is_some() && container.ended.is_none();
             if ran && container.service != "migrate" {

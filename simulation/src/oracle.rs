@@ -93,6 +93,10 @@ struct Known {
     data_put: Option<u64>,
     crashes: u32,
     asked: bool,
+    /// The container that a person had paused.
+    paused: Option<String>,
+    /// How often compose, the engine or the disk had failed.
+    failures: u64,
     /// When it was taken on.
     at: u64,
 }
@@ -371,6 +375,8 @@ impl World {
             data_put: None,
             crashes: 0,
             asked: false,
+            paused: self.host.engine.paused_by_hand.clone(),
+            failures: self.failures(),
             at: self.now(),
         };
         self.oracle.operations.entry(id.clone()).or_insert(known);
@@ -547,15 +553,45 @@ impl World {
                     ran.iter().all(|(service, image)| runs.get(service) == Some(image)),
                     || format!("{id} was rolled back, but {}", difference(&before, &now)),
                 );
-                let rests = now.containers.iter().find(|one| one.3 && services.contains(&one.0));
+                // Nor does what a person had paused.
+                let before = &before.containers;
+                let rested = |name: &str| before.iter().any(|one| one.0 == name && one.3);
+                let rests =
+                    now.containers.iter().find(|one| one.3 && services.contains(&one.0) && !rested(&one.0));
                 let rests = rests.map(|one| one.0.clone());
                 self.require("P16", rests.is_none() || ran.is_empty(), || {
                     format!("{id} was rolled back, but {rests:?} does not run")
                 });
                 self.check_mounts(id);
+                self.check_before(id);
             }
-            Outcome::Held | Outcome::RollbackFailed => {}
+            Outcome::Held | Outcome::RollbackFailed => self.check_before(id),
         }
+    }
+
+    /// P18: nothing is begun on what a person had paused and the release leaves so.
+    fn check_before(&mut self, id: &OperationId) {
+        let failures = self.failures();
+        let Some(known) = self.oracle.operations.get(id) else { return };
+        let alone = known.crashes == 0 && known.failures == failures;
+        let still = |id: &&String| self.host.engine.containers.get(*id).is_some_and(|one| one.paused);
+        let paused = known.paused.as_ref().filter(still).filter(|_| alone).cloned();
+        let upgrades = known.request.action == Action::Upgrade;
+        self.require("P18", paused.is_none() || !upgrades, || {
+            format!("{id} was begun while {paused:?} was paused, and left it so")
+        });
+    }
+
+    /// How often compose, the engine or the disk failed.
+    fn failures(&self) -> u64 {
+        let theirs = [
+            Fault::ComposeFailed,
+            Fault::NetworkTaken,
+            Fault::EngineFault,
+            Fault::DiskFull,
+            Fault::JournalFault,
+        ];
+        self.coverage.iter().filter(|((fault, _), _)| theirs.contains(fault)).map(|(_, times)| times).sum()
     }
 
     /// P16: what runs has read the files as they are.

@@ -113,6 +113,8 @@ pub enum Deed {
     Unedit,
     /// Runs `docker compose up -d` by hand.
     Compose,
+    /// Pauses a service, or lets go on what was paused so.
+    Pause,
     /// Removes images that nothing holds.
     Prune,
     /// Pushes another image under the deployed tag.
@@ -218,7 +220,8 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
             82 => Deed::TakeOver,
             83..=84 => Deed::Recreate(rng.u64(0..30_000)),
             85..=89 => Deed::Edit,
-            90..=93 => Deed::Compose,
+            90..=91 => Deed::Compose,
+            92..=93 => Deed::Pause,
             94..=96 => Deed::Prune,
             _ => Deed::MoveTag,
         };

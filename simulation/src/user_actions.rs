@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
+use tenantry_planner::compare::ContainerState;
 
 use crate::compose::{self, Command, Read, Recreate};
-use crate::host::{FOREIGN, start};
+use crate::host::{Container, FOREIGN, start};
 use crate::oracle::Actor;
 use crate::releases::{Behaviour, Blob, COMPOSE, ENV, FROM_ENV, PROJECT, compose_file, image_id};
 use crate::run::env_text;
 use crate::scenario::Deed;
-use crate::scheduler::{Owner, Shared, sleep};
+use crate::scheduler::{Owner, Shared, Topic, sleep};
 use crate::world::{Fault, World};
 
 /// An edit comes within so many effects of the agent's.
@@ -128,6 +129,7 @@ fn at_once(world: &mut World, deed: Deed) {
             world.count(Fault::ImagesPruned);
             world.host.engine.prune();
         }
+        Deed::Pause => pause(world),
         Deed::MoveTag => move_tag(world),
         Deed::Recreate(_) | Deed::TakeOver | Deed::Compose => {}
     }
@@ -157,8 +159,30 @@ async fn take_over(shared: &Shared) {
     });
 }
 
+/// Pauses one of the services that run, or lets go on what was paused so.
+fn pause(world: &mut World) {
+    let by_hand = world.host.engine.paused_by_hand.take();
+    let now = world.now();
+    let runs = |one: &&Container| world.host.engine.seen(one, now).state == ContainerState::Running;
+    let own: Vec<String> = world.own_containers().filter(runs).map(|one| one.id.clone()).collect();
+    if by_hand.is_none() && own.is_empty() {
+        return;
+    }
+    world.count(Fault::PausedByHand);
+    world.disturb();
+    let pauses = by_hand.is_none();
+    let id = by_hand.unwrap_or_else(|| own[world.rng.usize(0..own.len())].clone());
+    let engine = &mut world.host.engine;
+    if let Some(container) = engine.containers.get_mut(&id) {
+        container.paused = pauses;
+        engine.paused_by_hand = pauses.then_some(id);
+    }
+    world.notify(Topic::Engine);
+}
+
 /// Lets go on what an operation had paused that could not be taken back: status says so, and compose does not do it.
 pub fn unpause(world: &mut World) {
+    world.host.engine.paused_by_hand = None;
     let own = world.host.engine.containers.values_mut().filter(|one| one.paused);
     let paused = own.map(|one| one.paused = false).count();
     if paused > 0 {

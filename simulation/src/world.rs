@@ -51,6 +51,8 @@ pub enum Fault {
     ComposeByHand,
     ImagesPruned,
     TagMoved,
+    /// A person paused a service, or let it go on.
+    PausedByHand,
     Recreated,
     TakenOver,
     Unhealthy,

@@ -35,7 +35,8 @@ fn said(output: &Output) -> String {
 
 fn literals(repository: &str, port: u16, media: &Path) -> String {
     format!(
-        "# mine\nservices:\n  web:\n    image: {repository}:v1   # the shop\n    env_file: ../shop.env\n    volumes: \
+        "# mine\ninclude: [../net.yml]\nservices:\n  web:\n    image: {repository}:v1   # the shop\n    \
+         extends: {{file: ../base.yml, service: base}}\n    env_file: ../shop.env\n    volumes: \
          [\"{}:/media:ro\"]\n    \
          ports: [\"127.0.0.1:{port}:8080\"]\n    stop_grace_period: 2s\n    restart: unless-stopped\n    healthcheck: {{test: \
          [CMD, /standin, health, --watch], interval: 200ms, timeout: 1m, retries: 3}}\n  worker:\n    image: \
@@ -52,6 +53,8 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     std::fs::create_dir_all(folder.join("srv"))?;
     std::fs::create_dir_all(&media)?;
     std::fs::write(folder.join("srv/shop.env"), "TOKEN=mine\n")?;
+    std::fs::write(folder.join("srv/net.yml"), "networks: {shared: {}}\n")?;
+    std::fs::write(folder.join("srv/base.yml"), "services:\n  base: {networks: [default, shared]}\n")?;
     let repository = sample::repository("adoptliteral")?;
     sample::publish(&repository, "v1", &[])?;
     sample::publish(&repository, "v2", &[])?;
@@ -80,7 +83,9 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     let mount = format!("{}:ro", media.display());
     ensure!(!refused.status.success() && said(&refused).contains(&mount), "{}", said(&refused));
     ensure!(said(&refused).contains("--grant"), "{}", said(&refused));
-    ensure!(said(&refused).contains("shop.env:ro"), "an env_file elsewhere: {}", said(&refused));
+    for elsewhere in ["shop.env:ro", "net.yml:ro", "base.yml:ro"] {
+        ensure!(said(&refused).contains(elsewhere), "a file elsewhere: {}", said(&refused));
+    }
     let unasked = with(&["--grant"])?;
     ensure!(!unasked.status.success() && said(&unasked).contains("--yes"), "{}", said(&unasked));
     assert_eq!(std::fs::read_to_string(&policy)?, before, "without a yes nothing is granted");

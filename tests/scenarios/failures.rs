@@ -126,6 +126,27 @@ async fn p16_an_image_that_dies_at_once_is_rolled_back_without_waiting_for_the_t
 }
 
 #[tokio::test]
+async fn p16_a_service_that_the_engine_cannot_start_is_named_with_what_the_engine_said() -> Result<()> {
+    let world = World::start("unstartable").await?;
+    let installed = sample::install(&world, "unstartable")?;
+    let standin = std::path::PathBuf::from(tenantry_tests::required("TENANTRY_STANDIN")?);
+    let image = test_images::Image::version("v2").entrypoint("/app/server");
+    image.publish(&standin, &format!("{}:v2", installed.repository))?;
+    let tenant =
+        fail(&world, &installed, &world.tenant(&installed.project, "v1"), "v2", Phase::RolledBack).await?;
+    assert_eq!(condition(&tenant, "Stalled").1, "StartFailed");
+    let upgrade = tenant.status.clone().unwrap_or_default().upgrade.context("an upgrade")?;
+    let first = upgrade.failures.first().context("a service is named")?;
+    let said = format!("{} could not be started: exec: \"/app/server\"", first.service);
+    ensure!(first.problem.starts_with(&said), "{:?}", upgrade.failures);
+    let (_, _, message) = condition(&tenant, "Ready");
+    ensure!(message.contains(&said), "{message}");
+    let summary = tenant.status.unwrap_or_default().summary.unwrap_or_default();
+    ensure!(summary.starts_with(&format!("RolledBack: {} start", first.service)), "{summary}");
+    world.assert_canary_unseen().await
+}
+
+#[tokio::test]
 async fn p8_p16_an_image_that_the_registry_does_not_have_aborts_before_anything_is_changed() -> Result<()> {
     let world = World::start("missing").await?;
     let installed = sample::install(&world, "missing")?;
@@ -135,7 +156,11 @@ async fn p8_p16_an_image_that_the_registry_does_not_have_aborts_before_anything_
     assert_eq!(outcome(&tenant), Some(Outcome::Aborted));
     assert_eq!(installed.project.containers()?, before, "nothing was touched");
     let (_, _, message) = condition(&tenant, "Ready");
-    ensure!(message.contains(&format!("{}:v9", installed.repository)), "the image is named: {message}");
+    ensure!(
+        message.contains(&format!("no image {}:v9", installed.repository)),
+        "the image is named: {message}"
+    );
+    ensure!(message.contains("correct the tag"), "{message}");
     world.assert_canary_unseen().await
 }
 

@@ -60,12 +60,12 @@ pub(super) fn choose(
         return Ok(Chosen { files: files.collect(), by: ChosenBy::Names });
     };
     let separator = known.setting("COMPOSE_PATH_SEPARATOR")?.unwrap_or_else(|| ":".to_owned());
-    let (env_path, key) = (RelativePath::env_file(), "COMPOSE_FILE");
+    let key = "COMPOSE_FILE";
     // Its variables are put in already.
     let named = |one: &str| Named { key: key.to_owned(), path: one.replace('$', "$$") };
     let files = text
         .split(separator.as_str())
-        .map(|one| known.file("", &named(one), &env_path).map(|(path, _)| path))
+        .map(|one| known.file_inside(&named(one), ".env"))
         .collect::<Result<_, _>>()?;
     Ok(Chosen { files, by: ChosenBy::Env })
 }
@@ -123,7 +123,7 @@ fn first_existing(names: &[&str], read: &impl InputFile) -> Result<Option<Relati
     Ok(None)
 }
 
-pub(super) fn path(text: &str) -> Result<RelativePath, Explained> {
+fn path(text: &str) -> Result<RelativePath, Explained> {
     RelativePath::parse(text).map_err(|e| Explained::new(FailureCategory::PathRefused, e.to_string()))
 }
 
@@ -148,7 +148,7 @@ mod tests {
             serde_json::from_value(json!({"project": "shop", "directory": "/srv/shop"})).unwrap();
         let host: BTreeMap<&str, &str> = host.iter().copied().collect();
         let read = |path: &RelativePath| Ok(host.get(path.as_str()).map(|text| text.as_bytes().to_vec()));
-        let found = inputs(&place, &read).unwrap();
+        let found = inputs(&place, &read, &|_: &str, _| Ok(crate::compose::Seen::Text(None))).unwrap();
         let unread = unread(&place, &managed, found.as_ref(), &read).unwrap();
         let told = |one: &UnreadFile| {
             let read: Vec<&str> = one.read.iter().map(RelativePath::as_str).collect();

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
-use tenantry_api::names::RelativePath;
+use tenantry_api::names::{NameError, RelativePath};
 use tenantry_planner::env::{EnvFile, Value};
 use tenantry_protocol::{ComposeUse, FailureCategory, Place};
 
-use super::choice::{Chosen, candidates, choose, path};
-use super::paths::Surroundings;
-use super::scan::{Include, Scan, scan};
+use super::choice::{Chosen, candidates, choose};
+use super::outside::{Outside, OutsideFile, ReadOutside};
+use super::paths::{Base, Location, Resolved, Surroundings};
+use super::scan::{Include, Named, Scan, scan};
 use super::{Compose, Explained};
 
 /// At most so many files are followed: a chain of includes ends somewhere.
@@ -36,6 +37,8 @@ pub struct Discovered {
     pub named_from_root: Vec<RelativePath>,
     /// Whether services have environment files outside of the directory.
     pub env_files_outside: bool,
+    /// What compose reads outside of the directory.
+    pub outside: Outside,
     /// The project's name that plain compose would choose; absent where only compose itself can tell.
     pub plain_name: Option<String>,
     /// What names the project, where that is not just the folder. Example: `COMPOSE_PROJECT_NAME in .env`.
@@ -52,14 +55,21 @@ pub trait InputFile: Fn(&RelativePath) -> Result<Option<Vec<u8>>, Explained> {}
 impl<F: Fn(&RelativePath) -> Result<Option<Vec<u8>>, Explained>> InputFile for F {}
 
 /// Finds the compose files of a project; `None` where there is none.
-pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>, Explained> {
+///
+/// Files outside of the tenant's directory are read where the local policy grants it; where it does not, that is told by
+/// [`Outside::lacking`], and there is no model.
+pub fn inputs(
+    place: &Place,
+    read: &impl InputFile,
+    outside: &impl ReadOutside,
+) -> Result<Option<Discovered>, Explained> {
     let env_path = RelativePath::env_file();
     let env_bytes = read(&env_path)?;
     let env = env_bytes
         .as_deref()
         .map(EnvFile::parse)
         .transpose()
-        .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, format!(".env: {error}")))?;
+        .map_err(|error| Explained::new(FailureCategory::ComposeInvalid, error.to_string()))?;
     let known = Surroundings::new(place.directory.as_str(), env.as_ref());
     let Chosen { files, by } = choose(place, &known, read)?;
     let chosen = place.compose.as_ref().filter(|choice| !choice.files.is_empty());
@@ -71,7 +81,8 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         place.compose.as_ref().map(|choice| choice.profiles.clone()).filter(|profiles| !profiles.is_empty());
     let by_env = known.setting("COMPOSE_PROFILES")?.unwrap_or_default();
     let by_env = || by_env.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
-    let Followed { scans, folders, named_from_root, env_files_outside } = follow(&files, &known, read)?;
+    let Followed { scans, folders, named_from_root, env_files_outside, outside } =
+        follow(&files, &known, read, outside)?;
     let compose_files =
         scans.iter().filter(|(_, scan)| scan.is_some()).map(|(path, _)| path.clone()).collect();
     let written = written_name(env.as_ref(), &files, &scans);
@@ -95,6 +106,7 @@ pub fn inputs(place: &Place, read: &impl InputFile) -> Result<Option<Discovered>
         folders,
         named_from_root,
         env_files_outside,
+        outside,
         plain_name,
         named_by: written.map(|(_, by)| by),
         plain,
@@ -157,96 +169,187 @@ struct Followed {
     env_files_outside: bool,
     folders: Vec<RelativePath>,
     named_from_root: Vec<RelativePath>,
+    outside: Outside,
 }
 
-/// Every file that the model is read from, with what it names. None of them leaves the directory, and none is anything
-/// but a plain file, or a symlink to one that stays there. What is no compose file names nothing. Environment files of
-/// services may lie elsewhere: the model is read without them.
+/// A compose file that is to be looked through.
+struct Open {
+    location: Location,
+    /// How it was named.
+    from_root: bool,
+    /// What names it, for people.
+    at: String,
+    /// The folder that its paths are seen from.
+    base: Base,
+}
+
+/// What there is to follow files by.
+struct Follower<'a, R, O> {
+    known: &'a Surroundings<'a>,
+    read: &'a R,
+    outside: &'a O,
+    found: Followed,
+}
+
+/// Every file that the model is read from, with what it names. None of them is anything but a plain file, or a symlink to one
+/// that stays in the directory; those outside of it are for the policy to grant. What is no compose file names nothing.
+/// Environment files of services may lie elsewhere: the model is read without them.
 fn follow(
     files: &[RelativePath],
     known: &Surroundings<'_>,
     read: &impl InputFile,
+    outside: &impl ReadOutside,
 ) -> Result<Followed, Explained> {
-    let mut all = Followed::default();
+    let mut follower = Follower { known, read, outside, found: Followed::default() };
     // What a file names is seen from the project's directory; in one that is included or extended, from its own folder.
-    let mut open: Vec<(RelativePath, String)> =
-        files.iter().map(|file| (file.clone(), String::new())).collect();
+    let first = |file: &RelativePath| Open {
+        location: Location::Inside(file.clone()),
+        from_root: false,
+        at: String::new(),
+        base: known.top(),
+    };
+    let mut open: Vec<Open> = files.iter().map(first).collect();
     let mut seen = BTreeSet::new();
-    while let Some((file, folder)) = open.pop() {
-        if !seen.insert((file.clone(), folder.clone())) {
+    while let Some(file) = open.pop() {
+        if !seen.insert((file.location.clone(), file.base.clone())) {
             continue;
         }
         if seen.len() > MAX_FILES {
-            let problem = format!("{file}: the compose files include more than {MAX_FILES} others");
+            let problem =
+                format!("{}: the compose files include more than {MAX_FILES} others", file.location);
             return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
         }
-        let content = read(&file)?.unwrap_or_default();
-        let found = scan(&content).map_err(|problem| {
-            Explained::new(FailureCategory::ComposeInvalid, format!("{file}: {problem}"))
-        })?;
-        for included in &found.includes {
-            open.extend(all.include(&folder, included, &file, known)?);
-            // Compose takes the `.env` of the included project, too.
-            if let Some(beside) = open.last().map(|(_, own)| own).filter(|own| !own.is_empty()) {
-                env_file(path(&format!("{beside}/.env"))?, read, &mut all.scans)?;
+        open.extend(follower.look_through(file)?);
+    }
+    Ok(follower.found)
+}
+
+impl<R: InputFile, O: ReadOutside> Follower<'_, R, O> {
+    /// Looks through a compose file; gives those that it names.
+    fn look_through(&mut self, file: Open) -> Result<Vec<Open>, Explained> {
+        let Open { location, from_root, at, base } = file;
+        let by = location.to_string();
+        let content = match &location {
+            Location::Inside(path) => (self.read)(path)?,
+            Location::Outside(path) => {
+                let file = OutsideFile { path: path.clone(), at, compose: true, from_root, text: None };
+                self.found.outside.take(file, false, self.outside)?
             }
+        };
+        let found = scan(&content.unwrap_or_default())
+            .map_err(|problem| Explained::new(FailureCategory::ComposeInvalid, format!("{by}: {problem}")))?;
+        let mut open = Vec::new();
+        for included in &found.includes {
+            open.extend(self.include(&base, included, &by)?);
         }
         for named in &found.extends {
-            let (path, from_root) = known.file(&folder, named, &file)?;
-            all.named_from_root.extend(from_root.then(|| path.clone()));
-            let own = path.parent().map(String::from).unwrap_or_default();
-            open.push((path, own));
+            let (location, resolved) = self.compose_file(&base, named, &by)?;
+            let (at, from_root) = (named_by(&by, named), resolved.from_root);
+            open.push(Open { location, from_root, at, base: resolved.parent() });
         }
         for named in &found.read_files {
-            env_file(known.file(&folder, named, &file)?.0, read, &mut all.scans)?;
+            let (location, resolved) = self.known.file(&base, named, &by)?;
+            self.found.outside.climbs |= resolved.climbs;
+            self.variables(location, named_by(&by, named), resolved.from_root, false)?;
         }
         for named in &found.env_files {
-            match known.file_of_containers(&folder, named, &file)? {
-                Some(path) => env_file(path, read, &mut all.scans)?,
-                None => all.env_files_outside = true,
+            match self.known.file_of_containers(&base, named, &by)? {
+                Some(path) => self.variables(Location::Inside(path), String::new(), false, false)?,
+                None => self.found.env_files_outside = true,
             }
         }
-        all.scans.insert(file, Some(found));
+        if let Location::Inside(path) = location {
+            self.found.scans.insert(path, Some(found));
+        }
+        Ok(open)
     }
-    Ok(all)
-}
 
-impl Followed {
-    /// The files of an entry of `include`, each with the folder that its paths are seen from.
-    fn include(
+    /// A compose file that another one names.
+    fn compose_file(
         &mut self,
-        folder: &str,
-        included: &Include,
-        by: &RelativePath,
-        known: &Surroundings<'_>,
-    ) -> Result<Vec<(RelativePath, String)>, Explained> {
+        base: &Base,
+        named: &Named,
+        by: &str,
+    ) -> Result<(Location, Resolved), Explained> {
+        let (location, resolved) = self.known.file(base, named, by)?;
+        self.found.outside.climbs |= resolved.climbs;
+        if let Location::Inside(path) = &location {
+            self.found.named_from_root.extend(resolved.from_root.then(|| path.clone()));
+        }
+        Ok((location, resolved))
+    }
+
+    /// The files of an entry of `include`, each with the folder that its paths are seen from.
+    fn include(&mut self, base: &Base, included: &Include, by: &str) -> Result<Vec<Open>, Explained> {
         let mut files = Vec::new();
         for named in &included.files {
-            let (path, from_root) = known.file(folder, named, by)?;
-            self.named_from_root.extend(from_root.then(|| path.clone()));
-            files.push(path);
+            files.push((named, self.compose_file(base, named, by)?));
         }
         let own = match (&included.folder, files.first()) {
-            (Some(named), _) => known.folder(folder, named, by)?,
-            (None, first) => first.and_then(RelativePath::parent),
+            (Some(named), _) => {
+                let folder = self.known.folder(base, named, by)?;
+                self.found.outside.climbs |= folder.climbs;
+                folder.as_base()
+            }
+            (None, Some((_, (_, first)))) => first.parent(),
+            (None, None) => return Ok(Vec::new()),
         };
-        self.folders.extend(own.clone());
-        let own = own.map(String::from).unwrap_or_default();
-        Ok(files.into_iter().map(|file| (file, own.clone())).collect())
+        if own.path != self.known.top().path {
+            self.folder(&own, included, by)?;
+        }
+        let open = |(named, (location, resolved)): (&Named, (Location, Resolved))| {
+            let (at, from_root) = (named_by(by, named), resolved.from_root);
+            Open { location, from_root, at, base: own.clone() }
+        };
+        Ok(files.into_iter().map(open).collect())
+    }
+
+    /// Takes the folder of an included project among those that count. Compose takes the `.env` in it, too.
+    fn folder(&mut self, own: &Base, included: &Include, by: &str) -> Result<(), Explained> {
+        let refuse = |error: NameError| Explained::new(FailureCategory::PathRefused, error.to_string());
+        match self.known.location(&own.path).map_err(refuse)? {
+            Location::Inside(path) => self.found.folders.push(path),
+            Location::Outside(path) if path.is_empty() => {}
+            Location::Outside(path) => self.found.outside.folders.push(path),
+        }
+        let beside = format!("{}/.env", own.path.trim_end_matches('/'));
+        let at = included.files.first().map_or_else(|| by.to_owned(), |named| named_by(by, named));
+        let at = format!("{at}, and .env beside it");
+        self.variables(self.known.location(&beside).map_err(refuse)?, at, own.from_root, true)
+    }
+
+    /// Takes a file of variables or labels among the inputs. Reading it shows that it is a plain file, or not there.
+    fn variables(
+        &mut self,
+        location: Location,
+        at: String,
+        from_root: bool,
+        may_miss: bool,
+    ) -> Result<(), Explained> {
+        let Followed { scans, outside, .. } = &mut self.found;
+        if scans.len() + outside.files.len() > MAX_FILES {
+            let problem = format!("{location}: the compose files name more than {MAX_FILES} others");
+            return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
+        }
+        match location {
+            Location::Inside(path) => {
+                if let Entry::Vacant(place) = scans.entry(path) {
+                    (self.read)(place.key())?;
+                    place.insert(None);
+                }
+            }
+            Location::Outside(path) => {
+                let file = OutsideFile { path, at, compose: false, from_root, text: None };
+                outside.take(file, may_miss, self.outside)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Takes an environment file among the inputs. Reading it shows that it is a plain file, or not there.
-fn env_file(path: RelativePath, read: &impl InputFile, scans: &mut Scans) -> Result<(), Explained> {
-    if scans.len() > MAX_FILES {
-        let problem = format!("{path}: the compose files name more than {MAX_FILES} others");
-        return Err(Explained::new(FailureCategory::ComposeInvalid, problem));
-    }
-    if let Entry::Vacant(place) = scans.entry(path) {
-        read(place.key())?;
-        place.insert(None);
-    }
-    Ok(())
+/// What names a file, for people.
+fn named_by(by: &str, named: &Named) -> String {
+    format!("{by}: {}", named.key)
 }
 
 /// The project's name as the directory itself says it, and where it does; the name is absent where it depends on variables:

@@ -91,26 +91,31 @@ fn config_meaning(line: &str) -> Option<Explained> {
 }
 
 /// `validating …: services.web.ports must be a list` and the like: the field and the known part of the sentence.
-fn schema_problem(line: &str) -> Option<(String, &'static str)> {
-    const KNOWN: [&str; 7] = [
-        "must be a list",
-        "must be a mapping",
-        "must be a string",
-        "must be a boolean",
-        "must be a number",
-        "must be a integer",
-        "additional properties",
+fn schema_problem(line: &str) -> Option<(String, String)> {
+    const KNOWN: [(&str, &str); 7] = [
+        ("must be a list", "must be a list"),
+        ("must be a array", "must be a list"),
+        ("must be a mapping", "must be a mapping"),
+        ("must be a string", "must be a string"),
+        ("must be a boolean", "must be true or false"),
+        ("must be a number", "must be a number"),
+        ("must be a integer", "must be a whole number"),
     ];
     let start = ["services.", "volumes.", "networks.", "configs.", "secrets."]
         .iter()
         .filter_map(|p| line.find(p))
         .min()?;
     let field = first_name(&line[start..])?;
-    let problem =
-        KNOWN.into_iter().find(|known| line.contains(known)).unwrap_or("is not as compose allows it");
-    let problem =
-        if problem == "additional properties" { "has members that compose does not know" } else { problem };
-    Some((field.to_owned(), problem))
+    if let Some(rest) = after(line, "additional properties ") {
+        let member = first_name(rest.trim_start_matches('\'')).unwrap_or("a member");
+        return Some((
+            field.to_owned(),
+            format!("has {member}, which compose does not know: is it misspelt?"),
+        ));
+    }
+    let known = KNOWN.into_iter().find(|(says, _)| line.contains(says));
+    let problem = known.map_or("is not as compose allows it", |(_, means)| means);
+    Some((field.to_owned(), problem.to_owned()))
 }
 
 fn yaml_position(line: &str) -> Option<String> {
@@ -219,6 +224,18 @@ mod tests {
                 "validating /srv/a/docker-compose.yml: services.web.ports must be a list hunter2",
                 ComposeInvalid,
                 "services.web.ports must be a list",
+            ),
+            (
+                "config",
+                "validating /srv/a/compose.yaml: services.web.ports must be a array",
+                ComposeInvalid,
+                "services.web.ports must be a list",
+            ),
+            (
+                "config",
+                "validating /srv/a/compose.yaml: services.web additional properties 'imagge' not allowed",
+                ComposeInvalid,
+                "services.web has imagge, which compose does not know",
             ),
             (
                 "config",

@@ -52,7 +52,8 @@ const ROWS: &[Row] = &[
         ],
         category: StartFailed,
         sentence: "the subnet of network {} overlaps with another network on this host: choose another `subnet`, or remove \
-                   the other network (`docker network ls`)",
+                   the other network; every network's subnet is shown by `docker network inspect -f '{{.Name}} {{.IPAM.Config}}' \
+                   $(docker network ls -q)`",
         about: Behind(&["failed to create network "], "of the compose file"),
     },
     Row {

@@ -48,6 +48,7 @@ fn unreadable(error: &Error, text: &str) -> String {
             "expands too far{at}: with its aliases followed it holds more than {MAX_VALUES} values or \
              {MAX_TEXT} bytes, as alias bombs do"
         ),
+        Error::DuplicateMappingKey { .. } => format!("can't be read as YAML{at}: a key stands there twice"),
         _ => match error.location().and_then(|at| indented_by_tab(text, at.line())) {
             Some(line) => {
                 format!(
@@ -59,13 +60,14 @@ fn unreadable(error: &Error, text: &str) -> String {
     }
 }
 
-/// The line that a parser could not read, or one just before it, where a tab stands before its first word.
+/// The line that a parser could not read, or the one before or after it, where a tab stands before its first word: a text that
+/// a tab ends is told by the line where it began.
 fn indented_by_tab(text: &str, line: impl TryInto<usize>) -> Option<usize> {
     let line: usize = line.try_into().ok()?;
     let by_tab =
         |line: &&str| line.split(|c: char| !c.is_whitespace()).next().unwrap_or_default().contains('\t');
-    let before = text.lines().enumerate().skip(line.saturating_sub(2)).take(2);
-    before.filter(|(at, _)| *at < line).find(|(_, text)| by_tab(text)).map(|(at, _)| at + 1)
+    let near = text.lines().enumerate().skip(line.saturating_sub(2)).take(3);
+    near.filter(|(at, _)| *at <= line).find(|(_, text)| by_tab(text)).map(|(at, _)| at + 1)
 }
 
 /// An error inside an alias is wrapped in one that says where the alias stands.
@@ -147,7 +149,9 @@ mod tests {
         );
         let deeper = "services:\n  web:\n\t  image: x\n";
         refused("a tab in the midst", deeper, "can't be read as YAML at line 3: it is indented with a tab");
-        refused("a key twice", "a: 1\na: 2\n", "can't be read as YAML at line 2: it is malformed");
+        let ended_by = "services:\n  web:\n    image: x\n\tcommand: y\n";
+        refused("a tab after a text", ended_by, "can't be read as YAML at line 4: it is indented with a tab");
+        refused("a key twice", "a: 1\na: 2\n", "can't be read as YAML at line 2: a key stands there twice");
         refused("an alias of itself", "a: &a [*a]\n", "can't be read as YAML at line 1: it is malformed");
         refused("an alias of nothing", "a: *b\n", "can't be read as YAML at line 1: it is malformed");
     }

@@ -20,6 +20,8 @@ pub struct LastWords {
     pub log: Vec<String>,
     /// What its healthcheck printed last, where that failed.
     pub healthcheck: Option<String>,
+    /// Why the engine could not start it, where it could not.
+    pub refused: Option<String>,
     /// When it last ended.
     pub ended: Option<Timestamp>,
     /// Its variables, `NAME=value`.
@@ -89,10 +91,25 @@ fn understood(seen: ContainerInspectResponse, log: &str) -> LastWords {
     LastWords {
         log: lines(log, ended.filter(|_| again)),
         healthcheck: failed.and_then(|check| check.output).filter(|text| !text.trim().is_empty()),
+        refused: state.error.as_deref().map(plain_refusal).filter(|text| !text.is_empty()),
         ended,
         environment: seen.config.and_then(|config| config.env).unwrap_or_default(),
         secret_files: mounts.filter_map(secret).collect(),
     }
+}
+
+/// What the engine said, without the names of the layers that it went through.
+fn plain_refusal(text: &str) -> String {
+    const LAYERS: [&str; 5] = [
+        "failed to create task for container: ",
+        "failed to create shim task: ",
+        "OCI runtime create failed: ",
+        "runc create failed: ",
+        "unable to start container process: ",
+    ];
+    let text = text.trim().trim_end_matches(": unknown");
+    let told = LAYERS.iter().fold(text, |text, layer| text.strip_prefix(layer).unwrap_or(text));
+    told.to_owned()
 }
 
 /// The lines without their times; where `until` is given and any is as old as that, only those.
@@ -115,6 +132,15 @@ fn lines(log: &str, until: Option<Timestamp>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_container_could_not_be_started_is_told_without_layers() {
+        let said = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container \
+                    process: exec: \"/app/server\": stat /app/server: no such file or directory: unknown";
+        assert_eq!(plain_refusal(said), "exec: \"/app/server\": stat /app/server: no such file or directory");
+        assert_eq!(plain_refusal("port is already allocated\n"), "port is already allocated");
+        assert_eq!(plain_refusal(""), "");
+    }
 
     #[test]
     fn of_a_container_that_was_started_again_the_lines_before_its_end_count() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tenantry_api::names::RelativePath;
 
 use super::error::FilesError;
+use super::outside::Led;
 use super::stat::Stat;
 use super::tree::Tree;
 
@@ -19,6 +20,8 @@ pub struct Stamps {
     stats: BTreeMap<RelativePath, Stat>,
     /// Where symlinks led that were followed.
     links: BTreeMap<RelativePath, RelativePath>,
+    /// Files outside of the directory.
+    outside: BTreeMap<String, Led>,
     /// Whether the directory itself exists.
     directory: bool,
 }
@@ -56,12 +59,20 @@ impl Stamps {
         Ok(())
     }
 
+    /// Adds the stamp of a file outside of the directory as it is now, unless it is known.
+    pub fn outside(&mut self, path: &str) {
+        if !self.outside.contains_key(path) {
+            self.outside.insert(path.to_owned(), Led::of(path));
+        }
+    }
+
     /// Whether everything is still as it was. On any doubt: no.
     pub fn still_hold(&self, tree: Option<&Tree>) -> bool {
         match tree {
             None => !self.directory,
             Some(tree) => {
                 self.directory
+                    && self.outside.iter().all(|(path, led)| Led::of(path) == *led)
                     && self.stats.iter().all(|(path, stat)| tree.stat(path).is_ok_and(|now| now == *stat))
                     && self
                         .links
@@ -74,7 +85,8 @@ impl Stamps {
     /// Whether the newest change is older than a timestamp is exact. Before that, a further change could get the same
     /// timestamp and go unseen.
     pub fn are_settled(&self, now: Timestamp) -> bool {
-        let newest = self.stats.values().filter_map(|stat| match stat {
+        let stats = self.stats.values().chain(self.outside.values().map(|led| &led.stat));
+        let newest = stats.filter_map(|stat| match stat {
             Stat::File(stamp) | Stat::Folder(stamp) => Some(stamp.ctime_ns.max(stamp.mtime_ns)),
             Stat::Missing | Stat::Other(_) => None,
         });
@@ -87,5 +99,6 @@ impl Stamps {
     pub fn add(&mut self, other: Self) {
         self.stats.extend(other.stats);
         self.links.extend(other.links);
+        self.outside.extend(other.outside);
     }
 }

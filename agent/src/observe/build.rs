@@ -12,7 +12,7 @@ use tenantry_planner::compare::{
 };
 use tenantry_planner::images::meaning::Meanings;
 use tenantry_planner::model::{ImageFrom, Model};
-use tenantry_planner::policy::Grants;
+use tenantry_planner::policy::{Grants, Violation};
 use tenantry_planner::steps::{JournalState, Record};
 use tenantry_protocol::{
     ApiError, ClaimState, ForeignContainer, Health, ImageRun, Observation, ObserveRequest, OperationBrief,
@@ -69,7 +69,7 @@ pub(super) async fn observation(
         other_projects::running(host, &request.place)
     );
     let containers = containers.map_err(fault)?;
-    let Seen { compose, model, problem: compose_problem, meanings } = model?;
+    let Seen { compose, model, problem: compose_problem, meanings, unread } = model?;
     let directory_exists = local.disk.is_some();
     let mut observation = Observation {
         claim: local.claim,
@@ -95,7 +95,7 @@ pub(super) async fn observation(
         policy_revision: Some(host.policy.revision()),
         granted_verifications: Some(host.policy.allow().verify.iter().map(ToString::to_string).collect()),
         policy_file: host.policy.file().display().to_string(),
-        lacking: None,
+        lacking: told(host, unread.into_iter().collect()),
     };
     let own = own(containers, request.place.directory.as_str());
     let mut stamps = Stamps::default();
@@ -142,8 +142,13 @@ async fn lacking(
         let others = super::policy::foreign(host, model, request.place.project.as_str()).await;
         grants.extend(others.map_err(fault)?);
     }
+    Ok(told(host, grants))
+}
+
+/// As it is told to whoever asks.
+fn told(host: &Host, grants: Grants) -> Option<Lacking> {
     let told = |grants: Grants| grants.told(&host.policy.file().display().to_string());
-    Ok(Some(grants).filter(|grants| !grants.is_empty()).map(told))
+    Some(grants).filter(|grants| !grants.is_empty()).map(told)
 }
 
 fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObservation {
@@ -161,7 +166,10 @@ fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<L
     let baseline = host.store.baseline(uid).map_err(store)?;
     let line = Line::of(&host.store, uid, &request.place);
     let tree = host.tree(&request.place.directory).map_err(fault)?;
-    let read = |tree| Disk::read(&tree, cache, &request.place, &request.manifest, &baseline).map_err(fault);
+    let read = |tree| {
+        let allow = host.policy.allow();
+        Disk::read(&tree, cache, &request.place, &request.manifest, &baseline, &allow.compose).map_err(fault)
+    };
     Ok(Local {
         damage: None,
         claim: host.store.claim_state(uid, &request.place).map_err(store)?,
@@ -192,7 +200,10 @@ fn local_damaged(
     };
     let tree = host.tree(&request.place.directory).map_err(fault)?;
     let baseline = crate::store::Baseline::default();
-    let read = |tree| Disk::read(&tree, cache, &request.place, &request.manifest, &baseline).map_err(fault);
+    let read = |tree| {
+        let allow = host.policy.allow();
+        Disk::read(&tree, cache, &request.place, &request.manifest, &baseline, &allow.compose).map_err(fault)
+    };
     let said = match damage {
         StoreError::Damaged { path, problem } => format!("{} is damaged: {problem}", path.display()),
         other => other.to_string(),
@@ -253,6 +264,8 @@ struct Seen {
     model: Option<Arc<Model>>,
     problem: Option<String>,
     meanings: Arc<Meanings>,
+    /// What the policy does not grant of what compose would read: there is no model then.
+    unread: Vec<Violation>,
 }
 
 /// What compose says of what is on the disk.
@@ -276,7 +289,8 @@ async fn model(
     let model = match on_disk(host, cache, &compose, &request.place, discovered, log).await {
         Ok(model) => model,
         Err(problem) => {
-            return Ok(Seen { compose: in_use, problem: Some(problem.message), ..Seen::default() });
+            let unread = discovered.outside.lacking.clone();
+            return Ok(Seen { compose: in_use, problem: Some(problem.message), unread, ..Seen::default() });
         }
     };
     let meanings = if asks(&request.manifest) {
@@ -286,7 +300,7 @@ async fn model(
     } else {
         Arc::default()
     };
-    Ok(Seen { compose: in_use, model: Some(model), problem: None, meanings })
+    Ok(Seen { compose: in_use, model: Some(model), meanings, ..Seen::default() })
 }
 
 fn is_from(container: &ProjectContainer, directory: &str) -> bool {

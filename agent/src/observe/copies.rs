@@ -27,6 +27,9 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Contents of files by their path beneath the tenant's directory.
 pub type Texts = BTreeMap<RelativePath, Vec<u8>>;
 
+/// Contents of files outside of it by their path from `/`.
+pub type OutsideTexts = BTreeMap<String, Vec<u8>>;
+
 /// Which services an answer speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Services {
@@ -84,7 +87,16 @@ impl<'a> Copies<'a> {
 
     /// What compose makes of them with some replaced. It holds secrets.
     pub async fn resolved(&self, replaced: &Texts, services: Services) -> Result<Value, Explained> {
-        let project = self.folder.join(self.place.directory.base_name());
+        self.resolved_with(replaced, &OutsideTexts::new(), services).await
+    }
+
+    /// The same with some replaced that are read outside of the directory, too.
+    pub async fn resolved_with(
+        &self,
+        replaced: &Texts,
+        outside: &OutsideTexts,
+        services: Services,
+    ) -> Result<Value, Explained> {
         let mut texts = self.texts.clone();
         texts.extend(replaced.iter().map(|(path, text)| (path.clone(), text.clone())));
         let mut discovered = self.discovered.clone();
@@ -92,8 +104,15 @@ impl<'a> Copies<'a> {
         if services == Services::All {
             discovered.profiles.push("*".to_owned());
         }
-        let (folder, root, folders) = (self.folder.clone(), project.clone(), discovered.folders.clone());
-        let written = blocking(self.runtime, move || write(&folder, &root, &folders, &texts)).await;
+        for file in &mut discovered.outside.files {
+            if let Some(text) = outside.get(&file.path) {
+                file.text = Some(text.clone());
+            }
+        }
+        let layout = self.layout();
+        let project = layout.root.clone();
+        let wanted = discovered.clone();
+        let written = blocking(self.runtime, move || layout.write(&wanted, &texts)).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -113,6 +132,28 @@ impl<'a> Copies<'a> {
             let message = format!("compose's resolved model does not decode at line {}", error.line());
             Explained { category: FailureCategory::ComposeInvalid, message }
         })
+    }
+}
+
+/// Where the copies lie.
+struct Layout {
+    /// All of them.
+    folder: PathBuf,
+    /// What stands for `/`, where anything outside of the tenant's directory is read.
+    top: Option<PathBuf>,
+    /// What stands for the tenant's directory.
+    root: PathBuf,
+}
+
+impl Copies<'_> {
+    fn layout(&self) -> Layout {
+        let (folder, directory) = (self.folder.clone(), &self.place.directory);
+        if self.discovered.outside.is_read() {
+            let top = folder.join("root");
+            let root = top.join(directory.as_str().trim_start_matches('/'));
+            return Layout { folder, top: Some(top), root };
+        }
+        Layout { root: folder.join(directory.base_name()), top: None, folder }
     }
 }
 
@@ -141,18 +182,30 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes files anew, for our own eyes only: `.env` holds secrets.
-fn write(folder: &Path, root: &Path, folders: &[RelativePath], texts: &Texts) -> io::Result<()> {
-    remove(folder)?;
-    let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    make(root)?;
-    folders.iter().try_for_each(|folder| make(&root.join(folder.as_str())))?;
-    for (path, text) in texts {
-        let at = root.join(path.as_str());
-        if let Some(above) = at.parent() {
-            make(above)?;
+impl Layout {
+    /// Writes files anew, for our own eyes only: `.env` holds secrets.
+    fn write(&self, discovered: &Discovered, texts: &Texts) -> io::Result<()> {
+        remove(&self.folder)?;
+        make(&self.root)?;
+        discovered.folders.iter().try_for_each(|folder| make(&self.root.join(folder.as_str())))?;
+        for (path, text) in texts {
+            write(&self.root.join(path.as_str()), text)?;
         }
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(at)?.write_all(text)?;
+        let Some(top) = &self.top else { return Ok(()) };
+        let within = |path: &str| top.join(path.trim_start_matches('/'));
+        discovered.outside.folders.iter().try_for_each(|folder| make(&within(folder)))?;
+        let files = discovered.outside.files.iter();
+        files
+            .filter_map(|file| Some((&file.path, file.text.as_ref()?)))
+            .try_for_each(|(path, text)| write(&within(path), text))
     }
-    Ok(())
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn write(at: &Path, text: &[u8]) -> io::Result<()> {
+    at.parent().map_or(Ok(()), make)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(at)?.write_all(text)
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use tenantry_api::names::{RelativePath, Sha256};
 use tenantry_planner::env::EnvFile;
+use tenantry_planner::policy::Policy;
 use tenantry_protocol::{
     EnvKeyState, EnvManifest, EnvObservation, FailureCategory, FileManifest, FileObservation, FileState,
     Manifest, Place, UnreadFile,
 };
 
 use super::copies::Texts;
+use super::outside::Reader;
 use crate::compose::{Discovered, Explained, inputs, unread};
 use crate::files::{FILE_LIMIT, FilesError, Found, Seen, Stamps, Tree};
 use crate::host::TenantCache;
@@ -41,6 +43,7 @@ impl Disk {
         place: &Place,
         manifest: &Manifest,
         baseline: &Baseline,
+        policy: &Policy,
     ) -> Result<Self, FilesError> {
         let managed: Vec<&RelativePath> = manifest.files.iter().map(|file| &file.path).collect();
         let old: Vec<&RelativePath> = baseline.files.keys().filter(|path| !managed.contains(path)).collect();
@@ -59,7 +62,7 @@ impl Disk {
             leftovers.extend(leftover(path, &tree.inspect(path, &tenant.hashes)?, baseline));
         }
         let env = env_observation(tree, &manifest.env, &mut stamps)?;
-        let compose = discover(tree, place, &mut stamps);
+        let compose = discover(tree, place, policy, &mut stamps);
         let unread = unread_files(tree, place, manifest, &compose, &mut stamps);
         Ok(Self { files, seen, leftovers, env, compose, unread, stamps })
     }
@@ -130,13 +133,23 @@ fn env_observation(
 }
 
 /// The compose files of a directory, with the stamps of all that was asked for.
-fn discover(tree: &Tree, place: &Place, stamps: &mut Stamps) -> Result<Option<Discovered>, Explained> {
+fn discover(
+    tree: &Tree,
+    place: &Place,
+    policy: &Policy,
+    stamps: &mut Stamps,
+) -> Result<Option<Discovered>, Explained> {
     let looked = std::cell::RefCell::new(Stamps::of_directory());
     let read = |path: &RelativePath| {
         looked.borrow_mut().stat(tree, path).map_err(|error| explained(&error))?;
         tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
     };
-    let found = inputs(place, &read);
+    let reader = Reader::Agent(policy).of(&place.directory);
+    let outside = |path: &str, may_miss: bool| {
+        looked.borrow_mut().outside(path);
+        reader(path, may_miss)
+    };
+    let found = inputs(place, &read, &outside);
     let mut looked = looked.into_inner();
     if let Ok(Some(discovered)) = &found {
         for path in &discovered.inputs {
@@ -171,10 +184,9 @@ fn unread_files(
 }
 
 /// The compose files of a directory; `None` where there is none.
-pub fn discovered(tree: &Tree, place: &Place) -> Result<Option<Discovered>, Explained> {
-    inputs(place, &|path: &RelativePath| {
-        tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error))
-    })
+pub fn discovered(tree: &Tree, place: &Place, reader: Reader<'_>) -> Result<Option<Discovered>, Explained> {
+    let read = |path: &RelativePath| tree.read_followed(path, FILE_LIMIT).map_err(|error| explained(&error));
+    inputs(place, &read, &reader.of(&place.directory))
 }
 
 /// The texts that compose reads of a directory.
@@ -215,11 +227,11 @@ mod tests {
         let place: Place =
             serde_json::from_value(serde_json::json!({"project": "shop", "directory": at})).unwrap();
         let tree = Tree::open(&at, DiskIo::default()).unwrap();
-        assert_eq!(discovered(&tree, &place), Ok(None));
+        assert_eq!(discovered(&tree, &place, Reader::Person), Ok(None));
         std::os::unix::fs::symlink("stack/compose.yaml", at.join("compose.yaml")).unwrap();
-        let found = discovered(&tree, &place).unwrap().unwrap();
+        let found = discovered(&tree, &place, Reader::Person).unwrap().unwrap();
         assert_eq!(found.files, [RelativePath::parse("compose.yaml").unwrap()]);
         std::os::unix::fs::symlink("/etc/hostname", at.join("compose.override.yaml")).unwrap();
-        assert!(discovered(&tree, &place).is_err());
+        assert!(discovered(&tree, &place, Reader::Person).is_err());
     }
 }

@@ -12,8 +12,8 @@ use tenantry_planner::images::scalars::image_scalars;
 use tenantry_planner::steps::ImageEdit;
 use tenantry_protocol::{FailureCategory, Manifest};
 
-use super::copies::{Copies, Services, Texts};
-use crate::compose::Explained;
+use super::copies::{Copies, OutsideTexts, Services, Texts};
+use crate::compose::{Explained, OutsideFile};
 
 /// What is to be written for `spec.images`, and the model without it.
 pub struct Located {
@@ -29,6 +29,8 @@ pub struct Located {
 pub struct Origins {
     /// Every image that the compose files write out.
     pub scalars: Vec<Scalar>,
+    /// Those that compose files outside of the tenant's directory write out.
+    pub outside: Vec<OutsideScalar>,
     /// The services that have one.
     pub services: BTreeMap<ServiceName, Origin>,
     /// The resolved model, of all services where compose can read them. It holds secrets.
@@ -37,10 +39,20 @@ pub struct Origins {
     pub of: Services,
 }
 
+/// A scalar of a compose file outside of the tenant's directory that an image can come from.
+pub struct OutsideScalar {
+    /// The file, from `/`.
+    path: String,
+    number: usize,
+    line: u32,
+    /// What is written there, with the variables in it.
+    pub text: String,
+}
+
 /// Finds what is to be written.
 pub async fn locate(copies: &Copies<'_>, manifest: &Manifest) -> Result<Located, Explained> {
     let managed: Vec<&RelativePath> = manifest.files.iter().map(|file| &file.path).collect();
-    let Origins { scalars, services: origins, model, of } = origins(copies, &managed).await?;
+    let Origins { scalars, services: origins, model, of, .. } = origins(copies, &managed).await?;
     let chosen = choose(&manifest.images, &scalars, &origins);
     Ok(Located { chosen, model, services: of })
 }
@@ -48,23 +60,29 @@ pub async fn locate(copies: &Copies<'_>, manifest: &Manifest) -> Result<Located,
 /// Asks compose where the image of each service comes from; a bundle renders the managed files.
 pub async fn origins(copies: &Copies<'_>, managed: &[&RelativePath]) -> Result<Origins, Explained> {
     let scalars = scalars(copies, managed)?;
+    let outside = outside_scalars(copies);
     // A service that no profile switches on may be one that compose can't read.
     let (services, model) = match copies.resolved(&Texts::new(), Services::All).await {
         Ok(model) => (Services::All, model),
         Err(_) => (Services::Selected, copies.resolved(&Texts::new(), Services::Selected).await?),
     };
-    let marked = copies.resolved(&marked(&copies.texts, &scalars)?, services).await?;
+    let marked = (marked(&copies.texts, &scalars)?, marked_outside(copies, &outside));
+    let marked = copies.resolved_with(&marked.0, &marked.1, services).await?;
     let mut origins = BTreeMap::new();
     for (name, service) in model["services"].as_object().into_iter().flatten() {
         let (Ok(name), Some(reference)) = (ServiceName::parse(name.as_str()), service["image"].as_str())
         else {
             continue;
         };
-        let scalar = marked["services"][name.as_str()]["image"].as_str().and_then(number);
+        let mark = marked["services"][name.as_str()]["image"].as_str().unwrap_or_default();
+        let scalar = number(mark, MARK);
+        let elsewhere = number(mark, MARK_OUTSIDE).and_then(|at| outside.get(at));
+        let elsewhere = elsewhere.map(|scalar| (scalar.path.clone(), scalar.line));
         let selected = services == Services::Selected || is_selected(service, copies);
-        origins.insert(name, Origin { reference: reference.to_owned(), scalar, selected });
+        origins
+            .insert(name, Origin { reference: reference.to_owned(), scalar, outside: elsewhere, selected });
     }
-    Ok(Origins { scalars, services: origins, model, of: services })
+    Ok(Origins { scalars, outside, services: origins, model, of: services })
 }
 
 impl Located {
@@ -127,7 +145,35 @@ fn scalars(copies: &Copies<'_>, managed: &[&RelativePath]) -> Result<Vec<Scalar>
     Ok(all)
 }
 
+/// Every image that the compose files outside of the tenant's directory write out. One that we can't read says none.
+fn outside_scalars(copies: &Copies<'_>) -> Vec<OutsideScalar> {
+    let mut all = Vec::new();
+    for file in copies.discovered.outside.files.iter().filter(|file| file.compose) {
+        let found = file.text.as_deref().map(image_scalars).and_then(Result::ok).unwrap_or_default();
+        all.extend(found.into_iter().enumerate().map(|(number, scalar)| OutsideScalar {
+            path: file.path.clone(),
+            number,
+            line: scalar.line,
+            text: scalar.value,
+        }));
+    }
+    all
+}
+
+/// Those files with every image marked by its place in the list. What compose reads by its path from `/` can't be marked.
+fn marked_outside(copies: &Copies<'_>, scalars: &[OutsideScalar]) -> OutsideTexts {
+    let mark = |file: &&OutsideFile| {
+        let own = scalars.iter().enumerate().filter(|(_, scalar)| scalar.path == file.path);
+        let edits: Vec<(usize, String)> =
+            own.map(|(at, scalar)| (scalar.number, format!("{MARK_OUTSIDE}{at}"))).collect();
+        Some((file.path.clone(), replace(file.text.as_deref()?, &edits).ok()?))
+    };
+    let files = copies.discovered.outside.files.iter().filter(|file| file.compose && !file.from_root);
+    files.filter_map(|file| mark(&file)).collect()
+}
+
 const MARK: &str = "tenantry.invalid/image-";
+const MARK_OUTSIDE: &str = "tenantry.invalid/outside-";
 
 /// The files with every image marked by its place in the list.
 fn marked(texts: &Texts, scalars: &[Scalar]) -> Result<Texts, Explained> {
@@ -142,8 +188,8 @@ fn marked(texts: &Texts, scalars: &[Scalar]) -> Result<Texts, Explained> {
     edited(&edits, |path| texts.get(path).cloned().unwrap_or_default())
 }
 
-fn number(marked: &str) -> Option<usize> {
-    marked.strip_prefix(MARK)?.parse().ok()
+fn number(marked: &str, mark: &str) -> Option<usize> {
+    marked.strip_prefix(mark)?.parse().ok()
 }
 
 fn invalid(path: &RelativePath, problem: &str) -> Explained {

@@ -69,5 +69,9 @@ fn digest(manifest: &Manifest, discovered: &Discovered, texts: &Texts) -> Option
         add(path.as_str().as_bytes());
         add(if *path == env { &marked } else { text });
     }
+    for file in &discovered.outside.files {
+        add(file.path.as_bytes());
+        add(file.text.as_deref().unwrap_or_default());
+    }
     Some(hasher.finalize().into())
 }

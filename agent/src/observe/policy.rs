@@ -3,7 +3,7 @@
 //! Two things the model can't show by itself: where a symlink leads, and whose a volume, network or container name is
 //! already.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tenantry_api::conditions::bounded;
@@ -12,6 +12,7 @@ use tenantry_planner::policy::{Feature, Grants, Lack, Policy, Violation, Wants};
 
 use crate::config::{Allow, registry_of};
 use crate::engine::{EngineError, Reference};
+use crate::files::real;
 use crate::host::Host;
 
 const SIDE_BY_SIDE: usize = 8;
@@ -55,24 +56,6 @@ fn links(model: &Model, directory: &str, policy: &Policy) -> Vec<Violation> {
         found.extend(lacks.into_iter().map(|lack| Violation { at: demand.at.clone(), lack }));
     }
     found
-}
-
-/// Where a path leads; what of it is missing is made where it is looked for.
-fn real(path: &Path) -> Result<PathBuf, String> {
-    let mut missing = Vec::new();
-    let mut there = path;
-    loop {
-        match std::fs::symlink_metadata(there) {
-            Ok(_) => break,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("can't be looked at: {error}")),
-        }
-        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else { break };
-        missing.push(name);
-        there = parent;
-    }
-    let real = std::fs::canonicalize(there).map_err(|error| format!("can't be followed: {error}"))?;
-    Ok(missing.into_iter().rev().fold(real, |path, name| path.join(name)))
 }
 
 /// A name that compose would use: its field, what it is of, and the name.

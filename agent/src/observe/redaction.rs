@@ -8,7 +8,7 @@ use tenantry_planner::redact::Redactor;
 use tenantry_process::runtime::{Runtime, blocking};
 
 use crate::compose::Discovered;
-use crate::files::{DiskIo, FILE_LIMIT, FilesError, Folder, Tree};
+use crate::files::{DiskIo, FILE_LIMIT, FilesError, Tree, read_real};
 
 /// The longest content of one secret that is looked for.
 const SECRET_LIMIT: u64 = 64 * 1024;
@@ -34,6 +34,10 @@ fn of_inputs(directory: &Path, discovered: &Discovered) -> Redactor {
         } else if let Some(text) = known(&mut redactor, directory, &file, FILE_LIMIT) {
             redactor.add_assignments(&text);
         }
+    }
+    for file in &discovered.outside.files {
+        let Some(text) = &file.text else { continue };
+        if file.compose { redactor.add_assignments(text) } else { redactor.add_env_file(text) }
     }
     redactor
 }
@@ -75,10 +79,7 @@ fn read(directory: &Path, file: &Path, limit: u64) -> Result<Option<Vec<u8>>, Fi
     {
         return Tree::open(directory, DiskIo::default())?.read_followed(&path, limit);
     }
-    let from_root = file.strip_prefix("/").unwrap_or(file);
-    let from_root =
-        from_root.to_str().ok_or_else(|| FilesError::refused("a file", "its name is not UTF-8"))?;
-    Ok(Folder::root(DiskIo::default())?.read(from_root, limit)?.map(|(content, _)| content))
+    read_real(file, limit)
 }
 
 #[cfg(test)]

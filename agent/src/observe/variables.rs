@@ -84,8 +84,9 @@ fn is_unclear(uses: &BTreeMap<ServiceName, Use>) -> bool {
 /// it.
 fn candidates(origins: &Origins, env: &EnvFile) -> Vec<EnvKey> {
     let mut names = BTreeSet::new();
-    for scalar in &origins.scalars {
-        let written = Written::parse(&scalar.text);
+    let texts = origins.scalars.iter().map(|scalar| &scalar.text);
+    for text in texts.chain(origins.outside.iter().map(|scalar| &scalar.text)) {
+        let written = Written::parse(text);
         match written.tag {
             Tag::Written(part) => names.extend(part.variables),
             Tag::Hidden { variables } => names.extend(variables),

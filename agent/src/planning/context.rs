@@ -12,7 +12,7 @@ use crate::compose::{Compose, Discovered};
 use crate::engine::ProjectContainer;
 use crate::files::{FilesError, Tree};
 use crate::host::{Host, TenantCache};
-use crate::observe::{discovered, on_disk, own};
+use crate::observe::{Reader, discovered, on_disk, own};
 
 /// A request on this host. Nothing that it does changes what is the tenant's.
 #[derive(Clone)]
@@ -52,7 +52,8 @@ impl RequestContext {
         let discovered = self
             .blocking(move || {
                 let Some(tree) = host.tree(&place.directory)? else { return Ok(None) };
-                Ok(discovered(&tree, &place)?)
+                let allow = host.policy.allow();
+                Ok(discovered(&tree, &place, Reader::Agent(&allow.compose))?)
             })
             .await?;
         let Some(discovered) = discovered else { return Ok(None) };

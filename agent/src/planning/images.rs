@@ -143,6 +143,6 @@ async fn pulled_from(
     }
     match engine.remote_digest(reference).await {
         Ok(digest) => Ok(ImageSource::Registry { digest }),
-        Err(error) => Err(StepError { category: error.registry_category(), ..StepError::from(error) }),
+        Err(error) => Err(StepError::new(error.registry_category(), error.about_image(reference))),
     }
 }

@@ -24,7 +24,7 @@ use super::file_changes::{edit_images, file_changes};
 use super::image_edits::image_edits;
 use super::orphans::orphans;
 use super::recreates::recreates;
-use super::stage::{StagedRelease, StagedTree, hashes, next_texts, resolve_stage, stage};
+use super::stage::{StagedRelease, StagedTree, checked_outside, hashes, next_texts, resolve_stage, stage};
 use super::terms::terms;
 use super::{data, images, way_back};
 use crate::compose::{Compose, Discovered};
@@ -206,10 +206,11 @@ async fn staged(
         .blocking(move || {
             Stage::remove_abandoned(&tree, |plan| host.plans.is_open(plan))?;
             let changes = file_changes(&request, own.as_ref(), &tree, &cache, &host.store)?;
-            let (discovered, texts) = next_texts(&request, &tree, &changes)?;
+            let (discovered, texts) = next_texts(&request, &tree, &changes, &host.policy.allow().compose)?;
             Ok((changes, discovered, texts))
         })
         .await?;
+    policy::outside(context, &discovered.outside)?;
     let image_edits = image_edits(context, compose, &discovered, &texts).await?;
     let (request, tree, name) = (context.request.clone(), context.tree()?, open.name().to_owned());
     context
@@ -249,7 +250,9 @@ async fn inputs_of(
 ) -> Result<(Option<ComposeUse>, Checked), StepError> {
     let Some((found, _)) = previous else { return Ok((None, Checked::new())) };
     let in_use = found.in_use(compose, &context.request.place);
-    Ok((Some(in_use), hashes(context, found.inputs.clone()).await?))
+    let mut checked = hashes(context, found.inputs.iter().map(ToString::to_string).collect()).await?;
+    checked.extend(checked_outside(found));
+    Ok((Some(in_use), checked))
 }
 
 /// The images of a release: chosen for an upgrade, known where a restore point is gone back to.

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use tenantry_api::names::RelativePath;
 use tenantry_planner::model::{Model, ModelError, Roots, seen_from_real};
-use tenantry_planner::policy::{Demand, Wants};
+use tenantry_planner::policy::{Demand, Policy, Wants};
 use tenantry_planner::steps::Checked;
 use tenantry_protocol::{ComposeUse, FailureCategory, OperateRequest};
 
 use super::changes::{Becomes, Changes};
 use super::context::RequestContext;
 use super::error::StepError;
-use crate::compose::{Compose, Discovered, inputs, see_through};
-use crate::files::{FILE_LIMIT, Found, Stage, Stat, Tree, sha256};
-use crate::observe::{Texts, explained, no_compose_file, resolve};
+use crate::compose::{Compose, Discovered, Outside, inputs, see_through};
+use crate::files::{FILE_LIMIT, Found, Layout, Stage, Stat, Tree, read_real, real, sha256};
+use crate::observe::{Reader, Texts, explained, no_compose_file, resolve};
 
 /// A release that was planned, as compose will see it once its files are written.
 pub struct StagedRelease {
@@ -61,6 +61,7 @@ pub fn next_texts(
     request: &OperateRequest,
     tree: &Tree,
     changes: &Changes,
+    policy: &Policy,
 ) -> Result<(Discovered, Texts), StepError> {
     let read = |path: &RelativePath| {
         let path = tree.followed(path).map_err(|error| explained(&error))?;
@@ -70,7 +71,9 @@ pub fn next_texts(
             Becomes::AsItIs => tree.read(&path, FILE_LIMIT).map_err(|error| explained(&error)),
         }
     };
-    let discovered = inputs(&request.place, &read)?.ok_or_else(|| no_compose_file(&request.place))?;
+    let outside = Reader::Agent(policy).of(&request.place.directory);
+    let discovered =
+        inputs(&request.place, &read, &outside)?.ok_or_else(|| no_compose_file(&request.place))?;
     for path in &discovered.named_from_root {
         if !matches!(changes.content(path), Becomes::AsItIs) {
             let message = format!(
@@ -94,20 +97,45 @@ pub fn stage(
     discovered: Discovered,
     texts: &Texts,
 ) -> Result<StagedTree, StepError> {
-    let stage = Stage::create(tree, &plan)?;
-    let mut checked = Checked::new();
+    let stage = Stage::create(tree, &plan, layout(&discovered))?;
+    let mut checked = checked_outside(&discovered);
+    write_outside(&stage, &discovered.outside)?;
     for folder in discovered.folders.iter().filter(|folder| matches!(tree.stat(folder), Ok(Stat::Folder(_))))
     {
         stage.make_folder(folder)?;
     }
     for path in &discovered.inputs {
         let content = texts.get(path);
-        checked.insert(path.clone(), content.map(|content| sha256(content)));
+        checked.insert(path.to_string(), content.map(|content| sha256(content)));
         if let Some(content) = content {
             stage.write(path, content)?;
         }
     }
     Ok(StagedTree { plan, path: stage.path().to_owned(), discovered, checked })
+}
+
+/// How the trees of a release are laid out.
+fn layout(discovered: &Discovered) -> Layout {
+    if discovered.outside.is_read() { Layout::Root } else { Layout::Directory }
+}
+
+/// Copies what compose reads outside of the directory to where a staged compose looks for it: just the text that was judged.
+fn write_outside(stage: &Stage, outside: &Outside) -> Result<(), StepError> {
+    for folder in outside.folders.iter().filter(|folder| Path::new(folder).is_dir()) {
+        stage.make_folder_outside(folder)?;
+    }
+    for file in &outside.files {
+        if let Some(text) = &file.text {
+            stage.write_outside(&file.path, text)?;
+        }
+    }
+    Ok(())
+}
+
+/// What compose reads outside of the directory, by hash.
+pub fn checked_outside(discovered: &Discovered) -> Checked {
+    let files = discovered.outside.files.iter();
+    files.map(|file| (file.path.clone(), file.text.as_deref().map(sha256))).collect()
 }
 
 /// Has compose resolve a staged tree.
@@ -120,7 +148,7 @@ pub async fn resolve_stage(
     let resolved =
         resolve(&*context.host.runtime, compose, place, &tree.discovered, &tree.path, context.log()?).await?;
     let in_use = tree.discovered.in_use(compose, place);
-    let model = if leaves(&tree, &resolved.json)? {
+    let model = if layout(&tree.discovered) == Layout::Root || leaves(&tree, &resolved.json)? {
         from_real(context, compose, &tree, &resolved.json).await?
     } else {
         resolved.model
@@ -149,9 +177,11 @@ async fn from_real(
 ) -> Result<Model, StepError> {
     let (real, name, inputs) = (context.tree()?, tree.plan.clone(), tree.discovered.inputs.clone());
     let (from, folders) = (tree.path.clone(), tree.discovered.folders.clone());
+    let (layout, outside) = (layout(&tree.discovered), tree.discovered.outside.clone());
     let deeper = context
         .blocking(move || {
-            let stage = Stage::deeper(&real, &name)?;
+            let stage = Stage::deeper(&real, &name, layout)?;
+            write_outside(&stage, &outside)?;
             for folder in folders.iter().filter(|folder| from.join(folder.as_str()).is_dir()) {
                 stage.make_folder(folder)?;
             }
@@ -181,6 +211,7 @@ async fn from_real(
         service.copied = again.model.services.get(name).map(|known| known.copied.clone()).unwrap_or_default();
     }
     see_through(&mut model, directory);
+    model.demands.extend(tree.discovered.outside.demands());
     Ok(model)
 }
 
@@ -188,19 +219,26 @@ fn invalid(error: &ModelError) -> StepError {
     StepError::new(FailureCategory::ComposeInvalid, error.to_string())
 }
 
-/// Files in the tenant's directory by hash, as they are now.
-pub async fn hashes(context: &RequestContext, paths: Vec<RelativePath>) -> Result<Checked, StepError> {
+/// Files in the tenant's directory by hash, as they are now; and those outside of it that are named from `/`.
+pub async fn hashes(context: &RequestContext, names: Vec<String>) -> Result<Checked, StepError> {
     let (tree, cache) = (context.tree()?, context.cache.clone());
     context
         .blocking(move || {
-            let hash = |path: RelativePath| -> Result<_, StepError> {
+            let hash = |name: String| -> Result<_, StepError> {
+                if name.starts_with('/') {
+                    let found = real(Path::new(&name)).ok().map(|real| read_real(&real, FILE_LIMIT));
+                    return Ok((name, found.transpose()?.flatten().map(|text| sha256(&text))));
+                }
+                let path = RelativePath::parse(&name).map_err(|error| {
+                    StepError::new(FailureCategory::AgentFault, format!("{name} in the journal: {error}"))
+                })?;
                 let found = match tree.inspect(&tree.followed(&path)?, &cache.hashes)? {
                     Found::File(seen) => Some(seen.sha256),
                     Found::Missing | Found::Blocked(_) => None,
                 };
-                Ok((path, found))
+                Ok((name, found))
             };
-            paths.into_iter().map(hash).collect()
+            names.into_iter().map(hash).collect()
         })
         .await
 }

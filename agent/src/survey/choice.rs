@@ -126,7 +126,7 @@ mod tests {
         let read = |path: &RelativePath| {
             Ok((path.as_str() == "compose.yaml").then(|| b"services: {web: {image: x}}".to_vec()))
         };
-        inputs(&place(), &read).unwrap().unwrap()
+        inputs(&place(), &read, &|_: &str, _| Ok(crate::compose::Seen::Text(None))).unwrap().unwrap()
     }
 
     fn container(service: &str, files: &[&str]) -> ComposeContainer {

@@ -77,7 +77,8 @@ async fn p11_compose_is_told_to_touch_what_is_named_and_nothing_else() {
     let directory = tenant.directory();
     let read =
         |path: &tenantry_api::names::RelativePath| Ok(std::fs::read(directory.join(path.as_str())).ok());
-    let discovered = inputs(&place, &read).unwrap().unwrap();
+    let discovered =
+        inputs(&place, &read, &|_: &str, _| Ok(tenantry_agent::compose::Seen::Text(None))).unwrap().unwrap();
     let run = Command::new("docker")
         .arg("compose")
         .args(up_arguments(&place, &discovered, &[], &["web"]))

@@ -86,7 +86,7 @@ impl Tenants {
         let (desired, back) = match &route {
             None => {
                 let message = format!(
-                    "spec.host: there is no ComposeHost {} in namespace {}.",
+                    "spec.host: there is no ComposeHost {} in namespace {}: correct it (`kubectl get composehosts`), or apply that ComposeHost.",
                     tenant.spec.host, key.namespace
                 );
                 (Err(Refusal::new(RefusalReason::HostMissing, message)), None)
@@ -157,7 +157,7 @@ impl Tenants {
         }
         let age = |one: &Tenant| (one.metadata.creation_timestamp.clone().map(|time| time.0), Key::of(one));
         let (own, own_uid) = (age(tenant), tenant.uid());
-        let rival = self.watched.find(|other| {
+        let rivals = self.watched.state().into_iter().filter(|other| {
             let same_place =
                 other.spec.project == tenant.spec.project || other.spec.directory == tenant.spec.directory;
             same_place
@@ -165,9 +165,11 @@ impl Tenants {
                 && age(other) < own
                 && self
                     .hosts
-                    .route(&Key::of(other).beside(&other.spec.host))
+                    .route(&Key::of(other.as_ref()).beside(&other.spec.host))
                     .is_some_and(|theirs| theirs.identity == route.identity)
-        })?;
+        });
+        // The oldest has the place: the others may be refused themselves.
+        let rival = rivals.min_by_key(|other| age(other))?;
         let what = if rival.spec.project == tenant.spec.project {
             format!("spec.project {}", tenant.spec.project)
         } else {

@@ -9,7 +9,7 @@ use tenantry_api::tenant_status::{Handled, Phase};
 use tenantry_protocol::{ClaimRequest, ClaimState, FileState, Observation, OtherProject, ServiceState};
 
 use super::annotations::asked;
-use super::approach::{blocked_files, project_is_usable};
+use super::approach::{blocked_files, not_read, project_is_usable};
 use super::conditions::PhaseReport;
 use super::decision::Ruling;
 use super::policy::{asks_for_more, replaces_compose};
@@ -142,7 +142,7 @@ impl Draft<'_> {
 /// What overwriting would not cure.
 fn incurable(desired: &Desired, observation: &Observation) -> Option<Refusal> {
     let unreadable = || {
-        let problem = observation.compose_problem.as_deref()?;
+        let problem = observation.compose_problem.as_deref().filter(|_| not_read(observation).is_none())?;
         let stays = desired.intent.bundle.is_none() || names_own_file(problem, observation);
         stays.then(|| project_is_usable(desired, observation).err()).flatten()
     };

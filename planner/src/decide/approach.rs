@@ -2,9 +2,10 @@
 
 use tenantry_api::names::RelativePath;
 use tenantry_api::tenant::Approach;
-use tenantry_api::tenant_status::{FileCounts, PlanSummary};
+use tenantry_api::tenant_status::{FileCounts, Lacking, PlanSummary};
 use tenantry_protocol::{FileObservation, FileState, Observation, Probe};
 
+use super::policy::{LOOKED_AT_AGAIN, asks_for_more};
 use super::{Draft, SHOWN};
 use crate::target::{Desired, ENV_FILE, Intent, Refusal, RefusalReason};
 use crate::text::{listed, sentence};
@@ -76,10 +77,15 @@ pub(super) fn project_is_usable(desired: &Desired, observation: &Observation) ->
     let place = &desired.intent.place;
     if !observation.directory_exists {
         let message = format!(
-            "{} does not exist on host {}, and without spec.bundle there is nothing to install there.",
+            "{} does not exist on host {}, and without spec.bundle there is nothing to install there: correct spec.directory, or \
+             set spec.bundle.",
             place.directory, desired.intent.host
         );
         return Err(Refusal::new(RefusalReason::ProjectMissing, message));
+    }
+    if let Some(lacking) = not_read(observation) {
+        let message = format!("{}. {LOOKED_AT_AGAIN}", asks_for_more(desired, lacking));
+        return Err(Refusal::new(RefusalReason::PolicyRefused, message));
     }
     if let Some(problem) = &observation.compose_problem {
         let message =
@@ -88,12 +94,17 @@ pub(super) fn project_is_usable(desired: &Desired, observation: &Observation) ->
     }
     if observation.compose.is_none() {
         let message = format!(
-            "There is no compose file in {} on host {}; install the project, or set spec.bundle.",
+            "There is no compose file in {} on host {}: correct spec.directory, install the project there, or set spec.bundle.",
             place.directory, desired.intent.host
         );
         return Err(Refusal::new(RefusalReason::ProjectMissing, message));
     }
     Ok(())
+}
+
+/// What the policy does not grant of the files that compose would read: there is no model then.
+pub(super) fn not_read(observation: &Observation) -> Option<&Lacking> {
+    observation.lacking.as_ref().filter(|_| observation.compose_problem.is_some())
 }
 
 /// Every compose file that the bundle writes is one that compose reads.
@@ -132,11 +143,10 @@ fn hand_edited(observation: &Observation) -> Result<(), Refusal> {
         .filter(|file| file.hand_edited && file.state != FileState::Same)
         .map(|file| file.path.as_str())
         .collect();
-    if edited.is_empty() {
-        return Ok(());
-    }
+    let Some(first) = edited.first() else { return Ok(()) };
     let message = format!(
-        "Managed files were edited by hand since they were last written: {}. Put the edits into the bundle, or undo them.",
+        "Managed files were edited by hand since they were last written: {}. Put the edits into the bundle; or move the files \
+         away (`mv {first} {first}.mine`), and they are written anew.",
         listed(&edited, SHOWN)
     );
     Err(Refusal::new(RefusalReason::HandEdited, message))

@@ -30,7 +30,8 @@ impl Draft<'_> {
             self.next.healthy_since = None;
             let shown = listed(&problems, SHOWN);
             let message = format!(
-                "{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself."
+                "{tag} is deployed, but not well since {since}: {shown}. Nothing is changed by itself.{}",
+                self.by_hand(observation)
             );
             let report = PhaseReport::of(Phase::Degraded, message).because(problems.first().cloned());
             return Ruling::says(report).within(LOOK_AGAIN);
@@ -46,6 +47,18 @@ impl Draft<'_> {
                         status.lacking, or `tenantry explain`.";
         }
         Ruling::says(PhaseReport::of(Phase::Ready, message))
+    }
+
+    /// What a person types on the host to see why a service is not well, and to start what does not run.
+    fn by_hand(&self, observation: &Observation) -> String {
+        let typed = observation.compose.as_ref().map(|compose| compose.command.as_str());
+        match (self.facts.desired, typed.and_then(|command| command.strip_suffix(" up -d"))) {
+            (Ok(desired), Some(compose)) => format!(
+                " On host {}, in {}: `{compose} logs` says why, `{compose} up -d` starts what does not run.",
+                desired.intent.host, desired.intent.place.directory
+            ),
+            _ => String::new(),
+        }
     }
 
     fn unready_since(&self) -> jiff::Timestamp {

@@ -71,7 +71,8 @@ impl Draft<'_> {
             let deployed = self.next.deployed.iter().flat_map(|deployed| &deployed.images);
             let services = seen.images.iter().map(|image| image.service.as_str());
             let services = services.chain(deployed.map(|image| image.service.as_str()));
-            summary::cause(failure.category.as_str(), &failure.message, services)
+            let first = failure.services.first.first().map(|first| first.service.as_str());
+            summary::cause(failure.category.as_str(), &failure.message, services, first)
         });
         let ended = Ruling::says(self.end_report(operation, &end, reason.trim_end(), word).because(short));
         self.report(&ended);

@@ -53,8 +53,7 @@ pub struct Meaning {
     pub next_step: &'static str,
 }
 
-const CHANGE_OR_RETRY: &str =
-    "Change the spec, or set the annotation tenantry.dev/retry to a new value to try it again.";
+const CHANGE_OR_RETRY: &str = "Change the spec, or try it again: `tenantry retry`, or a new value of the annotation tenantry.dev/retry.";
 
 impl Meaning {
     /// The row of an outcome.
@@ -108,8 +107,8 @@ impl Meaning {
                 blocked: "failed, and so did its rollback",
                 rollback: "failed",
                 event: "failed, and so did its rollback: a person is needed",
-                next_step: "A person is needed: see the host. Then set the annotation tenantry.dev/retry to a new value \
-                            to try it again, go back with `tenantry rollback`, or take what is there for the truth with \
+                next_step: "A person is needed: see the host. Then try it again with `tenantry retry` (or a new value \
+                            of the annotation tenantry.dev/retry), go back with `tenantry rollback`, or take what is there for the truth with \
                             `tenantry accept-host`.",
             },
         }

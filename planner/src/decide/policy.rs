@@ -45,10 +45,13 @@ impl Draft<'_> {
     /// compose reads, only the agent can say what the release asks for.
     pub(super) fn not_granted(&self, desired: &Desired, observation: &Observation) -> Option<Ruling> {
         let lacking = self.next.lacking.as_ref().filter(|_| stays(observation))?;
-        let message = format!(
-            "{}. Nothing was changed on the host. {LOOKED_AT_AGAIN}",
-            asks_for_more(desired, lacking)
-        );
+        let again = if lacking.grants.is_empty() {
+            "It is looked at again by itself, and at once by `tenantry reconcile`."
+        } else {
+            LOOKED_AT_AGAIN
+        };
+        let message =
+            format!("{}. Nothing was changed on the host. {again}", asks_for_more(desired, lacking));
         Some(Ruling::says(PhaseReport::refused(RefusalReason::PolicyRefused, &message)))
     }
 }

@@ -23,7 +23,7 @@ impl Draft<'_> {
         let same = |before: &&String| {
             before
                 .strip_prefix(&begins)
-                .is_some_and(|cause| cause.ends_with(category.as_deref().unwrap_or_default()))
+                .is_some_and(|cause| tells(cause, category.as_deref().unwrap_or_default()))
         };
         let before = self.next.summary.as_ref().filter(|_| blocks(phase)).filter(same);
         let cause = match (&report.cause, before) {
@@ -38,15 +38,25 @@ impl Draft<'_> {
     }
 }
 
-/// What an operation's failure comes from: the service that it begins with, where that is one, and the category.
+/// What an operation's failure comes from: the service that its message begins with, else the one that failed first, and the
+/// category.
 pub(super) fn cause<'a>(
     category: &str,
     message: &str,
     mut services: impl Iterator<Item = &'a str>,
+    failed_first: Option<&'a str>,
 ) -> String {
     let first = message.split([' ', ':', ',']).next().unwrap_or_default();
-    let service = services.find(|service| *service == first);
+    let service = services.find(|service| *service == first).or(failed_first);
     service.map_or_else(|| words(category), |service| format!("{service} {}", words(category)))
+}
+
+/// Whether a cause, that a service begins where one is known, is of this category: behind a long name it is cut off.
+fn tells(cause: &str, category: &str) -> bool {
+    match cause.strip_suffix('…') {
+        Some(cut) => cut.split_once(' ').is_none_or(|(_, rest)| category.starts_with(rest)),
+        None => cause.ends_with(category),
+    }
 }
 
 /// `ImageNotFound` as words.

@@ -55,7 +55,10 @@ impl Draft<'_> {
             Unreached::NoAnswer | Unreached::Timeout => {
                 "See that the machine is up and tenantry-agent runs there."
             }
-            Unreached::BadCertificate => "See that both certificates are valid and of the same authority.",
+            Unreached::BadCertificate => {
+                "Issue it again, where the authority of both is kept: `tenantry pki issue` (agent or operator), put it where the \
+                 old one is, and it is read by itself."
+            }
             Unreached::WrongAgent => {
                 "See that spec.connection.dial.address and spec.identity of the ComposeHost belong together."
             }
@@ -117,7 +120,10 @@ impl Draft<'_> {
             | ErrorCode::StaleEpoch => RefusalReason::RequestRefused,
         };
         let host = &self.facts.subject.host;
-        let message = format!("The agent of host {host} refuses: {}", sentence(&error.to_string()));
+        // A place on the wire is what people call `spec`.
+        let said = error.to_string();
+        let said = said.strip_prefix("place.").map_or_else(|| said.clone(), |rest| format!("spec.{rest}"));
+        let message = format!("The agent of host {host} refuses: {}", sentence(&said));
         Ruling::says(PhaseReport::refused(reason, &message))
     }
 

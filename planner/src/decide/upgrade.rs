@@ -1,7 +1,7 @@
 //! Beginning an upgrade: whether the target is blocked, and the name and epoch that the operation gets.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tenantry_api::conditions::whole_seconds;
+use tenantry_api::conditions::{DRIFTED, Truth, whole_seconds};
 use tenantry_api::names::OperationId;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Outcome, Phase};
@@ -40,7 +40,12 @@ impl Draft<'_> {
         }
         let approach = match self.permitted(desired, observation) {
             Ok(approach) => approach,
-            Err(refusal) => return refused(&refusal),
+            Err(refusal) => {
+                if refusal.reason == RefusalReason::HandEdited {
+                    self.condition(DRIFTED, Truth::True, "HandEdited", &refusal.message);
+                }
+                return refused(&refusal);
+            }
         };
         self.next.plan = Some(expected_plan(observation, approach));
         match self.named(self.next_epoch(observation)) {

@@ -36,6 +36,8 @@ pub struct Origin {
     pub reference: String,
     /// The scalar that it comes from, by its place in the list; absent where compose has said none.
     pub scalar: Option<usize>,
+    /// Where it comes from outside of the tenant's directory: the file, from `/`, and the line.
+    pub outside: Option<(String, u32)>,
     /// Whether the service is in a profile that is switched on.
     pub selected: bool,
 }
@@ -146,6 +148,12 @@ fn wish(
     if same_reference(&becomes, &origin.reference) {
         return Ok(None);
     }
+    if let Some((path, line)) = &origin.outside {
+        return Err(format!(
+            "{path} line {line}: the file is outside of the tenant's directory: it is read and never written; say the \
+             image of {name} in a compose file of the directory, or change it there by hand"
+        ));
+    }
     let Some(at) = origin.scalar else {
         let shared = scalars.iter().find(|one| one.also_at.is_some() && one.text == origin.reference);
         if let Some(Scalar { path, line, also_at: Some(also_at), .. }) = shared {
@@ -189,7 +197,8 @@ mod tests {
 
     fn origins(all: &[(&str, &str, Option<usize>)]) -> BTreeMap<ServiceName, Origin> {
         let origin = |(name, reference, scalar): &(&str, &str, Option<usize>)| {
-            let origin = Origin { reference: (*reference).to_owned(), scalar: *scalar, selected: true };
+            let origin =
+                Origin { reference: (*reference).to_owned(), scalar: *scalar, outside: None, selected: true };
             (ServiceName::parse(*name).unwrap(), origin)
         };
         all.iter().map(origin).collect()
@@ -250,6 +259,16 @@ mod tests {
         scalars[1].managed = true;
         let managed = origins(&[("a", "r/app:v1", Some(1))]);
         assert!(choose(&wanted, &scalars, &managed).problems[&0].contains("spec.bundle"));
+        let mut outside = origins(&[("a", "r/app:v1", None)]);
+        for one in outside.values_mut() {
+            one.outside = Some(("/srv/base.yml".to_owned(), 3));
+        }
+        let chosen = choose(&wanted, &scalars, &outside);
+        assert_eq!(edits(&chosen), []);
+        assert!(
+            chosen.problems[&0]
+                .starts_with("/srv/base.yml line 3: the file is outside of the tenant's directory")
+        );
     }
 
     #[test]

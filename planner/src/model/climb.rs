@@ -123,6 +123,31 @@ mod tests {
         assert_eq!(from_real(written), leads);
     }
 
+    /// The trees that hold files from outside of the directory, too.
+    #[rstest::rstest]
+    #[case("data", "/srv/acme/data")]
+    #[case(".", "/srv/acme")]
+    #[case("../shared", "/srv/shared")]
+    #[case("../../etc/x", "/etc/x")]
+    #[case("../../srv/acme/data", "/srv/acme/data")]
+    #[case("../../../srv/x", "/srv/x")]
+    #[case("/srv/shared", "/srv/shared")]
+    fn a_path_leads_the_same_way_from_a_staged_root(#[case] written: &str, #[case] expected: &str) {
+        let roots = Roots {
+            staged: "/srv/acme/.tenantry/stage/p1/acme.root/srv/acme",
+            deeper: "/srv/acme/.tenantry/stage/p1/acme.deeper/root/srv/acme",
+            real: "/srv/acme",
+        };
+        let read_in = |root: &str| {
+            let path =
+                if written.starts_with('/') { written.to_owned() } else { format!("{root}/{written}") };
+            crate::model::plain_path(&path)
+        };
+        let (staged, deeper) = (read_in(roots.staged), read_in(roots.deeper));
+        let found = if staged == deeper { Ok(staged) } else { leads(&staged, &deeper, roots) };
+        assert_eq!(found.ok().as_deref(), Some(expected));
+    }
+
     #[test]
     fn p13_a_path_that_could_lead_to_two_places_is_refused() {
         let roots = Roots { staged: "/a/a/s/t", deeper: "/a/a/a/s/t", real: "/b/c" };

@@ -128,6 +128,14 @@ impl Extend<Violation> for Grants {
     }
 }
 
+impl FromIterator<Violation> for Grants {
+    fn from_iter<T: IntoIterator<Item = Violation>>(violations: T) -> Self {
+        let mut grants = Self::default();
+        grants.extend(violations);
+        grants
+    }
+}
+
 impl Need {
     /// The list of `allow` that it is a line of.
     pub const fn list(&self) -> &'static str {

@@ -58,6 +58,31 @@ fn other_files_are_copied_byte_for_byte() {
 }
 
 #[test]
+fn a_template_that_cannot_be_parsed_makes_its_bundle_invalid() {
+    let refused = |text: &[u8]| {
+        let files: [(&str, &[u8]); 3] = [
+            ("bundle.yaml", b"files:\n- source: a.tera\n"),
+            ("a.tera", b"{% include \"not-written-yet.tera\" %}{{ values.x | nofilter }}"),
+            ("parts/b.tera", text),
+        ];
+        let sources: Sources =
+            files.iter().map(|(path, text)| ((*path).to_owned(), Arc::from(*text))).collect();
+        Bundle::parse("hello", sources).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        refused(b"{% for x in values.list %}{{ x }}{% endfor %}"),
+        Ok(()),
+        "what else is wrong is told by rendering"
+    );
+    let syntax = refused(b"one\n{{ imageTag\n").unwrap_err();
+    assert!(
+        syntax.starts_with("parts/b.tera, line ") && syntax.ends_with("; correct the template"),
+        "{syntax}"
+    );
+    assert_eq!(refused(b"\xff").unwrap_err(), "parts/b.tera: is not UTF-8 text");
+}
+
+#[test]
 fn one_template_may_include_another_of_its_bundle_and_nothing_else() {
     let include = |name: &str| format!("{{% include \"{name}\" %}}");
     let inside = include("b.tera");
@@ -74,7 +99,6 @@ fn one_template_may_include_another_of_its_bundle_and_nothing_else() {
 #[rstest::rstest]
 #[case::undefined("\n\n{{ values.domian }}", &["domian", "line 3", "a.tera"])]
 #[case::undefined_root("{{ nothing }}", &["nothing", "a.tera"])]
-#[case::syntax("{{ imageTag", &["a.tera", "line 1"])]
 #[case::unknown_filter("{{ imageTag | nofilter }}", &["nofilter"])]
 #[case::the_environment("{{ get_env(name=\"HOME\") }}", &["get_env"])]
 #[case::recursion("{% include \"a.tera\" %}", &["a.tera"])]

@@ -155,8 +155,9 @@ pub enum ImageSource {
     },
 }
 
-/// The files that compose reads, each with the hash of its content; `None` where there is none but one would count.
-pub type Checked = BTreeMap<RelativePath, Option<Sha256>>;
+/// The files that compose reads, each with the hash of its content; `None` where there is none but one would count. Those of
+/// the tenant's directory are named as seen from there, others from `/`.
+pub type Checked = BTreeMap<String, Option<Sha256>>;
 
 /// A service that the release no longer has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

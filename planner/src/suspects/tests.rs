@@ -71,6 +71,23 @@ fn what_failed_first_comes_first(
 }
 
 #[test]
+fn what_the_engine_could_not_start_is_a_cause_and_says_why() {
+    let model = model();
+    let containers = [made("web"), made("api"), container("db"), container("cache")];
+    let found = suspects(&expectations(&model, &[]), &containers, &[]);
+    let why = |one: &Suspect| (one.service == "api").then_some("exec: \"/app\": no such file or directory");
+    let known = found.into_iter().map(|one| one.clone().knowing(None, why(&one))).collect();
+    let order = in_order(known, &model);
+    let told: Vec<&str> = order.iter().map(|one| one.problem.as_str()).collect();
+    let refused = "api could not be started: exec: \"/app\": no such file or directory";
+    assert_eq!(told, [refused, "web was made but not started"]);
+    // One that ran has its own words.
+    let ran = suspects(&expectations(&model, &[]), &[exited("db", 1)], &[]).remove(2);
+    assert_eq!(ran.service, "db");
+    assert_eq!(ran.knowing(None, Some("an old refusal")).problem, "db ended with code 1");
+}
+
+#[test]
 fn of_two_that_know_nothing_of_each_other_the_one_that_ended_first() {
     let model = model();
     let containers = [container("web"), container("api"), exited("db", 1), exited("cache", 1)];

@@ -30,6 +30,7 @@ enum How {
     Starting,
     Unhealthy,
     Restarted,
+    RestartedUnchecked,
     RestartedOften,
     Recreated,
     Ended,
@@ -43,6 +44,10 @@ fn change(containers: &mut [Container], how: How) {
         Starting => containers[0].health = ServiceHealth::Starting,
         Unhealthy => containers[0].health = ServiceHealth::Unhealthy,
         Restarted => containers[0].restart_count = 1,
+        RestartedUnchecked => {
+            containers[0].restart_count = 1;
+            containers[0].health = ServiceHealth::None;
+        }
         RestartedOften => {
             containers[0].restart_count = 5;
             containers[0].state = ContainerState::Restarting;
@@ -80,6 +85,7 @@ fn p10_a_release(#[case] steps: &[Step], #[case] verdict: Verdict) {
 #[rstest]
 #[case::that_is_never_healthy_fails_at_the_timeout(&[(0, Unhealthy), (9_999, Unhealthy), (10_000, Unhealthy)], FailureCategory::Unhealthy, "not healthy within 10 s: web is unhealthy")]
 #[case::that_crashes_inside_the_window_fails_at_once(&[(0, Fine), (1_000, Restarted)], FailureCategory::Crashed, "web ended with code 0 after it had been healthy")]
+#[case::that_crashes_without_a_healthcheck_is_not_called_healthy(&[(0, Fine), (1_000, RestartedUnchecked)], FailureCategory::Crashed, "web ended with code 0 while it was watched, and was restarted")]
 #[case::that_keeps_ending_fails_before_the_timeout(&[(0, Starting), (2_000, RestartedOften)], FailureCategory::Crashed, "web keeps ending: 5 restarts")]
 #[case::with_a_service_that_ended_fails_at_once(&[(0, Ended)], FailureCategory::Crashed, "worker ended with code 0")]
 #[case::with_a_failed_one_shot_fails_at_once(&[(0, MigrationFailed)], FailureCategory::Crashed, "migrate ended with code 1")]

@@ -19,6 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Image {
     variables: Vec<(String, String)>,
     healthcheck: bool,
+    entrypoint: Option<String>,
     unique: Option<usize>,
 }
 
@@ -51,6 +52,13 @@ impl Image {
     #[must_use]
     pub fn healthcheck(mut self) -> Self {
         self.healthcheck = true;
+        self
+    }
+
+    /// Starts another program than the stand-in, which is the only one in the image.
+    #[must_use]
+    pub fn entrypoint(mut self, program: &str) -> Self {
+        self.entrypoint = Some(program.to_owned());
         self
     }
 
@@ -98,7 +106,7 @@ impl Image {
         json!({
             "created": created, "architecture": architecture(), "os": "linux",
             "config": {
-                "Env": variables, "Entrypoint": ["/standin"], "ExposedPorts": {"8080/tcp": {}},
+                "Env": variables, "Entrypoint": [self.entrypoint.as_deref().unwrap_or("/standin")], "ExposedPorts": {"8080/tcp": {}},
                 "Healthcheck": self.healthcheck.then_some(check),
             },
             "rootfs": {"type": "layers", "diff_ids": [layer.digest]},

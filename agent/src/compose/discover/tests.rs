@@ -1,5 +1,8 @@
 use std::collections::BTreeMap;
 
+use tenantry_planner::policy::{Lack, Wants};
+
+use super::super::Seen;
 use super::*;
 
 fn place(json: serde_json::Value) -> Place {
@@ -11,9 +14,25 @@ fn place(json: serde_json::Value) -> Place {
 }
 
 fn discover(place: &Place, files: &[(&str, &str)]) -> Result<Option<Discovered>, Explained> {
-    let all: BTreeMap<String, Vec<u8>> =
-        files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
-    inputs(place, &move |path: &RelativePath| Ok(all.get(path.as_str()).cloned()))
+    reading(place, files, &[])
+}
+
+/// The same on a host that has files outside of the directory; the policy grants all but those that say `-`.
+fn reading(
+    place: &Place,
+    files: &[(&str, &str)],
+    outside: &[(&str, &str)],
+) -> Result<Option<Discovered>, Explained> {
+    let all = |files: &[(&str, &str)]| -> BTreeMap<String, Vec<u8>> {
+        files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+    };
+    let (files, outside) = (all(files), all(outside));
+    let read = move |path: &RelativePath| Ok(files.get(path.as_str()).cloned());
+    let elsewhere = move |path: &str, _: bool| match outside.get(path) {
+        Some(text) if text == b"-" => Ok(Seen::Lacking(vec![Lack::never("is not granted")])),
+        text => Ok(Seen::Text(text.cloned())),
+    };
+    inputs(place, &read, &elsewhere)
 }
 
 fn names(paths: &[RelativePath]) -> Vec<&str> {
@@ -61,34 +80,107 @@ fn every_file_that_the_model_is_read_from_is_an_input() {
 }
 
 #[test]
-fn files_that_leave_the_directory_are_refused() {
+fn files_that_are_not_of_this_host_or_ours_are_refused() {
     for (bad, why) in [
-        ("include: [../other.yml]", "leaves"),
-        ("include: [/etc/x.yml]", "absolute"),
         ("include: ['https://example.org/x.yml']", "not on this host"),
         ("include: ['${X:?set it}.yml']", "depends on variables: X is not set"),
-        ("include: [{path: [ok.yml, ../x.yml]}]", "include[0].path[1]"),
-        ("include: [{path: ok.yml, env_file: ../x.env}]", "include[0].env_file"),
         ("include: ['github.com/a/b']", "not on this host"),
         ("include: ['oci://example.org/a']", "not on this host"),
         ("include: ['git@example.org:a/b']", "not on this host"),
-        ("include: ['sub/../../x.yml']", "leaves"),
+        ("include: ['../../../x.yml']", "climbs above /"),
         ("include: [.tenantry/stage/x.yml]", "agent's own folder"),
-        ("services: {w: {extends: {file: ../x.yml, service: y}}}", "services.w.extends.file"),
+        ("include: [../acme/.tenantry/stage/x.yml]", "agent's own folder"),
         ("services: {w: {extends: {file: 'https://example.org/x.yml', service: y}}}", "not on this host"),
         ("services: {w: {env_file: '${X}'}}", "is empty: its variables are not set"),
-        ("services: {w: {label_file: ~/l}}", "services.w.label_file"),
-        ("include: [{path: a.yml, project_directory: /}]", "include[0].project_directory"),
-        ("include: [{path: a.yml, project_directory: ../x}]", "include[0].project_directory"),
+        ("services: {w: {label_file: ~x/l}}", "services.w.label_file"),
+        ("include: [{path: a.yml, project_directory: ../../../x}]", "include[0].project_directory"),
         ("include: [{path: a.yml, project_directory: .tenantry}]", "agent's own folder"),
         ("services: {w: {env_file: 'https://example.org/x.env'}}", "not on this host"),
-        ("x-a: &a {label_file: /etc/shadow}\nservices: {w: {<<: *a}}", "services.w.label_file"),
-        ("services: {}\n---\ninclude: [../other.yml]", "leaves"),
+        ("x-a: &a {label_file: .tenantry/l}\nservices: {w: {<<: *a}}", "services.w.label_file"),
+        ("services: {}\n---\ninclude: [.tenantry/x]", "agent's own folder"),
     ] {
         let error = discover(&place(PLAIN), &[("compose.yml", bad)]).unwrap_err();
-        assert_eq!(error.category, FailureCategory::PathRefused);
+        assert_eq!(error.category, FailureCategory::PathRefused, "{bad}");
         assert!(error.message.contains(why) && error.message.starts_with("compose.yml"), "{}", error.message);
     }
+}
+
+#[test]
+fn p13_what_leaves_the_directory_is_left_to_the_policy_and_not_read_before() {
+    for (file, path, at) in [
+        ("include: [../other.yml]", "/srv/other.yml", "include[0]"),
+        ("include: [/etc/x.yml]", "/etc/x.yml", "include[0]"),
+        ("include: ['sub/../../x.yml']", "/srv/x.yml", "include[0]"),
+        ("include: [{path: [ok.yml, ../x.yml]}]", "/srv/x.yml", "include[0].path[1]"),
+        ("include: [{path: ok.yml, env_file: ../x.env}]", "/srv/x.env", "include[0].env_file"),
+        ("include: [{path: a.yml, project_directory: ../y}]", "/srv/y/.env", "include[0].path"),
+        ("services: {w: {extends: {file: ../x.yml, service: y}}}", "/srv/x.yml", "services.w.extends.file"),
+        (
+            "x-a: &a {label_file: /etc/shadow}\nservices: {w: {<<: *a}}",
+            "/etc/shadow",
+            "services.w.label_file",
+        ),
+        ("services: {}\n---\ninclude: [../other.yml]", "/srv/other.yml", "include[0]"),
+    ] {
+        let found = reading(&place(PLAIN), &[("compose.yml", file)], &[(path, "-")]).unwrap().unwrap();
+        let [violation] = found.outside.lacking.as_slice() else { panic!("{file}: {:?}", found.outside) };
+        assert!(violation.at.starts_with(&format!("compose.yml: {at}")), "{}", violation.at);
+        assert_eq!(found.outside.demands().count(), 0, "nothing is known of it");
+    }
+}
+
+#[test]
+fn what_an_outside_file_names_is_followed_and_all_of_it_is_asked_for() {
+    let files = [(
+        "compose.yml",
+        "include: [../net.yml]\nservices: {w: {extends: {file: ../base/b.yml, service: x}}}",
+    )];
+    let outside = [
+        ("/srv/net.yml", "services: {n: {env_file: n.env, label_file: l}}"),
+        ("/srv/.env", "A=b"),
+        ("/srv/l", "a=b"),
+        (
+            "/srv/base/b.yml",
+            "services: {x: {extends: {file: ../acme/own.yml, service: y}, env_file: ../acme/w.env}}",
+        ),
+    ];
+    let found = reading(&place(PLAIN), &files, &outside).unwrap().unwrap();
+    let asked: Vec<String> = found
+        .outside
+        .demands()
+        .map(|demand| match demand.wants {
+            Wants::Read(path) => format!("{} {path}", demand.at),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for asks in [
+        "compose.yml: include[0] /srv/net.yml",
+        "compose.yml: include[0], and .env beside it /srv/.env",
+        "/srv/net.yml: services.n.label_file /srv/l",
+        "compose.yml: services.w.extends.file /srv/base/b.yml",
+    ] {
+        assert!(asked.iter().any(|one| one == asks), "{asks}: {asked:?}");
+    }
+    assert_eq!((asked.len(), found.env_files_outside), (4, true));
+    // What is in the directory stays the tenant's own, from wherever it is named.
+    assert_eq!(names(&found.compose_files), ["compose.yml", "own.yml"]);
+    assert!(names(&found.inputs).contains(&"w.env") && found.outside.is_read());
+    let back = discover(&place(PLAIN), &[("compose.yml", "include: [../acme/a.yml]")]).unwrap().unwrap();
+    assert!(names(&back.compose_files).contains(&"a.yml") && back.outside.is_read());
+    let inside = discover(&place(PLAIN), &[("compose.yml", "include: [sub/../a.yml]")]).unwrap().unwrap();
+    assert!(!inside.outside.is_read());
+}
+
+#[test]
+fn p15_a_chain_of_outside_files_ends_somewhere() {
+    let chain: Vec<(String, String)> =
+        (0..100).map(|n| (format!("/srv/i{n}.yml"), format!("include: [i{}.yml]", n + 1))).collect();
+    let chain: Vec<(&str, &str)> = chain.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let error = reading(&place(PLAIN), &[("compose.yml", "include: [../i0.yml]")], &chain).unwrap_err();
+    assert!(error.message.contains("more than 64"), "{}", error.message);
+    let files = [("compose.yml", "include: [../a.yml]")];
+    let error = reading(&place(PLAIN), &files, &[("/srv/a.yml", "services: {w: {provider: {type: sh}}}")]);
+    assert!(error.unwrap_err().message.starts_with("/srv/a.yml: services.w.provider"));
 }
 
 #[test]
@@ -120,7 +212,8 @@ fn what_an_included_file_names_is_seen_from_its_own_folder() {
     }
     let leaves =
         [("compose.yml", "include: [sub/a.yml]"), ("sub/a.yml", "services: {w: {label_file: ../../b.env}}")];
-    assert!(discover(&place(PLAIN), &leaves).unwrap_err().message.contains("leaves"));
+    let found = reading(&place(PLAIN), &leaves, &[("/srv/b.env", "-")]).unwrap().unwrap();
+    assert_eq!(found.outside.lacking[0].at, "sub/a.yml: services.w.label_file");
 }
 
 #[test]

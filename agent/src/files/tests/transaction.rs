@@ -238,7 +238,7 @@ fn p9_an_index_that_says_something_else_is_noticed() {
 fn the_stage_is_a_tree_of_its_own_that_goes_with_the_plan() {
     let directory = sample();
     let tree = opened(directory.path());
-    let stage = Stage::create(&tree, "plan-1").unwrap();
+    let stage = Stage::create(&tree, "plan-1", Layout::Directory).unwrap();
     assert_eq!(stage.path().file_name(), directory.path().file_name());
     stage.write(&path("nginx/conf.d/new.conf"), b"new").unwrap();
     stage.write(&path("nginx/conf.d/new.conf"), b"newer").unwrap();
@@ -246,7 +246,7 @@ fn the_stage_is_a_tree_of_its_own_that_goes_with_the_plan() {
     assert!(!stage.copy(&tree, &path("absent")).unwrap());
     assert!(stage.has(&path(".env")).unwrap() && !stage.has(&path("absent")).unwrap());
     assert_eq!(std::fs::read(stage.path().join("nginx/conf.d/new.conf")).unwrap(), b"newer");
-    let other = Stage::create(&tree, "plan-2").unwrap();
+    let other = Stage::create(&tree, "plan-2", Layout::Directory).unwrap();
     Stage::remove_abandoned(&tree, |plan| plan == "plan-1").unwrap();
     assert!(stage.path().exists() && !other.path().exists());
     Stage::remove(&tree, "plan-1").unwrap();

@@ -94,7 +94,7 @@ async fn room(operation: &OperationContext, reached: &[Reached], coming: u64) ->
         return Ok(room);
     }
     let message = format!(
-        "{} MiB are free on the disk of the tenant's directory, {} MiB are needed to keep its data",
+        "{} MiB are free on the disk of the tenant's directory, {} MiB are needed to keep its data: make room",
         free >> 20,
         needed >> 20
     );

@@ -94,13 +94,12 @@ async fn gather(
     let mut found = suspects(&expected, &containers, about);
     found.sort_by_key(|one| one.part);
     let mut words: Vec<(Suspect, LastWords)> = Vec::new();
-    for mut one in found.into_iter().take(SERVICES) {
+    for one in found.into_iter().take(SERVICES) {
         let said = match &one.container {
             Some(id) => operation.host.engine.last_words(id, LINES).await.unwrap_or_default(),
             None => LastWords::default(),
         };
-        one.ended = said.ended;
-        words.push((one, said));
+        words.push((one.knowing(said.ended, said.refused.as_deref()), said));
     }
     let redactor = known(operation, &discovered, &model, &words).await?;
     let order = in_order(words.iter().map(|(one, _)| one.clone()).collect(), &model);
@@ -162,7 +161,7 @@ fn failed(one: &Suspect, said: &LastWords, during: OperationPhase, redactor: &Re
     FailedService {
         service: one.service.clone(),
         during,
-        problem: one.problem.clone(),
+        problem: redactor.redact(&one.problem),
         log: redactor.redact_lines(said.log.iter().map(String::as_str)),
         healthcheck: said.healthcheck.as_deref().map(|text| redactor.redact(text.trim_end())),
     }

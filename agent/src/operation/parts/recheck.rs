@@ -54,5 +54,5 @@ async fn judged(
 async fn differing(operation: &OperationContext, checked: &Checked) -> Result<Vec<String>, StepError> {
     let now = hashes(operation, checked.keys().cloned().collect()).await?;
     let changed = now.iter().filter(|(path, hash)| checked.get(*path) != Some(*hash));
-    Ok(changed.map(|(path, _)| path.to_string()).collect())
+    Ok(changed.map(|(path, _)| path.clone()).collect())
 }

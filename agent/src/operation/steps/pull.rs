@@ -94,7 +94,7 @@ async fn local(
     }
     let mut progress = |progress| meter.bytes(reference, progress);
     let pulled = engine.pull(&parsed.repository, digest, &mut progress).await;
-    pulled.map_err(|error| StepError { category: error.registry_category(), ..StepError::from(error) })?;
+    pulled.map_err(|error| StepError::new(error.registry_category(), error.about_image(reference)))?;
     engine.image(&name).await?.ok_or_else(|| {
         let message = format!("{name} was pulled, but the engine does not have it");
         StepError::new(FailureCategory::EngineFault, message)

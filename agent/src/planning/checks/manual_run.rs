@@ -84,11 +84,14 @@ async fn guilty_variables(
     let set: BTreeMap<&str, &str> = printed.split('\0').filter_map(|entry| entry.split_once('=')).collect();
     let inputs = staged.tree.discovered.inputs.clone();
     let root = staged.tree.path.clone();
+    let outside = staged.tree.discovered.outside.files.iter().filter_map(|file| file.text.clone());
+    let outside: Vec<Vec<u8>> = outside.collect();
     let texts = context
         .blocking(move || {
             Ok(inputs
                 .iter()
                 .filter_map(|path| std::fs::read(root.join(path.as_str())).ok())
+                .chain(outside)
                 .collect::<Vec<_>>())
         })
         .await?;

@@ -8,6 +8,7 @@ use tenantry_planner::policy::{Grants, Lack, Need, Verification, Violation};
 use tenantry_planner::verify::named_probes;
 use tenantry_protocol::{FailureCategory, PolicyRefusal, Probe, VerifyPolicy};
 
+use crate::compose::Outside;
 use crate::observe::{foreign, lacking};
 use crate::planning::context::RequestContext;
 use crate::planning::error::StepError;
@@ -22,6 +23,11 @@ pub async fn check(context: &RequestContext, model: &Arc<Model>) -> Result<(), S
 /// Refuses a model of what is on disk that the local policy does not allow.
 pub async fn judge(context: &RequestContext, model: &Arc<Model>) -> Result<(), StepError> {
     refuse(context, of_model(context, model).await?)
+}
+
+/// Refuses a release that would have compose read files outside of the directory that the local policy does not grant.
+pub fn outside(context: &RequestContext, outside: &Outside) -> Result<(), StepError> {
+    refuse(context, outside.lacking.iter().cloned().collect())
 }
 
 async fn of_model(context: &RequestContext, model: &Arc<Model>) -> Result<Grants, StepError> {

@@ -22,7 +22,8 @@ pub fn check(tree: &Tree, changes: &Changes) -> Result<(), StepError> {
         return Ok(());
     }
     let (free, needed) = (free >> 20, needed >> 20);
-    let message =
-        format!("{free} MiB are free on the disk of the tenant's directory, {needed} MiB are needed");
+    let message = format!(
+        "{free} MiB are free on the disk of the tenant's directory, {needed} MiB are needed: make room"
+    );
     Err(StepError::new(FailureCategory::DiskFull, message))
 }

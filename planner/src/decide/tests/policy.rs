@@ -68,6 +68,25 @@ fn p13_what_is_lacking_is_told_whole_at_first_contact_and_taken_over_once_it_is_
 }
 
 #[test]
+fn p13_compose_files_that_the_policy_keeps_unread_are_a_matter_of_the_policy() {
+    let unread = |revision: &str| Observation {
+        compose_problem: Some("this host's policy does not allow: compose.yml: include[0]".to_owned()),
+        services: Vec::new(),
+        ..asking(revision)
+    };
+    let mut world = World::new("v1");
+    let decision = world.decide(Answer::Seen(&Observation { claim: ClaimState::Free, ..unread("policy-1") }));
+    assert_eq!((world.phase(), world.reason(), decision.effect), (Phase::Refused, "PolicyRefused", None));
+    assert!(world.message().contains("--- {allow: {compose: [DockerSocket]}}"), "{}", world.message());
+    assert_eq!(world.status.lacking, Some(lacking("DockerSocket")));
+    // What is not seen is not said to be well.
+    let mut world = World::deployed("v1");
+    world.decide(Answer::Seen(&unread("policy-2")));
+    assert_eq!(world.phase(), Phase::Degraded);
+    assert!(world.message().contains("policy does not allow"), "{}", world.message());
+}
+
+#[test]
 fn p13_commands_that_would_verify_a_release_are_told_at_first_contact_too() {
     let mut value = spec("v1");
     value["upgrade"] = json!({"verify": {"exec": [{"service": "web", "command": ["true"]}]}});

@@ -4,7 +4,7 @@ use super::world::*;
 use crate::decide::{Answer, Unreached};
 use rstest::rstest;
 use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::OperationPhase as P;
+use tenantry_protocol::{FailedService, FailureCategory, OperationPhase as P, OperationState};
 
 fn summary(world: &World) -> &str {
     world.status.summary.as_deref().unwrap()
@@ -31,6 +31,27 @@ fn an_upgrade_says_how_far_it_is_and_what_it_failed_of_for_as_long_as_it_is_bloc
     world.want("v1");
     world.decide(Answer::Seen(&running()));
     assert_eq!(summary(&world), "Ready");
+}
+
+#[test]
+fn what_failed_first_is_named_where_the_message_begins_with_something_else() {
+    let mut world = World::deployed("v1");
+    world.want("v2");
+    world.decide(Answer::Seen(&running()));
+    let mut status = ended(&world, Outcome::RolledBack);
+    if let OperationState::Ended { failure: Some(failure), .. } = &mut status.state {
+        failure.message = "a container could not be started".to_owned();
+        failure.category = FailureCategory::StartFailed;
+        failure.services.first = vec![FailedService {
+            service: "worker".to_owned(),
+            during: P::Start,
+            problem: "worker could not be started: no such file".to_owned(),
+            log: Vec::new(),
+            healthcheck: None,
+        }];
+    }
+    world.decide(Answer::Followed(&status, Some(&running())));
+    assert_eq!(summary(&world), "RolledBack: worker start fa…");
 }
 
 #[rstest]

@@ -21,17 +21,20 @@ const PATHS: [(&str, &str); 24] = [
     ("ssh://git@example.org/a", "not on this host"),
     ("file:///etc/shadow", "not on this host"),
     ("git://example.org/a", "not on this host"),
-    ("${X}/x.yml", "depends on variables"),
-    ("$X", "depends on variables"),
+    ("${X}/x.yml", "is absolute"),
+    ("$X", "is empty"),
     ("${X:-/etc/shadow}", "is absolute"),
     ("${X:-../x}", "leaves"),
     ("${X:-https://example.org/x.yml}", "not on this host"),
-    ("conf/${X}$$x", "depends on variables"),
+    ("conf/${X:?no}$$x", "depends on variables"),
     (".tenantry/stage/x.yml", "agent's own folder"),
     ("./.tenantry/x", "agent's own folder"),
     ("a\\u0000b", "control"),
     ("a\\nb", "control"),
 ];
+
+/// What is said of a file of the host that the policy does not name.
+const NOT_GRANTED: &str = "is not in the tenant's directory";
 
 pub fn cases(host: &mut Host) -> Vec<Case> {
     let mut all = Vec::new();
@@ -52,12 +55,12 @@ pub fn cases(host: &mut Host) -> Vec<Case> {
         for (path, says) in PATHS {
             let content = form.replace("{}", path);
             let body = compose(host, content.as_bytes());
-            // Compose reads these only when it makes containers: they are the policy's affair.
-            let elsewhere = key.contains("env_file") && key.starts_with("services") && is_elsewhere(says);
-            let expect = if elsewhere {
-                Expect::resolved("PolicyRefused", "is not in the tenant's directory")
-            } else {
-                Expect::unseen("PathRefused", says)
+            // Files of the host are the policy's affair; of these compose reads some only when it makes containers.
+            let of_containers = key.contains("env_file") && key.starts_with("services");
+            let expect = match is_elsewhere(says) {
+                true if of_containers => Expect::resolved("PolicyRefused", NOT_GRANTED),
+                true => Expect::unseen("PolicyRefused", NOT_GRANTED),
+                false => Expect::unseen("PathRefused", says),
             };
             all.push(Case::new(format!("{key} {path} {form:.5}"), Input::Operation(body), expect));
         }
@@ -136,21 +139,24 @@ fn unreadable(host: &mut Host, all: &mut Vec<Case>) {
             Expect::unseen("ComposeInvalid", "docker-compose.yml"),
         ));
     }
-    for (folder, says) in
-        [("/", "is absolute"), ("..", "leaves"), ("../x", "leaves"), (".tenantry", "agent's own folder")]
-    {
+    // Of a folder alone nothing is read; that the file in the directory is not there is all that is wrong.
+    for (folder, expect) in [
+        ("/", Expect::resolved("ComposeInvalid", "a.yml")),
+        ("..", Expect::resolved("ComposeInvalid", "a.yml")),
+        ("../x", Expect::resolved("ComposeInvalid", "a.yml")),
+        (".tenantry", Expect::unseen("PathRefused", "agent's own folder")),
+    ] {
         let content = format!(
             "include: [{{path: a.yml, project_directory: {folder}}}]\nservices: {{web: {{image: x}}}}\n"
         );
         let body = compose(host, content.as_bytes());
-        let expect = Expect::unseen("PathRefused", says);
         all.push(Case::new(format!("a project directory {folder}"), Input::Operation(body), expect));
     }
     let body = compose(host, b"services: {a: {image: x}}\n---\ninclude: [/etc/shadow]\n");
     all.push(Case::new(
         "another document",
         Input::Operation(body),
-        Expect::unseen("PathRefused", "is absolute"),
+        Expect::unseen("PolicyRefused", NOT_GRANTED),
     ));
 }
 
@@ -166,19 +172,19 @@ fn included(host: &mut Host, all: &mut Vec<Case>) {
             "include",
             "include: [sub/a.yml]\nservices: {b: {image: x}}\n",
             "include: [../../x.yml]\n",
-            "PathRefused",
+            "PolicyRefused",
         ),
         (
             "extends",
             "services: {web: {extends: {file: sub/a.yml, service: y}}}\n",
             "services: {y: {image: x, label_file: /etc/shadow}}\n",
-            "PathRefused",
+            "PolicyRefused",
         ),
         (
             "include, extends",
             "include: [sub/a.yml]\nservices: {b: {image: x}}\n",
             "services: {y: {extends: {file: ../../../x, service: z}}}\n",
-            "PathRefused",
+            "PolicyRefused",
         ),
         (
             "include, provider",
@@ -202,7 +208,7 @@ fn included(host: &mut Host, all: &mut Vec<Case>) {
             "include, env",
             "include: [sub/a.yml]\nservices: {b: {image: x}}\n",
             "services: {y: {image: x, label_file: ../../.env}}\n",
-            "PathRefused",
+            "PolicyRefused",
         ),
     ] {
         let mut body = compose(host, first.as_bytes());

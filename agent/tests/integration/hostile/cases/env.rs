@@ -155,12 +155,12 @@ fn choosing(host: &mut Host, all: &mut Vec<Case>) {
         ));
     }
     // Every call of compose says the project's name itself.
-    for (name, expect) in [
-        ("COMPOSE_PROJECT_NAME", Expect::pull()),
-        ("COMPOSE_PROFILES", Expect::unseen("ComposeInvalid", "COMPOSE_PROFILES")),
-        ("COMPOSE_PATH_SEPARATOR", Expect::unseen("ComposeInvalid", "COMPOSE_PATH_SEPARATOR")),
+    for (name, value, expect) in [
+        ("COMPOSE_PROJECT_NAME", "${X}", Expect::pull()),
+        ("COMPOSE_PROFILES", "${Z:?no}", Expect::unseen("ComposeInvalid", "COMPOSE_PROFILES")),
+        ("COMPOSE_PATH_SEPARATOR", "${Z:?no}", Expect::unseen("ComposeInvalid", "COMPOSE_PATH_SEPARATOR")),
     ] {
-        let content = format!("IMAGE_TAG=v1\nX=y\nCOMPOSE_FILE=docker-compose.yml\n{name}=${{X}}\n");
+        let content = format!("IMAGE_TAG=v1\nX=y\nCOMPOSE_FILE=docker-compose.yml\n{name}={value}\n");
         all.push(managed(host, &format!("{name} by a variable"), content.as_bytes(), expect));
     }
 }
