@@ -117,7 +117,7 @@ fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
 }
 
 /// What is said of a Tenant that nobody looks at.
-pub const NOT_LOOKED_AT: &str = "No operator has looked at it yet: see that one runs (`tenantry up`, or tenantry-operator) \
+const NOT_LOOKED_AT: &str = "No operator has looked at it yet: see that one runs (`tenantry up`, or tenantry-operator) \
                                  and that it watches this namespace.";
 const CHANGE_NOT_LOOKED_AT: &str = "No operator has looked at its last change yet: if that stays so, see that one runs \
                                     (`tenantry up`, or tenantry-operator).";

@@ -50,7 +50,7 @@ impl Story {
     pub fn tell(&mut self, tenant: &Tenant) -> Told {
         let mut told = Told::default();
         let Some(status) = &tenant.status else {
-            told.now = Some(crate::status::NOT_LOOKED_AT.to_owned());
+            told.now = Some("No operator has looked at it yet.".to_owned());
             return told;
         };
         if let Some(upgrade) = &status.upgrade {
