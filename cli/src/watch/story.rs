@@ -49,12 +49,14 @@ impl Story {
     /// Compares with what was told already.
     pub fn tell(&mut self, tenant: &Tenant) -> Told {
         let mut told = Told::default();
-        let Some(status) = &tenant.status else {
-            told.now = Some("No operator has looked at it yet.".to_owned());
-            return told;
-        };
+        let status = tenant.status.clone().unwrap_or_default();
         if let Some(upgrade) = &status.upgrade {
             self.tell_upgrade(upgrade, &mut told.lines);
+        }
+        // Mostly it is the moment before an operator looks. Where it lasts, `tenantry status` says what to see to.
+        if status.observed_generation < tenant.metadata.generation {
+            told.now = Some("No operator has looked at its last change yet.".to_owned());
+            return told;
         }
         let phase = status.phase.unwrap_or(Phase::Pending);
         let (_, _, message) = ready_of(tenant);
