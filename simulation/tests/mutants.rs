@@ -38,7 +38,6 @@ kills! {
     p8_a_stop_before_every_image_is_local_is_found_out: StopBeforePull breaks "P8";
     p10_a_window_that_is_not_waited_for_is_found_out: SkipStableWindow breaks "P10";
     p17_a_target_that_reaches_no_image_and_is_deployed_is_found_out: ReachAnything breaks "P17";
-    p18_a_release_that_is_begun_on_what_is_paused_is_found_out: BlameForBefore breaks "P18";
     p19_a_service_without_its_network_that_is_called_good_is_found_out: IgnoreAttachments breaks "P19";
     p19_sharers_that_are_left_behind_are_found_out: ForgetSharers breaks "P19";
     p19_inline_configs_that_are_left_as_they_were_are_found_out: ForgetInlineConfigs breaks "P19";
