@@ -138,8 +138,8 @@ impl Was {
         match self {
             Self::Exited { code: 0 } if expected.lifetime.is_done_by_ending() => 0,
             Self::Running { .. } => 0,
-            Self::Starting => 1,
-            Self::Unhealthy => 2,
+            // Nobody saw it pass its healthcheck: that it does not now is no worse.
+            Self::Starting | Self::Unhealthy => 1,
             Self::Restarting { .. } | Self::Exited { .. } | Self::Dead | Self::Paused => 3,
             Self::Created | Self::Absent => 4,
         }
