@@ -492,12 +492,17 @@ async fn a_bundle_is_installed_and_followed(server: &ApiServer) -> Result<()> {
         .await?;
     assert_eq!(second.plan.context("a plan")?.files.modified, 1);
     let bundle: Api<TemplateBundle> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    let status = bundle.get("hello").await?.status.context("a status")?;
-    assert_eq!(
-        (status.files, status.digest),
-        (Some(1), second.deployed.context("deployed")?.bundle_revision)
-    );
-    Ok(())
+    // The bundle says it once its Tenants have noted it.
+    let digest = second.deployed.context("deployed")?.bundle_revision;
+    let begun = std::time::Instant::now();
+    loop {
+        let status = bundle.get("hello").await?.status.context("a status")?;
+        if (status.files, &status.digest) == (Some(1), &digest) {
+            return Ok(());
+        }
+        assert!(begun.elapsed() < WITHIN, "{:?} is not {digest:?}", status.digest);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn p9_a_person_goes_back_though_the_bundle_is_gone(server: &ApiServer) -> Result<()> {
