@@ -255,16 +255,19 @@ pub fn health(
         if watched.is_some_and(|long| own.iter().any(|container| container.ended_after(long))) {
             service.lifetime = service.lifetime.of_one_that_ran_for_long();
         }
+        // A one-shot that is at work again, as it is whenever somebody types `docker compose up -d`, is as it should be.
+        let ends = service.lifetime == Lifetime::Ends;
+        if ends {
+            service.lifetime = Lifetime::MayEnd { retried: false };
+        }
         let service = &service;
         if let Some(problem) = problem(name.as_str(), service, &own) {
             health.problems.push(problem.text().to_owned());
         }
         let ended = own.iter().any(|container| container.state == ContainerState::Exited);
         if ended && service.lifetime.is_done_by_ending() {
-            health.ended.extend((service.lifetime != Lifetime::Ends).then(|| name.to_string()));
-        } else if service.lifetime != Lifetime::Ends
-            && own.iter().any(|container| container.health == ServiceHealth::None)
-        {
+            health.ended.extend((!ends).then(|| name.to_string()));
+        } else if !ends && own.iter().any(|container| container.health == ServiceHealth::None) {
             health.without_healthcheck.push(name.to_string());
         }
         health.problems.extend(own.iter().find_map(|one| sharing::problem(one, containers)));

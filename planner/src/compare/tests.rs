@@ -116,6 +116,20 @@ fn p10_what_ended_well_was_a_job_unless_it_had_run_for_long(
 }
 
 #[test]
+fn a_one_shot_that_is_at_work_again_is_as_it_should_be_and_one_that_failed_is_not() {
+    let migrate = ServiceName::parse("migrate").unwrap();
+    let expected = BTreeMap::from([(migrate, expected(Lifetime::Ends))]);
+    let found = |state, exit_code| {
+        let one = Container { state, exit_code, health: ServiceHealth::None, ..container("migrate") };
+        health(&expected, &[one], None)
+    };
+    for (state, code) in [(ContainerState::Running, 0), (ContainerState::Exited, 0)] {
+        assert_eq!(found(state, code), Health::default());
+    }
+    assert_eq!(found(ContainerState::Exited, 3).problems, ["migrate ended with code 3"]);
+}
+
+#[test]
 fn what_is_done_though_nobody_waits_for_it_is_named() {
     let name = |text: &str| ServiceName::parse(text).unwrap();
     let mut done = [container("seed"), container("migrate")];
