@@ -148,7 +148,7 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let compose = host.compose().await?;
     let log = host.store.compose_log(&pending.uid)?;
     let model = on_disk(host, &TenantCache::default(), &compose, place, &discovered, log.clone()).await?;
-    if !model.services.keys().any(|name| name.as_str() == pending.service) {
+    if !model.services.contains_key(pending.service.as_str()) {
         // The release no longer has it: it is left running, as any other service would be.
         return Ok(());
     }
@@ -156,7 +156,7 @@ async fn up(host: &Arc<Host>, id: &OperationId, pending: &Pending) -> Result<(),
     let rules = &pending.request.manifest.on_change;
     let told = what_to_tell(&model, place.directory.as_str(), rules, changed);
     // Compose does not recreate a service where only the content of a mounted file has changed.
-    let mounts_changed_file = told.keys().any(|name| name.as_str() == pending.service);
+    let mounts_changed_file = told.contains_key(pending.service.as_str());
     let more: &[&str] = if mounts_changed_file { &["--force-recreate"] } else { &[] };
     let arguments: Vec<OsString> = up_arguments(place, &discovered, more, &[&pending.service]);
     let directory = Path::new(place.directory.as_str());

@@ -43,6 +43,13 @@ macro_rules! name {
             }
         }
 
+        /// Maps by such names are asked by any text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {

@@ -202,19 +202,7 @@ pub fn hindrances<'a>(
 
 /// Whether a release changes a service, or what it depends on, however far away.
 fn is_mended(model: &Model, service: &str, changed: &BTreeSet<&str>) -> bool {
-    let (mut open, mut seen) = (vec![service], BTreeSet::new());
-    while let Some(name) = open.pop() {
-        if changed.contains(name) {
-            return true;
-        }
-        if seen.insert(name) {
-            let found = model.services.iter().find(|(known, _)| known.as_str() == name);
-            open.extend(
-                found.into_iter().flat_map(|(_, service)| service.depends_on.keys().map(String::as_str)),
-            );
-        }
-    }
-    false
+    changed.contains(service) || model.dependencies(service).iter().any(|name| changed.contains(name))
 }
 
 impl Hindrance<'_> {

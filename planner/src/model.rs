@@ -213,6 +213,19 @@ impl Model {
         self.services.keys().filter(|name| jobs.contains(name) || waited_for(name)).collect()
     }
 
+    /// Everything that a service depends on, directly or not.
+    pub fn dependencies(&self, service: &str) -> BTreeSet<&str> {
+        let on = |name: &str| self.services.get(name).into_iter().flat_map(|one| one.depends_on.keys());
+        let mut open: Vec<&str> = on(service).map(String::as_str).collect();
+        let mut found = BTreeSet::new();
+        while let Some(next) = open.pop() {
+            if found.insert(next) {
+                open.extend(on(next).map(String::as_str));
+            }
+        }
+        found
+    }
+
     /// Each image reference once, with the furthest that any service gets it from.
     pub fn references(&self) -> BTreeMap<&str, ImageFrom> {
         let mut references = BTreeMap::new();

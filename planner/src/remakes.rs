@@ -53,7 +53,7 @@ fn differing<'a>(
         return BTreeSet::new();
     }
     let wrong = may_hold.filter_map(|(one, may_hold)| {
-        let (name, service) = model.services.iter().find(|(name, _)| name.as_str() == one.service)?;
+        let (name, service) = model.services.get_key_value(one.service.as_str())?;
         may_hold.iter().any(|held| !service.copied.differing(held).is_empty()).then(|| name.clone())
     });
     wrong.collect()

@@ -16,9 +16,9 @@ use crate::model::Model;
 pub fn left_behind(model: &Model, containers: &[Container], since: Timestamp) -> BTreeSet<ServiceName> {
     let runs = |one: &&Container| matches!(one.state, ContainerState::Running | ContainerState::Paused);
     let behind = containers.iter().filter(runs).filter(|one| {
-        let service = model.services.iter().find(|(name, _)| name.as_str() == one.service);
+        let service = model.services.get(one.service.as_str());
         let follows = |other: &Container| {
-            service.is_some_and(|(_, service)| service.restarts_with.contains(&other.service))
+            service.is_some_and(|service| service.restarts_with.contains(&other.service))
                 && other.restart_count == 0
                 && other.started_at >= Some(since)
                 && other.started_at > one.started_at

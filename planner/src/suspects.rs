@@ -104,27 +104,13 @@ fn part(container: &Container, expected: &Expected) -> Part {
 /// The same, what failed first before what failed for it: by part, then whoever depends on fewer of the others, then by time.
 pub fn in_order(mut suspects: Vec<Suspect>, model: &Model) -> Vec<Suspect> {
     let names: BTreeSet<String> = suspects.iter().map(|one| one.service.clone()).collect();
+    let suspected = |service: &&&str| names.contains(**service);
     suspects.sort_by_cached_key(|one| {
-        let depends = dependencies(model, &one.service).intersection(&names).count();
+        let depends = model.dependencies(&one.service).iter().filter(suspected).count();
         let ended = one.ended.unwrap_or(Timestamp::MAX);
         (one.part, depends, ended, one.service.clone())
     });
     suspects
-}
-
-/// Everything that a service waits for, directly or not.
-fn dependencies(model: &Model, service: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![service.to_owned()];
-    while let Some(next) = open.pop() {
-        let known = model.services.iter().find(|(name, _)| name.as_str() == next);
-        for on in known.into_iter().flat_map(|(_, service)| service.depends_on.keys()) {
-            if found.insert(on.clone()) {
-                open.push(on.clone());
-            }
-        }
-    }
-    found
 }
 
 /// The one sentence of a service's own words that a message has room for: its last line, or what its healthcheck printed.

@@ -128,7 +128,7 @@ impl Judge {
             }
         }
         self.as_before = as_before;
-        let expected = |one: &&Container| self.expected.keys().any(|name| name.as_str() == one.service);
+        let expected = |one: &&Container| self.expected.contains_key(one.service.as_str());
         let ours = sample.containers.iter().filter(expected);
         pending.extend(ours.filter_map(|one| sharing_problem(one, sample.containers)));
         let category =
@@ -208,8 +208,7 @@ impl Judge {
             {
                 continue;
             }
-            let of = self.expected.iter().find(|(name, _)| name.as_str() == container.service);
-            let Some((_, expected)) = of else { continue };
+            let Some(expected) = self.expected.get(container.service.as_str()) else { continue };
             if expected.lifetime == (Lifetime::MayEnd { retried: true }) {
                 // It is tried again until it ends well, for as long as there is time: only the window begins anew.
                 self.good = None;

@@ -155,8 +155,8 @@ impl Read {
 
     /// What compose copies into a service's containers when it starts them.
     pub fn copies(&self, service: &str) -> Option<String> {
-        let found = self.model.services.iter().find(|(name, _)| name.as_str() == service);
-        found.filter(|(_, service)| !service.copied.is_empty()).and_then(|_| self.content.clone())
+        let found = self.model.services.get(service);
+        found.filter(|service| !service.copied.is_empty()).and_then(|_| self.content.clone())
     }
 }
 

@@ -615,12 +615,11 @@ impl World {
         let Some(read) = user_actions::read(self) else { return };
         let began = self.oracle.operations.get(id).map_or(0, |known| known.began);
         let follows = |one: &Container, other: &Container| {
-            let mut services = read.model.services.iter();
-            let service = services.find(|(name, _)| name.as_str() == one.service);
-            service.is_some_and(|(_, service)| service.restarts_with.contains(&other.service))
+            let service = read.model.services.get(one.service.as_str());
+            service.is_some_and(|service| service.restarts_with.contains(&other.service))
         };
         let all = &self.host.engine.containers;
-        let named = |one: &&Container| read.model.services.keys().any(|name| name.as_str() == one.service);
+        let named = |one: &&Container| read.model.services.contains_key(one.service.as_str());
         let wrong = self.own_containers().filter(named).find_map(|one| {
             let owner = one.shares.as_ref().map(|owner| all.get(owner).and_then(|owner| owner.started));
             if owner.is_some_and(|started| started != one.joined) {

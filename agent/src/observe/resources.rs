@@ -16,7 +16,7 @@ pub async fn differences(
     own: &[ProjectContainer],
 ) -> Result<Vec<String>, EngineError> {
     let lacking = |one: &ProjectContainer| {
-        let (name, expected) = expected.iter().find(|(name, _)| name.as_str() == one.container.service)?;
+        let (name, expected) = expected.get_key_value(one.container.service.as_str())?;
         Some(format!("{name} {}", expected.attached.as_ref()?.lacking(&one.container)?))
     };
     let mut all: Vec<String> = own.iter().filter_map(lacking).collect();

@@ -67,7 +67,7 @@ fn sorted(
 ) -> Orphans {
     let mut orphans = Orphans::default();
     for (service, containers) in gone {
-        let old = previous.and_then(|model| service_of(model, &service));
+        let old = previous.and_then(|model| model.services.get(service.as_str()));
         let ran = old.is_some() || baseline.images.iter().any(|image| image.service == service);
         if !ran || mentioned(&service) {
             orphans.left.push(service);
@@ -78,10 +78,6 @@ fn sorted(
         orphans.removed.push(RemovedService { service, containers, first, grace_ms });
     }
     orphans
-}
-
-fn service_of<'a>(model: &'a Model, name: &str) -> Option<&'a Service> {
-    model.services.iter().find(|(known, _)| known.as_str() == name).map(|(_, service)| service)
 }
 
 /// Whether a service holds a port or a name that the next release needs.

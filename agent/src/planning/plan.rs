@@ -302,10 +302,7 @@ async fn copied(
 ) -> Result<BTreeMap<String, Copied>, StepError> {
     let (host, uid) = (context.host.clone(), context.request.tenant.uid.clone());
     let mut starts = context.blocking(move || Ok(host.store.starts(&uid)?)).await?.containers;
-    let by_files = |service: &str| {
-        let found = model?.services.iter().find(|(name, _)| name.as_str() == service);
-        found.map(|(_, service)| service.copied.clone())
-    };
+    let by_files = |service: &str| Some(model?.services.get(service)?.copied.clone());
     let known = containers.iter().filter_map(|one| {
         let by_files = by_files(&one.container.service);
         let recorded = starts.remove(&one.container.id);

@@ -46,9 +46,8 @@ pub(super) async fn ensure(shared: &Shared, actor: &Actor, model: &Model) -> Res
 async fn take_away(shared: &Shared, actor: &Actor, model: &Model) -> Vec<String> {
     let on_it: Vec<String> = {
         let world = shared.world();
-        let named = |one: &&Container| {
-            one.link.is_some() && model.services.keys().any(|name| name.as_str() == one.service)
-        };
+        let named =
+            |one: &&Container| one.link.is_some() && model.services.contains_key(one.service.as_str());
         world.own_containers().filter(named).map(|one| one.id.clone()).collect()
     };
     for id in &on_it {

@@ -46,8 +46,8 @@ fn proper_name<'a>(
     model: &Model,
     one: &'a ProjectContainer,
 ) -> Option<&'a str> {
-    let named = model.services.iter().find(|(name, _)| name.as_str() == one.container.service);
-    let own = named.and_then(|(_, service)| service.container_name.as_deref());
+    let service = model.services.get(one.container.service.as_str());
+    let own = service.and_then(|service| service.container_name.as_deref());
     proper(&one.container.name, operation.request.place.project.as_str(), &one.container.service, own)
 }
 

@@ -92,8 +92,7 @@ async fn look(
         note(service.as_str(), Amiss::Outdated);
     }
     for one in &ours {
-        let of_it = expected.iter().find(|(name, _)| name.as_str() == one.service);
-        let meant = of_it.and_then(|(_, expected)| expected.attached.as_ref());
+        let meant = expected.get(one.service.as_str()).and_then(|expected| expected.attached.as_ref());
         if let Some(why) = meant.and_then(|meant| attached_otherwise(meant, one, state.began())) {
             note(&one.service, why);
         }

@@ -49,15 +49,14 @@ pub async fn record_starts(
     let directory = operation.directory();
     let files = managed(operation).await?;
     let mounted = |service: &str| -> Vec<RelativePath> {
-        let service =
-            model.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
+        let service = model.services.get(service);
         let mounts =
             |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
         files.iter().filter(mounts).cloned().collect()
     };
     let copied = |service: &str| {
-        let found = model.services.iter().find(|(name, _)| name.as_str() == service);
-        found.map(|(_, service)| service.copied.clone()).filter(|copied| !copied.is_empty())
+        let found = model.services.get(service);
+        found.map(|service| service.copied.clone()).filter(|copied| !copied.is_empty())
     };
     let new: Vec<Started> = started
         .iter()

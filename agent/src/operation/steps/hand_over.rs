@@ -111,8 +111,8 @@ async fn seen(
     };
     let reference = found
         .as_ref()
-        .and_then(|(_, model)| model.services.iter().find(|(name, _)| name.as_str() == service))
-        .map(|(_, service)| service.image.clone());
+        .and_then(|(_, model)| model.services.get(service))
+        .map(|service| service.image.clone());
     let planned = state.planned_images().iter().find(|image| Some(&image.reference) == reference.as_ref());
     let previous = state.plan().into_iter().flat_map(|plan| &plan.previous_images);
     let wanted = match step {

@@ -47,7 +47,10 @@ pub async fn refresh(operation: &OperationContext, state: &JournalState) -> Resu
                     StepError::new(FailureCategory::StartFailed, message)
                 })?;
             }
-            Told::Restart => restarted.extend(named(&model, &container.container.service)),
+            Told::Restart => {
+                let service = model.services.get_key_value(container.container.service.as_str());
+                restarted.extend(service.map(|(name, _)| name.clone()));
+            }
         }
     }
     restart(operation, state, &discovered, &model, &restarted).await?;
@@ -56,18 +59,13 @@ pub async fn refresh(operation: &OperationContext, state: &JournalState) -> Resu
         waiting.into_iter().map(|(one, what)| (one.container.service, what)).collect();
     let after = operation.containers().await?;
     let touched = |one: &&ProjectContainer| {
-        names.contains_key(&one.container.service)
-            || along.iter().any(|name| name.as_str() == one.container.service)
+        names.contains_key(&one.container.service) || along.contains(one.container.service.as_str())
     };
     let touched: Vec<&ProjectContainer> = after.iter().filter(touched).collect();
     record_starts(operation, &model, &after, &touched).await?;
-    names.retain(|name, _| !along.iter().any(|other| other.as_str() == name));
+    names.retain(|name, _| !along.contains(name.as_str()));
     let message = summary(&names, &along);
     Ok(StepResult { did: tenantry_planner::steps::StepOutput::Nothing, message })
-}
-
-fn named(model: &Model, service: &str) -> Option<ServiceName> {
-    model.services.keys().find(|name| name.as_str() == service).cloned()
 }
 
 /// What is told to whom.

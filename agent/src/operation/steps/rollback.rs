@@ -89,13 +89,7 @@ async fn remove(
     model: Option<&Model>,
 ) -> Result<(), StepError> {
     for one in containers {
-        let service = model.and_then(|model| {
-            model
-                .services
-                .iter()
-                .find(|(name, _)| name.as_str() == one.container.service)
-                .map(|(_, service)| service)
-        });
+        let service = model.and_then(|model| model.services.get(one.container.service.as_str()));
         let grace = service.and_then(|service| service.stop_grace_ms).map(Duration::from_millis);
         operation.host.engine.stop_and_remove(&one.container.id, grace).await?;
     }
@@ -112,8 +106,7 @@ pub async fn start_previous(
     let containers = operation.containers().await?;
     // Services that only the failed release has.
     let strange = |one: &&ProjectContainer| {
-        !before.contains(&one.container.id)
-            && !model.services.keys().any(|name| name.as_str() == one.container.service)
+        !before.contains(&one.container.id) && !model.services.contains_key(one.container.service.as_str())
     };
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(operation, &strange, None).await?;

@@ -166,8 +166,8 @@ fn summary(
         }
     }
     let may_end = |one: &Container| {
-        let of = lifetimes.iter().find(|(name, _)| name.as_str() == one.service);
-        one.state == Exited && of.is_some_and(|(_, lifetime)| matches!(lifetime, Lifetime::MayEnd { .. }))
+        let of = lifetimes.get(one.service.as_str());
+        one.state == Exited && matches!(of, Some(Lifetime::MayEnd { .. }))
     };
     let ended: BTreeSet<&str> =
         containers.iter().filter(|one| may_end(one)).map(|one| one.service.as_str()).collect();
