@@ -228,7 +228,7 @@ impl Survey {
         real: &Path,
         plain: Option<&Discovered>,
     ) -> Result<ProjectName, SurveyError> {
-        let made_here = |one: &&ComposeContainer| choice::is_from(one, real);
+        let made_here = |one: &&ComposeContainer| one.is_from(real);
         let named: BTreeSet<&str> =
             self.containers.iter().filter(made_here).map(|one| one.project.as_str()).collect();
         let known = plain.and_then(|plain| plain.plain_name.as_deref());

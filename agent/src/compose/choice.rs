@@ -78,8 +78,7 @@ pub fn unread(
     found: Option<&Discovered>,
     read: &impl InputFile,
 ) -> Result<Vec<UnreadFile>, Explained> {
-    let named = |file: &&FileManifest| FILES.iter().chain(&OVERRIDES).any(|name| *name == file.path.as_str());
-    let managed: Vec<&RelativePath> = managed.iter().filter(named).map(|file| &file.path).collect();
+    let managed: Vec<&RelativePath> = named(managed).collect();
     if managed.is_empty() {
         return Ok(Vec::new());
     }
@@ -100,9 +99,13 @@ pub fn unread(
 
 /// The same once more of what will be there: managed compose files that a release would not read.
 pub fn left_unread<'a>(managed: &'a [FileManifest], staged: &Discovered) -> Vec<&'a RelativePath> {
-    let named = |path: &RelativePath| FILES.iter().chain(&OVERRIDES).any(|name| *name == path.as_str());
-    let paths = managed.iter().map(|file| &file.path);
-    paths.filter(|path| named(path) && !staged.compose_files.contains(path)).collect()
+    named(managed).filter(|path| !staged.compose_files.contains(path)).collect()
+}
+
+/// Those that have one of compose's own names.
+fn named(managed: &[FileManifest]) -> impl Iterator<Item = &RelativePath> {
+    let is_own = |path: &&RelativePath| FILES.iter().chain(&OVERRIDES).any(|name| *name == path.as_str());
+    managed.iter().map(|file| &file.path).filter(is_own)
 }
 
 /// The names that are looked for, where names decide.

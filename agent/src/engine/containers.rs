@@ -149,7 +149,7 @@ fn understood(seen: ContainerInspectResponse) -> ProjectContainer {
 }
 
 /// A time that the engine tells; it writes the year 1 for "never".
-fn instant(told: &str) -> Option<jiff::Timestamp> {
+pub(super) fn instant(told: &str) -> Option<jiff::Timestamp> {
     told.parse().ok().filter(|at: &jiff::Timestamp| at.as_second() > 0)
 }
 

@@ -25,10 +25,6 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 pub struct Volume {
     /// The engine's name for it.
     pub name: String,
-    /// What stores it.
-    pub driver: String,
-    /// Whether its driver was given options: another device, a share.
-    pub has_options: bool,
     /// What stores it and how, to be compared with what compose files say.
     pub stored: Stored,
     /// Where the engine sees its data.
@@ -186,13 +182,11 @@ impl DockerEngine {
 pub(super) fn understood(seen: bollard::models::Volume) -> Volume {
     Volume {
         name: seen.name,
-        has_options: !seen.options.is_empty(),
         stored: Stored {
-            driver: seen.driver.clone(),
+            driver: seen.driver,
             options: seen.options.into_iter().collect(),
             noted: seen.labels.contains_key(CONFIG_HASH),
         },
-        driver: seen.driver,
         mountpoint: seen.mountpoint,
         project: seen.labels.get(PROJECT).cloned(),
         made_by_us: seen.labels.contains_key(MADE),

@@ -6,6 +6,7 @@ use bollard::query_parameters::LogsOptions;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 
+use super::containers::instant;
 use super::{DockerEngine, EngineError, limited};
 
 /// The most that is kept of a log while it is read.
@@ -78,8 +79,7 @@ impl DockerEngine {
 
 fn understood(seen: ContainerInspectResponse, log: &str) -> LastWords {
     let state = seen.state.unwrap_or_default();
-    let ended: Option<Timestamp> = state.finished_at.as_deref().and_then(|at| at.parse().ok());
-    let ended = ended.filter(|at| at.as_second() > 0);
+    let ended = state.finished_at.as_deref().and_then(instant);
     let again =
         seen.restart_count.unwrap_or_default() > 0 && state.status == Some(ContainerStateStatusEnum::RUNNING);
     let checks = state.health.and_then(|health| health.log).unwrap_or_default();

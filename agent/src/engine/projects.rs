@@ -1,6 +1,7 @@
 //! Compose projects, found by the labels of their containers.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::ListContainersOptions;
@@ -30,6 +31,14 @@ pub struct ComposeContainer {
     pub image: Option<String>,
     /// Whether it runs.
     pub running: bool,
+}
+
+impl ComposeContainer {
+    /// Whether the container was made from a directory, by whatever path compose knew it. This may look at the disk.
+    pub fn is_from(&self, real: &Path) -> bool {
+        let from = Path::new(&self.directory);
+        from == real || (from.is_absolute() && std::fs::canonicalize(from).is_ok_and(|from| from == real))
+    }
 }
 
 impl DockerEngine {

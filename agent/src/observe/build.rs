@@ -28,10 +28,10 @@ use super::other_projects::{self, named};
 use super::resources;
 use crate::compose::Discovered;
 use crate::engine::{Engine, EngineError, Image, ProjectContainer, networks_for};
-use crate::files::Stamps;
+use crate::files::{Stamps, Tree};
 use crate::host::restore_points::{Line, briefs};
 use crate::host::{Host, TenantCache, damage, fault, store_refused};
-use crate::store::{Starts, StoreError};
+use crate::store::{Baseline, Starts, StoreError};
 
 /// How many images are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
@@ -166,10 +166,6 @@ fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<L
     let baseline = host.store.baseline(uid).map_err(store)?;
     let line = Line::of(&host.store, uid, &request.place);
     let tree = host.tree(&request.place.directory).map_err(fault)?;
-    let read = |tree| {
-        let allow = host.policy.allow();
-        Disk::read(&tree, cache, &request.place, &request.manifest, &baseline, &allow.compose).map_err(fault)
-    };
     Ok(Local {
         damage: None,
         claim: host.store.claim_state(uid, &request.place).map_err(store)?,
@@ -180,8 +176,19 @@ fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<L
             watched: baseline.terms.as_ref().map(|terms| terms.verify.watched()),
         },
         restore_points: tree.as_ref().map_or(Ok(Vec::new()), |tree| briefs(tree, &line)).map_err(fault)?,
-        disk: tree.map(read).transpose()?,
+        disk: tree.map(|tree| disk(host, cache, request, &baseline, &tree)).transpose()?,
     })
+}
+
+fn disk(
+    host: &Host,
+    cache: &TenantCache,
+    request: &ObserveRequest,
+    baseline: &Baseline,
+    tree: &Tree,
+) -> Result<Disk, ApiError> {
+    let allow = host.policy.allow();
+    Disk::read(tree, cache, &request.place, &request.manifest, baseline, &allow.compose).map_err(fault)
 }
 
 /// The same where our own records can't be read: what is on the disk is told, and nothing is concluded from records.
@@ -199,11 +206,7 @@ fn local_damaged(
         Err(error) => return Err(store_refused(&error)),
     };
     let tree = host.tree(&request.place.directory).map_err(fault)?;
-    let baseline = crate::store::Baseline::default();
-    let read = |tree| {
-        let allow = host.policy.allow();
-        Disk::read(&tree, cache, &request.place, &request.manifest, &baseline, &allow.compose).map_err(fault)
-    };
+    let baseline = Baseline::default();
     let said = match damage {
         StoreError::Damaged { path, problem } => format!("{} is damaged: {problem}", path.display()),
         other => other.to_string(),
@@ -215,7 +218,7 @@ fn local_damaged(
         operation: None,
         past: Past::default(),
         restore_points: Vec::new(),
-        disk: tree.map(read).transpose()?,
+        disk: tree.map(|tree| disk(host, cache, request, &baseline, &tree)).transpose()?,
     })
 }
 
@@ -378,7 +381,7 @@ fn services(
             outdated: outdated(service, &raw, &past.starts),
         });
     }
-    let known = |name: &str| model.services.keys().any(|service| service.as_str() == name);
+    let known = |name: &str| model.services.contains_key(name);
     let removed = containers.iter().map(|c| c.service.clone()).filter(|name| !known(name));
     observation.removed_services = removed.collect::<BTreeSet<_>>().into_iter().collect();
 }

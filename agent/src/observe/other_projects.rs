@@ -30,7 +30,7 @@ pub async fn running(host: &Arc<Host>, place: &Place) -> Result<Vec<OtherProject
 
 fn from(directory: &Directory, others: &[ComposeContainer]) -> Vec<OtherProject> {
     let mut by_name: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for one in others.iter().filter(|one| is_from(&one.directory, directory.as_str())) {
+    for one in others.iter().filter(|one| one.is_from(Path::new(directory.as_str()))) {
         let names = by_name.entry(&one.project).or_default();
         if names.len() < SHOWN {
             names.push(one.name.clone());
@@ -42,14 +42,6 @@ fn from(directory: &Directory, others: &[ComposeContainer]) -> Vec<OtherProject>
         named_by: None,
     });
     told.take(PROJECTS).collect()
-}
-
-/// Whether compose noted this directory, by whatever path it knew it.
-fn is_from(noted: &str, directory: &str) -> bool {
-    let noted = Path::new(noted.trim_end_matches('/'));
-    noted == Path::new(directory)
-        || (noted.is_absolute()
-            && std::fs::canonicalize(noted).is_ok_and(|noted| noted == Path::new(directory)))
 }
 
 /// The project that the directory itself names, where that is another one than the Tenant's: whoever types

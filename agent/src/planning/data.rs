@@ -134,10 +134,10 @@ fn plain(key: &VolumeName, volume: &Volume) -> Result<(), StepError> {
     let refuse = |problem: String| {
         Err(StepError::new(FailureCategory::SnapshotFailed, format!("volume {key} can't be kept: {problem}")))
     };
-    if volume.driver != "local" {
-        return refuse(format!("its driver is {}; only plain local volumes are kept", volume.driver));
+    if volume.stored.driver != "local" {
+        return refuse(format!("its driver is {}; only plain local volumes are kept", volume.stored.driver));
     }
-    if volume.has_options {
+    if !volume.stored.options.is_empty() {
         return refuse("its driver was given options; only plain local volumes are kept".to_owned());
     }
     Ok(())

@@ -19,12 +19,6 @@ pub(super) const ASK_LIMIT: Duration = Duration::from_mins(1);
 /// How many names a sentence spells out.
 const SHOWN: usize = 3;
 
-/// Whether a container was made from a directory, by whatever path compose knew it.
-pub(super) fn is_from(container: &ComposeContainer, real: &Path) -> bool {
-    let from = Path::new(&container.directory);
-    from == real || (from.is_absolute() && std::fs::canonicalize(from).is_ok_and(|from| from == real))
-}
-
 /// The files that the containers were made from, where plain compose would choose others, or none.
 pub(super) fn files(
     plain: Option<&Discovered>,
@@ -32,7 +26,7 @@ pub(super) fn files(
     containers: &[ComposeContainer],
 ) -> Option<ComposeChoice> {
     let real = Path::new(place.directory.as_str());
-    let made = containers.iter().filter(|one| is_from(one, real) && !one.files.is_empty());
+    let made = containers.iter().filter(|one| one.is_from(real) && !one.files.is_empty());
     let used: BTreeSet<&[String]> = made.map(|one| one.files.as_slice()).collect();
     let [used] = used.into_iter().collect::<Vec<_>>()[..] else { return None };
     let within = |path: &String| {
@@ -54,7 +48,7 @@ pub(super) fn profiles(
 ) -> Option<ComposeChoice> {
     let real = Path::new(place.directory.as_str());
     let mut on: Vec<String> = discovered.profiles.clone();
-    for container in containers.iter().filter(|one| one.running && is_from(one, real)) {
+    for container in containers.iter().filter(|one| one.running && one.is_from(real)) {
         let named = all["services"][container.service.as_str()]["profiles"].as_array();
         let named: Vec<&str> = named.into_iter().flatten().filter_map(Value::as_str).collect();
         if !named.is_empty() && !named.iter().any(|name| on.iter().any(|on| on == name)) {
@@ -87,8 +81,8 @@ pub(super) fn cautions(place: &Place, model: &Model, containers: &[ComposeContai
         ));
     }
     let other_image = |one: &&ComposeContainer| {
-        let wanted = model.services.iter().find(|(name, _)| name.as_str() == one.service);
-        let (Some((_, wanted)), Some(image)) = (wanted, &one.image) else { return false };
+        let wanted = model.services.get(one.service.as_str());
+        let (Some(wanted), Some(image)) = (wanted, &one.image) else { return false };
         !same_reference(&wanted.image, image)
     };
     for one in containers.iter().filter(other_image).take(SHOWN) {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use tenantry_api::names::ServiceName;
 use tenantry_protocol::{OperateRequest, Place};
 
 use crate::compose::{Discovered, explain, keep_output};
@@ -26,12 +27,26 @@ impl Recipe<'_> {
     /// Runs it over some of them, with more arguments.
     pub async fn run(&self, more: &[&str], services: &[&str]) -> Result<(), StepError> {
         let arguments = up_arguments(&self.operation.request.place, self.discovered, more, services);
-        change(self.operation, self.discovered, "up", arguments).await
+        carry_out(self.operation, self.discovered, "up", arguments).await
     }
 }
 
-/// Runs a command of compose's that changes containers, under the tenant's lock. What it says is kept in the tenant's log.
-pub async fn change(
+/// Runs another command of compose's that changes containers, over some services.
+pub async fn change<'a>(
+    operation: &OperationContext,
+    discovered: &Discovered,
+    (command, more): (&str, &[&str]),
+    services: impl Iterator<Item = &'a ServiceName>,
+) -> Result<(), StepError> {
+    let mut arguments = discovered.arguments(&operation.request.place, Path::new(operation.directory()));
+    arguments.push(command.into());
+    arguments.extend(more.iter().map(OsString::from));
+    arguments.extend(services.map(|name| OsString::from(name.as_str())));
+    carry_out(operation, discovered, command, arguments).await
+}
+
+/// Runs compose under the tenant's lock. What it says is kept in the tenant's log.
+async fn carry_out(
     operation: &OperationContext,
     discovered: &Discovered,
     command: &str,

@@ -2,8 +2,6 @@
 //! do without: who shares a namespace, and who has `restart: true` for them.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::path::Path;
 
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::Container;
@@ -34,10 +32,7 @@ pub async fn restart(
     let inside = state.plan().and_then(|plan| plan.inside.as_deref());
     let ours = |name: &&ServiceName| Some(name.as_str()) != inside && !foreign.has(name.as_str());
     for turn in turns(model, &services.iter().filter(ours).cloned().collect()) {
-        let mut arguments = discovered.arguments(&operation.request.place, Path::new(operation.directory()));
-        arguments.extend(["restart", "--no-deps"].map(OsString::from));
-        arguments.extend(turn.iter().map(|name| OsString::from(name.as_str())));
-        change(operation, discovered, "restart", arguments).await?;
+        change(operation, discovered, ("restart", &["--no-deps"]), turn.iter()).await?;
     }
     Ok(())
 }

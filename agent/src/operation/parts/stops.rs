@@ -2,8 +2,6 @@
 //! depends on what, with hooks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::Path;
 
 use tenantry_api::names::ServiceName;
 use tenantry_planner::compare::ContainerState;
@@ -33,11 +31,7 @@ pub async fn stop(
         let services: Vec<&ServiceName> =
             services.iter().filter(|name| !foreign.has(name.as_str())).collect();
         if !services.is_empty() {
-            let directory = Path::new(operation.directory());
-            let mut arguments = discovered.arguments(&operation.request.place, directory);
-            arguments.push("stop".into());
-            arguments.extend(services.iter().map(|name| OsString::from(name.as_str())));
-            change(operation, discovered, "stop", arguments).await?;
+            change(operation, discovered, ("stop", &[]), services.into_iter()).await?;
         }
     }
     for id in ids.iter().rev() {
