@@ -181,6 +181,16 @@ pub fn expectations_on(
 
 /// What is wrong with a service that has these containers, if anything.
 pub fn problem(name: &str, expected: &Expected, containers: &[&Container]) -> Option<Problem> {
+    problem_of(name, expected, expected.lifetime, containers)
+}
+
+/// The same where another lifetime counts than is expected.
+fn problem_of(
+    name: &str,
+    expected: &Expected,
+    lifetime: Lifetime,
+    containers: &[&Container],
+) -> Option<Problem> {
     let pending = |text: String| Some(Problem::Pending(text));
     let count = u32::try_from(containers.len()).unwrap_or(u32::MAX);
     if count < expected.replicas {
@@ -189,7 +199,8 @@ pub fn problem(name: &str, expected: &Expected, containers: &[&Container]) -> Op
             (have, of) => format!("{name} has {have} of {of} containers"),
         });
     }
-    let wrong = containers.iter().find_map(|container| container_problem(name, expected, container));
+    let wrong =
+        containers.iter().find_map(|container| container_problem(name, expected, lifetime, container));
     match wrong {
         Some(last @ Problem::Final(..)) => Some(last),
         _ if count > expected.replicas => {
@@ -199,7 +210,12 @@ pub fn problem(name: &str, expected: &Expected, containers: &[&Container]) -> Op
     }
 }
 
-fn container_problem(name: &str, expected: &Expected, container: &Container) -> Option<Problem> {
+fn container_problem(
+    name: &str,
+    expected: &Expected,
+    lifetime: Lifetime,
+    container: &Container,
+) -> Option<Problem> {
     if let Some(planned) = &expected.image_id
         && *planned != container.image_id
         && !tenantry_faults::Bug::AnyImageWillDo.is_seeded()
@@ -218,8 +234,8 @@ fn container_problem(name: &str, expected: &Expected, container: &Container) -> 
         ContainerState::Restarting => {
             pending(format!("{name} ended with code {code}{memory} and is being restarted"))
         }
-        ContainerState::Exited if expected.lifetime.is_done_by_ending() && code == 0 => None,
-        ContainerState::Exited if expected.lifetime == Lifetime::Serves && code == 0 => {
+        ContainerState::Exited if lifetime.is_done_by_ending() && code == 0 => None,
+        ContainerState::Exited if lifetime == Lifetime::Serves && code == 0 => {
             let text = format!("{name} ended with code 0; if it is meant to end, name it in spec.jobs");
             Some(Problem::Final(FailureCategory::Crashed, text))
         }
@@ -227,7 +243,7 @@ fn container_problem(name: &str, expected: &Expected, container: &Container) -> 
         ContainerState::Exited | ContainerState::Dead => {
             Some(Problem::Final(FailureCategory::Crashed, format!("{name} ended with code {code}{memory}")))
         }
-        ContainerState::Running if expected.lifetime == Lifetime::Ends => {
+        ContainerState::Running if lifetime == Lifetime::Ends => {
             pending(format!("{name} is a one-shot and still runs"))
         }
         ContainerState::Running => match container.health {
@@ -251,21 +267,20 @@ pub fn health(
     let mut health = Health::default();
     for (name, service) in expected {
         let own = of_service(containers, name.as_str());
-        let mut service = service.clone();
-        if watched.is_some_and(|long| own.iter().any(|container| container.ended_after(long))) {
-            service.lifetime = service.lifetime.of_one_that_ran_for_long();
-        }
-        // A one-shot that is at work again, as it is whenever somebody types `docker compose up -d`, is as it should be.
         let ends = service.lifetime == Lifetime::Ends;
-        if ends {
-            service.lifetime = Lifetime::MayEnd { retried: false };
-        }
-        let service = &service;
-        if let Some(problem) = problem(name.as_str(), service, &own) {
+        let lifetime = match watched {
+            // A one-shot that is at work again, as it is whenever somebody types `docker compose up -d`, is as it should be.
+            _ if ends => Lifetime::MayEnd { retried: false },
+            Some(long) if own.iter().any(|container| container.ended_after(long)) => {
+                service.lifetime.of_one_that_ran_for_long()
+            }
+            Some(_) | None => service.lifetime,
+        };
+        if let Some(problem) = problem_of(name.as_str(), service, lifetime, &own) {
             health.problems.push(problem.text().to_owned());
         }
         let ended = own.iter().any(|container| container.state == ContainerState::Exited);
-        if ended && service.lifetime.is_done_by_ending() {
+        if ended && lifetime.is_done_by_ending() {
             health.ended.extend((!ends).then(|| name.to_string()));
         } else if !ends && own.iter().any(|container| container.health == ServiceHealth::None) {
             health.without_healthcheck.push(name.to_string());

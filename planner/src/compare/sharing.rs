@@ -28,62 +28,51 @@ pub struct Namespaces {
     pub ipc: Namespace,
 }
 
-/// Where a namespace leads that is joined, perhaps through others.
-enum Led<'a> {
-    /// To a container's own.
-    To(&'a Container),
-    /// To a container of the project that is not there any more, or to one of another project.
-    Elsewhere,
-    /// To the host's, or to nobody's.
-    Nowhere,
-}
-
 /// Containers that join each other's namespaces in a circle can't be made; should there be one, it ends here.
 const LONGEST_CHAIN: usize = 16;
 
-fn led<'a>(container: &Container, all: &'a [Container], kind: impl Fn(&Namespaces) -> &Namespace) -> Led<'a> {
+/// The container whose own a namespace is that another one has joined, perhaps through others; `None` where it is the host's,
+/// or that of a container which is not of the project, or is gone.
+fn owner<'a>(
+    container: &Container,
+    all: &'a [Container],
+    kind: impl Fn(&Namespaces) -> &Namespace,
+) -> Option<&'a Container> {
     let mut at = kind(&container.namespaces);
-    let mut to = None;
+    let mut owner = None;
     for _ in 0..LONGEST_CHAIN {
         match at {
-            Namespace::Own => return to.map_or(Led::Nowhere, Led::To),
-            Namespace::Host => return Led::Nowhere,
-            Namespace::Of(other) => match all.iter().find(|one| one.id == *other || one.name == *other) {
-                None => return Led::Elsewhere,
-                Some(one) => {
-                    at = kind(&one.namespaces);
-                    to = Some(one);
-                }
-            },
+            Namespace::Own => return owner,
+            Namespace::Host => return None,
+            Namespace::Of(other) => {
+                let one = all.iter().find(|one| one.id == *other || one.name == *other)?;
+                at = kind(&one.namespaces);
+                owner = Some(one);
+            }
         }
     }
-    Led::Nowhere
+    None
 }
 
-fn outlived(container: &Container, all: &[Container], kind: fn(&Namespaces) -> &Namespace) -> bool {
+/// The container in whose namespace one runs, where that one was started anew since.
+fn outlived<'a>(
+    container: &Container,
+    all: &'a [Container],
+    kind: fn(&Namespaces) -> &Namespace,
+) -> Option<&'a Container> {
     let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused);
-    match led(container, all, kind) {
-        Led::To(owner) => runs && owner.started_at > container.started_at,
-        Led::Elsewhere | Led::Nowhere => false,
-    }
+    owner(container, all, kind).filter(|owner| runs && owner.started_at > container.started_at)
 }
 
 /// Whether a container runs in a namespace of another one that has been started anew since.
 pub fn is_cut_off(container: &Container, all: &[Container]) -> bool {
-    outlived(container, all, |of| &of.network)
-        || outlived(container, all, |of| &of.pid)
-        || outlived(container, all, |of| &of.ipc)
+    let kinds: [fn(&Namespaces) -> &Namespace; 3] = [|of| &of.network, |of| &of.pid, |of| &of.ipc];
+    kinds.into_iter().any(|kind| outlived(container, all, kind).is_some())
 }
 
 /// What is wrong with a container whose network has gone from under it, as a sentence.
 pub fn problem(container: &Container, all: &[Container]) -> Option<String> {
-    if !outlived(container, all, |of| &of.network) {
-        return None;
-    }
-    let owner = match led(container, all, |of| &of.network) {
-        Led::To(owner) => &owner.service,
-        Led::Elsewhere | Led::Nowhere => return None,
-    };
+    let owner = &outlived(container, all, |of| &of.network)?.service;
     let name = &container.service;
     Some(format!(
         "{name} has the network of {owner}, which was started anew since, so that {name} reaches nothing: restart {name}"
