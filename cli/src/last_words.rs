@@ -7,13 +7,11 @@ use tenantry_api::tenant_status::{Outcome, ServiceFailure, UpgradeStatus};
 
 /// The last words of the services that did not come up in the latest upgrade; `None` where there are none, or all is well.
 pub fn of(tenant: &Tenant) -> Option<String> {
-    let words = of_upgrade(tenant.status.as_ref()?.upgrade.as_ref()?)?;
-    let uid = tenant.metadata.uid.as_deref().unwrap_or("UID");
-    Some(words.replace("tenants/UID/last-words", &format!("tenants/{uid}/last-words")))
+    of_upgrade(tenant.status.as_ref()?.upgrade.as_ref()?, tenant.metadata.uid.as_deref())
 }
 
-/// The same of an upgrade.
-pub fn of_upgrade(upgrade: &UpgradeStatus) -> Option<String> {
+/// The same of an upgrade, of a Tenant that has this UID.
+pub fn of_upgrade(upgrade: &UpgradeStatus, uid: Option<&str>) -> Option<String> {
     let failed = upgrade.outcome.is_some_and(|outcome| outcome != Outcome::Succeeded);
     if !failed || upgrade.failures.is_empty() {
         return None;
@@ -27,7 +25,8 @@ pub fn of_upgrade(upgrade: &UpgradeStatus) -> Option<String> {
     }
     let _ = write!(
         text,
-        "The whole is on the host, in the agent's state directory: tenants/UID/last-words/{}",
+        "The whole is on the host, in the agent's state directory: tenants/{}/last-words/{}",
+        uid.unwrap_or("UID"),
         upgrade.id
     );
     Some(text)
@@ -70,7 +69,7 @@ mod tests {
             }))
             .unwrap()
         };
-        let shown = of_upgrade(&upgrade("RolledBack")).unwrap();
+        let shown = of_upgrade(&upgrade("RolledBack"), None).unwrap();
         for line in [
             "  web (Verifying): web ended with code 1",
             "      | 503",
@@ -80,6 +79,6 @@ mod tests {
         ] {
             assert!(shown.contains(line), "{line} is missing in\n{shown}");
         }
-        assert_eq!(of_upgrade(&upgrade("Succeeded")), None);
+        assert_eq!(of_upgrade(&upgrade("Succeeded"), None), None);
     }
 }

@@ -87,7 +87,7 @@ impl Operator {
         let changes = HostChanges {
             runtime: runtime.clone(),
             hosts: hosts.clone(),
-            changed: Box::new(changed(stores.clone(), queue.clone())),
+            changed: Box::new(of_host(stores.clone(), queue.clone())),
             followed: Mutex::default(),
             tasks: TaskTracker::new(),
         };
@@ -99,7 +99,6 @@ impl Operator {
             queue: host_queue,
             metrics: setup.metrics.clone(),
             changes: Arc::new(changes),
-            recovered: Box::new(of_host(stores.clone(), queue.clone())),
         };
         let bundle_status = BundleStatus {
             client: setup.client,
@@ -180,8 +179,8 @@ fn stores(
     let (bundles, bundle_watch) =
         watch(events(setup.scope.api::<TemplateBundle>(&setup.client)), spec_mark, move |key| to.now(key));
     let stores = Stores { tenants, hosts, bundles };
-    let wake: Wake = Box::new(of_host(stores.clone(), queue.clone()));
-    *slot.lock() = Some(wake);
+    let wake = of_host(stores.clone(), queue.clone());
+    *slot.lock() = Some(Box::new(move |host| wake(host, None)));
     (stores, vec![Box::pin(tenant_watch), Box::pin(host_watch), Box::pin(bundle_watch)])
 }
 
@@ -191,27 +190,21 @@ fn tell(slot: &Mutex<Option<Wake>>, key: &Key) {
     }
 }
 
-/// Wakes the Tenants of a host.
-fn of_host(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
-    move |host| {
-        let theirs = stores.tenants_where(&host.namespace, |tenant| tenant.spec.host == host.name);
-        for key in theirs {
-            queue.now(key);
-        }
+/// Wakes the Tenants of a host: all, or these.
+fn of_host(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key, Option<&[TenantUid]>) + Send + Sync {
+    move |host, these| {
+        let meant = |tenant: &Tenant| {
+            let uid = tenant.metadata.uid.as_deref();
+            these.is_none_or(|these| these.iter().any(|one| Some(one.as_str()) == uid))
+        };
+        wake(&stores, &queue, host, |tenant| tenant.spec.host == host.name && meant(tenant));
     }
 }
 
-/// Wakes those of a host's Tenants whose containers have changed, or all of them.
-fn changed(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key, Option<&[TenantUid]>) + Send + Sync {
-    move |host, tenants| {
-        let uid = |tenant: &Tenant| tenant.metadata.uid.clone().unwrap_or_default();
-        let meant =
-            |tenant: &Tenant| tenants.is_none_or(|these| these.iter().any(|one| one.as_str() == uid(tenant)));
-        for key in
-            stores.tenants_where(&host.namespace, |tenant| tenant.spec.host == host.name && meant(tenant))
-        {
-            queue.now(key);
-        }
+/// Has Tenants looked at that are beside an object and of which this holds.
+fn wake(stores: &Stores, queue: &Queue<Key>, beside: &Key, holds: impl Fn(&Tenant) -> bool) {
+    for key in stores.tenants_where(&beside.namespace, holds) {
+        queue.now(key);
     }
 }
 
@@ -233,10 +226,6 @@ fn noted(stores: Stores) -> impl Fn(&Key, &str) -> bool + Send + Sync {
 /// Wakes the Tenants of a bundle.
 fn of_bundle(stores: Stores, queue: Arc<Queue<Key>>) -> impl Fn(&Key) + Send + Sync {
     move |bundle| {
-        let theirs = stores
-            .tenants_where(&bundle.namespace, |tenant| tenant.spec.bundle.as_deref() == Some(&bundle.name));
-        for key in theirs {
-            queue.now(key);
-        }
+        wake(&stores, &queue, bundle, |tenant| tenant.spec.bundle.as_deref() == Some(&bundle.name));
     }
 }

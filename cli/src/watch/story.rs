@@ -104,7 +104,7 @@ impl Story {
             let lost = if upgrade.data_restored { ": data was restored, too" } else { "" };
             lines.push(format!("{}{took}{lost}", outcome.as_str()));
             lines.extend(
-                last_words::of_upgrade(upgrade).iter().flat_map(|text| text.lines()).map(str::to_owned),
+                last_words::of_upgrade(upgrade, None).iter().flat_map(|text| text.lines()).map(str::to_owned),
             );
         }
     }

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait after a call that came to nothing. An agent of an older version has no such call at all.
 const AGAIN: Duration = Duration::from_secs(15);
 
-/// Told of a host's tenants whose containers have changed; of none: any may have.
+/// Told of a host's tenants that are to be looked at; of none: all are.
 type Told = Box<dyn Fn(&Key, Option<&[TenantUid]>) + Send + Sync>;
 
 /// Tells which tenants are to be looked at.
@@ -31,7 +31,7 @@ pub struct HostChanges {
     pub runtime: Arc<dyn Runtime>,
     /// The hosts.
     pub hosts: Arc<Hosts>,
-    /// Told of what has changed.
+    /// Told when containers have changed; and by whoever asks hosts how they are, when one answers again or allows other things.
     pub changed: Told,
     /// The hosts that are being followed.
     pub followed: Mutex<HashSet<Key>>,

@@ -44,8 +44,6 @@ pub struct HostStatus {
     pub metrics: Arc<Metrics>,
     /// What follows a host that answers.
     pub changes: Arc<HostChanges>,
-    /// Told when a host answers again, and when what its policy allows has changed.
-    pub recovered: Box<dyn Fn(&Key) + Send + Sync>,
 }
 
 impl HostStatus {
@@ -90,7 +88,7 @@ impl HostStatus {
         // What a policy refused is looked at again under another one.
         let granted = new.policy_revision.is_some() && new.policy_revision != old.policy_revision;
         if granted || is_ready(&new) && !is_ready(&old) {
-            (self.recovered)(key);
+            (self.changes.changed)(key, None);
         }
         true
     }
