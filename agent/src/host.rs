@@ -167,6 +167,7 @@ impl Host {
                 Capability::Rollback,
                 Capability::Probes,
                 Capability::Images,
+                Capability::Edits,
             ],
             docker_version: docker,
             compose_version: compose.map(|compose| compose.version().to_owned()),

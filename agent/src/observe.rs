@@ -6,6 +6,7 @@
 mod build;
 mod copies;
 mod disk;
+mod edits;
 mod env_meaning;
 mod freshness;
 mod images;
@@ -54,7 +55,7 @@ pub async fn observe(
     let key = request_key(&request)?;
     if let Some(cached) = still_good(host, cache, &request, key).await? {
         host.metrics.observed(true);
-        return Ok(answer(&request, &cached.hash, || cached.observation.clone()));
+        return counted(host, &request, answer(&request, &cached.hash, || cached.observation.clone())).await;
     }
     host.metrics.observed(false);
     let generation = host.engine.events().generation(request.place.project.as_str());
@@ -78,7 +79,29 @@ pub async fn observe(
                 observation,
             })
         });
-    Ok(response)
+    counted(host, &request, response).await
+}
+
+/// With the edits counted that are asked about. What was seen is the same without: its hash does not speak of it.
+async fn counted(
+    host: &Arc<Host>,
+    request: &ObserveRequest,
+    mut answer: ObserveResponse,
+) -> Result<ObserveResponse, ApiError> {
+    if request.contents.is_empty() {
+        return Ok(answer);
+    }
+    let (shared, directory, contents) =
+        (host.clone(), request.place.directory.clone(), request.contents.clone());
+    let count = move || {
+        if let (ObserveResponse::Seen { observation, .. }, Ok(Some(tree))) =
+            (&mut answer, shared.tree(&directory))
+        {
+            edits::count(observation, &contents, &tree);
+        }
+        answer
+    };
+    host.blocking(count).await
 }
 
 fn answer(

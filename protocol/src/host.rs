@@ -44,6 +44,8 @@ pub enum Capability {
     Probes,
     /// Image references that compose files of the tenant's own write out, and whether a release reaches any image.
     Images,
+    /// How edits by hand differ from what is wanted, in lines.
+    Edits,
     /// One that this version does not know.
     Other(String),
 }
@@ -56,6 +58,7 @@ impl From<String> for Capability {
             "Rollback" => Self::Rollback,
             "Probes" => Self::Probes,
             "Images" => Self::Images,
+            "Edits" => Self::Edits,
             _ => Self::Other(word),
         }
     }
@@ -69,6 +72,7 @@ impl From<Capability> for String {
             Capability::Rollback => "Rollback".to_owned(),
             Capability::Probes => "Probes".to_owned(),
             Capability::Images => "Images".to_owned(),
+            Capability::Edits => "Edits".to_owned(),
             Capability::Other(word) => word,
         }
     }

@@ -32,10 +32,10 @@ pub use manifest::{
 };
 pub use observe::{
     AcceptRequest, ClaimRequest, ClaimResponse, ClaimState, ComposeUse, EnvKeyState, EnvObservation,
-    FileObservation, FileState, ForeignContainer, Health, ImageRun, ImageState, MountFreshness, Observation,
-    ObserveRequest, ObserveResponse, OperationBrief, OtherProject, Pending, ReleaseRequest, ResolveRequest,
-    ResolveResponse, ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation, ServiceState,
-    StaleFile, TARGET_OF_ADOPTED, UnreadFile,
+    FileObservation, FileState, ForeignContainer, Health, ImageRun, ImageState, LineCounts, MountFreshness,
+    Observation, ObserveRequest, ObserveResponse, OperationBrief, OtherProject, Pending, ReleaseRequest,
+    ResolveRequest, ResolveResponse, ResolvedReference, RestorePointBrief, ServiceHealth, ServiceObservation,
+    ServiceState, StaleFile, TARGET_OF_ADOPTED, UnreadFile,
 };
 pub use operate::{
     Action, FailedService, FailedServices, Failure, FailureCategory, FileCounts, OperateRequest,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tenantry_api::names::{EnvKey, OperationId, RelativePath, ServiceName, Sha256, TenantUid};
 use tenantry_api::tenant_status::{Lacking, Outcome};
 
-use crate::manifest::{Manifest, Place, TenantRef};
+use crate::manifest::{FileContent, Manifest, Place, TenantRef};
 use crate::operate::ReleaseLabel;
 
 /// The target of a release that was there before us: nobody knows what was asked for.
@@ -24,6 +24,9 @@ pub struct ObserveRequest {
     /// The hash of the observation that the operator already has for this very request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<String>,
+    /// What files are to hold of which it is to be counted how somebody's edits differ from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<FileContent>,
 }
 
 /// What is on the host, or that nothing has changed since.
@@ -169,6 +172,19 @@ pub struct FileObservation {
     /// Whether it has other content than is wanted and was never written by us: it is the tenant's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmanaged: bool,
+    /// How one that was edited by hand differs from what is wanted, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<LineCounts>,
+}
+
+/// Lines that a file has and is not to have, and the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LineCounts {
+    /// Lines that are not wanted.
+    pub added: u32,
+    /// Lines that are missing.
+    pub removed: u32,
 }
 
 /// How a managed file stands to what is wanted.

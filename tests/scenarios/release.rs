@@ -185,7 +185,7 @@ async fn an_upgrade_that_would_overwrite_a_hand_edited_file_is_refused() -> Resu
     let tenant = world.until_phase("acme", Phase::Refused).await?;
     let (_, reason, message) = condition(&tenant, "Ready");
     assert_eq!(reason, "HandEdited");
-    ensure!(message.contains("config/web.conf"), "{message}");
+    ensure!(message.contains("config/web.conf (+1 -1 lines against the bundle)"), "{message}");
     assert_eq!(project.answer("/version").await?, "v1");
     assert_eq!(project.read("config/web.conf")?, "GREETING=edited by hand\n");
     ensure!(project.read(".env")?.contains("IMAGE_TAG=\"v1\""), "nothing was changed");

@@ -153,7 +153,14 @@ fn told(host: &Host, grants: Grants) -> Option<Lacking> {
 
 fn missing(file: &tenantry_protocol::FileManifest) -> tenantry_protocol::FileObservation {
     let (path, state) = (file.path.clone(), tenantry_protocol::FileState::Missing);
-    tenantry_protocol::FileObservation { path, state, sha256: None, hand_edited: false, unmanaged: false }
+    tenantry_protocol::FileObservation {
+        path,
+        state,
+        sha256: None,
+        hand_edited: false,
+        unmanaged: false,
+        lines: None,
+    }
 }
 
 fn local(host: &Host, cache: &TenantCache, request: &ObserveRequest) -> Result<Local, ApiError> {

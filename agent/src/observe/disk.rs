@@ -78,7 +78,7 @@ fn file_observation(file: &FileManifest, found: &Found, baseline: &Baseline) -> 
         && state != FileState::Attributes
         && edited(&file.path, sha256.as_ref(), baseline);
     let unmanaged = state == FileState::Differs && !baseline.files.contains_key(&file.path);
-    FileObservation { path: file.path.clone(), state, sha256, hand_edited, unmanaged }
+    FileObservation { path: file.path.clone(), state, sha256, hand_edited, unmanaged, lines: None }
 }
 
 /// How a file that is there stands to what is wanted.
@@ -102,7 +102,7 @@ fn leftover(path: &RelativePath, found: &Found, baseline: &Baseline) -> Option<F
         Found::File(seen) => (FileState::Differs, Some(seen.sha256.clone())),
     };
     let hand_edited = edited(path, sha256.as_ref(), baseline);
-    Some(FileObservation { path: path.clone(), state, sha256, hand_edited, unmanaged: false })
+    Some(FileObservation { path: path.clone(), state, sha256, hand_edited, unmanaged: false, lines: None })
 }
 
 fn env_observation(

@@ -286,6 +286,7 @@ impl Tenants {
             place: desired.intent.place.clone(),
             manifest: desired.manifest.clone(),
             known: seen.as_ref().map(|seen| seen.hash.clone()),
+            contents: Vec::new(),
         };
         let mut answer = self.observed(agent, &request).await?;
         if matches!(answer, ObserveResponse::Same) && seen.is_none() {
@@ -299,11 +300,32 @@ impl Tenants {
                 text: format!("agent {identity} says that nothing changed, though it was not asked before"),
             }),
             (ObserveResponse::Seen { hash, observation }, _) => {
-                let observation = Arc::new(*observation);
+                let counted = self.edits_counted(attempt, agent, request, &observation).await;
+                let observation = Arc::new(counted.unwrap_or(*observation));
                 let seen = Seen { of, hash, observation: observation.clone() };
                 self.with_cache(&attempt.key, |cache| cache.seen = Some(seen));
                 Ok(observation)
             }
+        }
+    }
+
+    /// The same with the lines counted of what was edited by hand, where there is any and the agent can.
+    async fn edits_counted(
+        &self,
+        attempt: &Attempt,
+        agent: &Arc<dyn Agent>,
+        request: ObserveRequest,
+        seen: &Observation,
+    ) -> Option<Observation> {
+        let edited = |file: &&FileContent| seen.files.iter().any(|it| it.hand_edited && it.path == file.path);
+        let contents: Vec<FileContent> =
+            attempt.wanted.contents.iter().flat_map(|all| all.iter()).filter(edited).cloned().collect();
+        if contents.is_empty() || self.lacks(&attempt.tenant, Capability::Edits) {
+            return None;
+        }
+        match self.observed(agent, &ObserveRequest { known: None, contents, ..request }).await {
+            Ok(ObserveResponse::Seen { observation, .. }) => Some(*observation),
+            Ok(ObserveResponse::Same) | Err(_) => None,
         }
     }
 

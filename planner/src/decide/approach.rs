@@ -5,6 +5,7 @@ use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{FileCounts, Lacking, PlanSummary};
 use tenantry_protocol::{FileObservation, FileState, Observation, Probe};
 
+use super::drift::edit_size;
 use super::policy::{LOOKED_AT_AGAIN, asks_for_more};
 use super::{Draft, SHOWN};
 use crate::target::{Desired, ENV_FILE, Intent, Refusal, RefusalReason};
@@ -137,17 +138,18 @@ pub(super) fn blocked_files(observation: &Observation) -> Result<(), Refusal> {
 }
 
 fn hand_edited(observation: &Observation) -> Result<(), Refusal> {
-    let edited: Vec<&str> = observation
-        .files
-        .iter()
-        .filter(|file| file.hand_edited && file.state != FileState::Same)
-        .map(|file| file.path.as_str())
-        .collect();
-    let Some(first) = edited.first() else { return Ok(()) };
+    let edited: Vec<&FileObservation> =
+        observation.files.iter().filter(|file| file.hand_edited && file.state != FileState::Same).collect();
+    let Some(first) = edited.first().map(|file| &file.path) else { return Ok(()) };
+    let said = |file: &&FileObservation| match edit_size(file) {
+        Some(size) => format!("{} ({size})", file.path),
+        None => file.path.to_string(),
+    };
+    let said: Vec<String> = edited.iter().map(said).collect();
     let message = format!(
         "Managed files were edited by hand since they were last written: {}. Put the edits into the bundle; or move the files \
          away (`mv {first} {first}.mine`), and they are written anew.",
-        listed(&edited, SHOWN)
+        listed(&said, SHOWN)
     );
     Err(Refusal::new(RefusalReason::HandEdited, message))
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tenantry_api::conditions::{DRIFTED, READY, Truth, bounded, find, whole_seconds};
 use tenantry_api::tenant_status::{Deployed, DeployedImage, Phase};
-use tenantry_protocol::{FileState, MountFreshness, Observation, ServiceObservation, ServiceState};
+use tenantry_protocol::{
+    FileObservation, FileState, LineCounts, MountFreshness, Observation, ServiceObservation, ServiceState,
+};
 
 use super::adoption::pending_images;
 use super::conditions::PhaseReport;
@@ -130,7 +132,10 @@ impl Draft<'_> {
             let how = match &file.state {
                 FileState::Same => continue,
                 FileState::Attributes => "has another mode or owner".to_owned(),
-                FileState::Differs => "has other content".to_owned(),
+                FileState::Differs => match edit_size(file) {
+                    Some(size) => format!("was edited by hand ({size})"),
+                    None => "has other content".to_owned(),
+                },
                 FileState::Missing => "is gone".to_owned(),
                 FileState::Blocked { found } => format!("is {found} now"),
             };
@@ -194,6 +199,12 @@ impl Draft<'_> {
             self.next.compose = Some(progress::in_use(compose));
         }
     }
+}
+
+/// How much of a file somebody has edited, against what the bundle writes.
+pub(super) fn edit_size(file: &FileObservation) -> Option<String> {
+    let LineCounts { added, removed } = file.lines?;
+    Some(format!("+{added} -{removed} lines against the bundle"))
 }
 
 fn seen_image(service: &ServiceObservation) -> Option<DeployedImage> {

@@ -363,6 +363,7 @@ fn observe(state: &State, request: &ObserveRequest) -> Observation {
         sha256: None,
         hand_edited: false,
         unmanaged: false,
+        lines: None,
     };
     let claim = match &state.claim {
         None => ClaimState::Free,

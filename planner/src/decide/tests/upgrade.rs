@@ -5,7 +5,8 @@ use rstest::rstest;
 use tenantry_api::tenant::Approach;
 use tenantry_api::tenant_status::{Outcome, Phase};
 use tenantry_protocol::{
-    ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, Observation, OperationPhase,
+    ApiError, ErrorCode, FileObservation, FileState, ForeignContainer, LineCounts, Observation,
+    OperationPhase,
 };
 
 #[test]
@@ -106,6 +107,14 @@ fn a_file_that_the_release_no_longer_has_needs_a_release() {
         o.files.push(edited);
     },
     "HandEdited", "nginx.conf"
+)]
+#[case::an_edit_of_which_the_lines_are_counted(
+    |o: &mut Observation| o.files.push(FileObservation {
+        hand_edited: true,
+        lines: Some(LineCounts { added: 3, removed: 1 }),
+        ..file("nginx.conf", FileState::Differs)
+    }),
+    "HandEdited", "nginx.conf (+3 -1 lines against the bundle)"
 )]
 #[case::something_else_is_there(
     |o: &mut Observation| o.files.push(file("a", FileState::Blocked { found: "a symlink".to_owned() })),

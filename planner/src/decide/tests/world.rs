@@ -232,6 +232,7 @@ pub fn file(path: &str, state: FileState) -> FileObservation {
         sha256: None,
         hand_edited: false,
         unmanaged: false,
+        lines: None,
     }
 }
 
