@@ -19,17 +19,14 @@ impl Agent {
         let after = self.mark(after);
         loop {
             woken.mark_unchanged();
-            let seen = host.engine.events().since(after);
+            let (mark, seen) = host.engine.events().since(after);
             let left = wait.saturating_sub(host.since(began));
             match seen {
-                Some((mark, Since::Unknown)) => return self.told(mark, Changed::Unknown),
-                Some((mark, Since::Projects(projects))) if left.is_zero() || !projects.is_empty() => {
+                Since::Unknown => return self.told(mark, Changed::Unknown),
+                Since::Projects(projects) if left.is_zero() || !projects.is_empty() => {
                     return self.told(mark, Changed::These(self.tenants(&projects)));
                 }
-                None if left.is_zero() => {
-                    return Changes { mark: String::new(), changed: Changed::These(Vec::new()) };
-                }
-                Some(_) | None => {
+                Since::Projects(_) => {
                     let _ = timeout(&*host.runtime, left, woken.changed()).await;
                 }
             }

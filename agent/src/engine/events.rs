@@ -46,7 +46,7 @@ pub struct Events {
 
 #[derive(Default)]
 struct State {
-    /// Rises with every new connection; 0: none yet.
+    /// Rises with every new connection, and when one breaks off; 0: none yet.
     connection: u64,
     unbroken: bool,
     images: u64,
@@ -89,7 +89,7 @@ pub struct Generation {
 /// A moment of the whole stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The number of the connection.
+    /// The number of the connection, or of the time without one.
     pub connection: u64,
     /// How many changes of projects there had been.
     pub serial: u64,
@@ -136,8 +136,8 @@ impl Events {
         state.unbroken.then_some(Generation { connection, images, project: 0 })
     }
 
-    /// What has changed since a moment, and the moment of now; `None` while the stream is broken.
-    pub fn since(&self, mark: Option<Mark>) -> Option<(Mark, Since)> {
+    /// What has changed since a moment, and the moment of now. That the stream breaks off is a change, too.
+    pub fn since(&self, mark: Option<Mark>) -> (Mark, Since) {
         let state = self.state.lock();
         let now = Mark { connection: state.connection, serial: state.serial };
         let since = match mark.filter(|mark| mark.connection == now.connection) {
@@ -147,7 +147,7 @@ impl Events {
                 Since::Projects(later.map(|(project, _)| project.clone()).collect())
             }
         };
-        state.unbroken.then_some((now, since))
+        (now, since)
     }
 
     /// Wakes at every event.
@@ -170,7 +170,9 @@ impl Events {
 
     fn broken(&self) {
         let mut state = self.state.lock();
-        state.unbroken = false;
+        if std::mem::take(&mut state.unbroken) {
+            state.connection += 1;
+        }
         // Nothing is known of any project from here on, so nothing needs to be remembered.
         state.projects.clear();
         state.containers.clear();
@@ -289,21 +291,27 @@ mod tests {
     fn what_has_changed_since_a_moment_is_told_unless_the_stream_broke_off() {
         let events = Events::default();
         let change = |project: &str| events.state.lock().project_changed(project);
-        assert_eq!(events.since(None), None, "nothing is known before there is a stream");
+        let nothing = Since::Projects(Vec::new());
+        let (without, first) = events.since(None);
+        assert_eq!(first, Since::Unknown, "nothing is known before there is a stream");
+        assert_eq!(events.since(Some(without)).1, nothing, "and nobody is told of that twice");
         events.connected();
-        let (began, first) = events.since(None).unwrap();
+        let (began, first) = events.since(Some(without));
         assert_eq!(first, Since::Unknown);
         change("acme");
         change("shop");
-        let (later, since) = events.since(Some(began)).unwrap();
+        let (later, since) = events.since(Some(began));
         let Since::Projects(mut projects) = since else { panic!("{since:?}") };
         projects.sort();
         assert_eq!(projects, ["acme", "shop"]);
         change("acme");
-        assert_eq!(events.since(Some(later)).unwrap().1, Since::Projects(vec!["acme".to_owned()]));
+        assert_eq!(events.since(Some(later)).1, Since::Projects(vec!["acme".to_owned()]));
         events.broken();
-        assert_eq!(events.since(Some(later)), None);
+        let (without, broke) = events.since(Some(later));
+        assert_eq!(broke, Since::Unknown, "an engine that is gone is told of at once");
+        events.broken();
+        assert_eq!(events.since(Some(without)).1, nothing, "once");
         events.connected();
-        assert_eq!(events.since(Some(later)).unwrap().1, Since::Unknown);
+        assert_eq!(events.since(Some(without)).1, Since::Unknown);
     }
 }
