@@ -113,6 +113,8 @@ bugs! {
     ForgetSharers = "forget-sharers",
     /// A service goes on with the inline configs and secrets that its containers were made with (P19).
     ForgetInlineConfigs = "forget-inline-configs",
+    /// What was at rest for its data is started past compose, so that no hook of it runs (P19).
+    StartPastCompose = "start-past-compose",
     /// A file that a person edited counts as ours (P16).
     OverwriteEdits = "overwrite-edits",
 }

@@ -173,7 +173,7 @@ pub fn crash(world: &mut World, power_cut: bool) {
         // What was recorded was recorded of containers as they were.
         world.power_was_cut();
         let now = world.now();
-        if world.host.engine.paused_by_hand.is_some() {
+        if world.host.engine.ailing.is_some() {
             world.disturb();
         }
         world.host.engine.reboot(now);

@@ -18,8 +18,9 @@ use tenantry_planner::model::{Model, Service};
 mod network;
 
 use crate::agent::{dies, tick};
+use crate::ailments::Ailment;
 use crate::disk::DATA;
-use crate::host::{self, Child, Container};
+use crate::host::{self, Child, Container, Starter};
 use crate::oracle::Actor;
 use crate::releases::{COMPOSE, COPIED, ENV};
 use crate::scheduler::{Owner, Shared, Topic, sleep, until};
@@ -356,7 +357,8 @@ fn halt(world: &mut World, id: &str) -> Result<(), String> {
 /// The engine starts a container.
 fn begin(world: &mut World, id: &str) -> Result<(), String> {
     network::is_there(world, id)?;
-    host::start(world, id);
+    host::startable(world, id)?;
+    host::start(world, id, Starter::Compose);
     Ok(())
 }
 
@@ -432,7 +434,7 @@ async fn converge(
         world.host.engine.containers.get(&id).is_some_and(|one| {
             let seen = world.host.engine.seen(one, world.now());
             let ended = seen.state == tenantry_planner::compare::ContainerState::Exited;
-            one.started.is_none() || one.ended.is_some() || ended
+            one.started.is_none() || one.ended.is_some() || ended || one.ails == Some(Ailment::Dead)
         })
     };
     if rests {

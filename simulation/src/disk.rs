@@ -317,7 +317,11 @@ fn collect(folder: &Path, below: &str, files: &mut BTreeMap<String, Blob>) {
         if !is_file_of_release(Path::new(&path)) {
             continue;
         }
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_symlink() {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&entry.path(), &format!("{path}/"), files);
         } else if let Ok(content) = std::fs::read(entry.path()) {
             files.insert(path, Blob::new(&String::from_utf8_lossy(&content)));

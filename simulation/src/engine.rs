@@ -15,8 +15,9 @@ use tenantry_planner::compare::Network;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::tick;
+use crate::ailments::Ailment;
 use crate::disk::DATA;
-use crate::host::{self, Container};
+use crate::host::{self, Container, Starter};
 use crate::oracle::Actor;
 use crate::releases::{PROJECT, digest_of};
 use crate::scheduler::{Shared, Topic, until};
@@ -236,8 +237,9 @@ pub fn own_words(service: &str) -> String {
 
 fn rest(world: &World, id: &str) -> Option<Rest> {
     let one = world.host.engine.containers.get(id)?;
-    let running = one.started.is_some() && one.ended.is_none();
-    Some(Rest { running, paused: running && one.paused })
+    let dead = one.ails == Some(Ailment::Dead);
+    let running = one.started.is_some() && one.ended.is_none() && !dead;
+    Some(Rest { running, paused: running && one.ails == Some(Ailment::Paused) })
 }
 
 fn data_users(world: &World) -> Vec<DataUser> {
@@ -359,8 +361,9 @@ impl Engine for EngineClient {
             if !world.host.engine.containers.contains_key(name) {
                 return Err(no_such("No such container"));
             }
+            host::startable(world, name).map_err(|problem| refused("start a container", 409, problem))?;
             if rest(world, name).is_some_and(|rest| !rest.running) {
-                host::start(world, name);
+                host::start(world, name, Starter::Engine);
             }
             Ok(())
         })
@@ -379,7 +382,7 @@ impl Engine for EngineClient {
         self.change("a container that is paused", CALL, |world| {
             let runs = rest(world, id).is_some_and(|rest| rest.running);
             if let Some(one) = world.host.engine.containers.get_mut(id).filter(|_| runs) {
-                one.paused = true;
+                one.ails = Some(Ailment::Paused);
             }
             Ok(())
         })
@@ -389,7 +392,7 @@ impl Engine for EngineClient {
     fn unpause<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         self.change("a container that goes on", CALL, |world| {
             if let Some(one) = world.host.engine.containers.get_mut(id) {
-                one.paused = false;
+                one.goes_on();
             }
             Ok(())
         })

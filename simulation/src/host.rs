@@ -8,6 +8,7 @@ use tenantry_planner::compare::{
 };
 use tenantry_protocol::ServiceHealth;
 
+use crate::ailments::{self, Ailment};
 use crate::disk::Disk;
 use crate::records::Records;
 use crate::releases::{Behaviour, Blob, PROJECT};
@@ -57,8 +58,8 @@ pub struct Engine {
     pub behaviours: BTreeMap<String, Behaviour>,
     /// The project's network.
     pub network: Option<Network>,
-    /// The container that a person has paused.
-    pub paused_by_hand: Option<String>,
+    /// The container that something is wrong with since before an operation.
+    pub ailing: Option<String>,
     made: u64,
 }
 
@@ -101,10 +102,12 @@ pub struct Container {
     pub definition: String,
     /// When it was last started.
     pub started: Option<u64>,
+    /// When compose last started it, and ran its hooks.
+    pub hooked: Option<u64>,
     /// When and how somebody ended it.
     pub ended: Option<(u64, i64)>,
-    /// Whether it is paused.
-    pub paused: bool,
+    /// What is wrong with it, whatever its image is like.
+    pub ails: Option<Ailment>,
     /// The network that it is bound to.
     pub link: Option<Link>,
     /// The container whose network it has.
@@ -118,6 +121,16 @@ pub struct Container {
 }
 
 impl Container {
+    /// It is paused no more.
+    pub fn goes_on(&mut self) {
+        self.ails.take_if(|ails| *ails == Ailment::Paused);
+    }
+
+    /// Whether somebody ended it, or something is wrong with it that no image explains.
+    pub fn rests(&self) -> bool {
+        self.started.is_none() || self.ended.is_some() || self.ails.is_some()
+    }
+
     /// Has it join the network of another one: it is on none of its own then.
     pub fn share(&mut self, owner: Option<String>) {
         if owner.is_some() {
@@ -151,8 +164,9 @@ impl Engine {
             image_id: image_id.to_owned(),
             definition: definition.to_owned(),
             started: None,
+            hooked: None,
             ended: None,
-            paused: false,
+            ails: None,
             link: self.network.as_ref().map(|network| Link { network: network.id.clone(), named: true }),
             shares: None,
             joined: None,
@@ -241,14 +255,26 @@ impl Engine {
         container: &Container,
         now: u64,
     ) -> (ContainerState, i64, u64, ServiceHealth, Option<u64>) {
-        use ContainerState::{Created, Exited, Paused, Running};
+        use ContainerState::{Created, Dead, Exited, Paused, Restarting, Running};
         let checked = container.service == "web";
         let none = |health| if checked { health } else { ServiceHealth::None };
+        if container.ails == Some(Ailment::Dead) {
+            return (Dead, DIED, 0, none(ServiceHealth::Unhealthy), container.started);
+        }
         let Some(started) = container.started else {
             return (Created, 0, 0, none(ServiceHealth::Starting), None);
         };
         if let Some((_, code)) = container.ended {
             return (Exited, code, 0, none(ServiceHealth::Starting), Some(started));
+        }
+        match container.ails {
+            Some(Ailment::Paused) => return (Paused, 0, 0, none(ServiceHealth::Healthy), Some(started)),
+            Some(Ailment::KeepsEnding { since }) => {
+                let (runs, times, started) = ailments::cycle(since, now);
+                let state = if runs { Running } else { Restarting };
+                return (state, 1, times, none(ServiceHealth::Starting), Some(started));
+            }
+            Some(Ailment::Dead) | None => {}
         }
         let age = now.saturating_sub(started);
         let behaviour = self.behaviour(container);
@@ -260,9 +286,6 @@ impl Engine {
             };
             let state = if age >= took { Exited } else { Running };
             return (state, if age >= took { code } else { 0 }, 0, ServiceHealth::None, Some(started));
-        }
-        if container.paused {
-            return (Paused, 0, 0, none(ServiceHealth::Healthy), Some(started));
         }
         let health = |age: u64, healthy: u64| {
             none(if age >= healthy { ServiceHealth::Healthy } else { ServiceHealth::Starting })
@@ -294,6 +317,9 @@ impl Engine {
         let started = container.started?;
         if container.ended.is_some() {
             return None;
+        }
+        if let Some(Ailment::KeepsEnding { since }) = container.ails {
+            return Some(ailments::next_change(since, now));
         }
         let age = now.saturating_sub(started);
         let marks: Vec<u64> = match self.behaviour(container) {
@@ -332,25 +358,45 @@ impl Engine {
 
     /// What a power cut and the start after it do to containers.
     pub fn reboot(&mut self, now: u64) {
-        self.paused_by_hand = None;
+        self.ailing = None;
+        self.containers.values_mut().for_each(|one| one.ails = None);
         for container in self.containers.values_mut() {
             let ran = container.started.is_some() && container.ended.is_none();
             if ran && container.service != "migrate" {
                 container.started = Some(now);
+                // No hook runs, and nobody could have one run.
+                container.hooked = Some(now);
                 container.joined = container.shares.as_ref().map(|_| now);
-                container.paused = false;
             }
         }
     }
 }
+
+/// What a container ends with that the engine kills.
+const DIED: i64 = 137;
 
 /// What compose calls the one container of a service.
 pub fn proper_name(service: &str) -> String {
     format!("{PROJECT}-{service}-1")
 }
 
+/// Whether the engine would start a container at all.
+pub fn startable(world: &World, id: &str) -> Result<(), &'static str> {
+    let is_dead = world.host.engine.containers.get(id).is_some_and(|one| one.ails == Some(Ailment::Dead));
+    if is_dead { Err("container is marked for removal and cannot be started") } else { Ok(()) }
+}
+
+/// Who starts a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starter {
+    /// Compose, which runs its hooks.
+    Compose,
+    /// Whoever asks the engine for it, past compose.
+    Engine,
+}
+
 /// Starts a container: it reads its files as they are.
-pub fn start(world: &mut World, id: &str) {
+pub fn start(world: &mut World, id: &str, starter: Starter) {
     let now = world.now();
     world.host.disk.look();
     let files = world.host.disk.files();
@@ -369,8 +415,11 @@ pub fn start(world: &mut World, id: &str) {
         _ => {}
     }
     container.started = Some(now);
+    if starter == Starter::Compose {
+        container.hooked = Some(now);
+    }
     container.ended = None;
-    container.paused = false;
+    container.goes_on();
     if !matches!(container.service.as_str(), "db" | "side") {
         // The application leaves a mark in its data.
         let mark = container.image_id.clone();
@@ -385,7 +434,7 @@ pub fn stop(world: &mut World, id: &str) {
     if let Some(container) = world.host.engine.containers.get_mut(id)
         && container.started.is_some()
     {
-        container.paused = false;
+        container.goes_on();
         container.ended.get_or_insert((now, 0));
     }
     world.notify(Topic::Engine);

@@ -18,6 +18,7 @@
 )]
 
 mod agent;
+mod ailments;
 mod api;
 mod compose;
 mod disk;

@@ -93,10 +93,12 @@ struct Known {
     data_put: Option<u64>,
     crashes: u32,
     asked: bool,
-    /// The container that a person had paused.
-    paused: Option<String>,
+    /// The container that something was wrong with, and what it was like.
+    ailing: Option<Container>,
     /// How often compose, the engine or the disk had failed.
     failures: u64,
+    /// How often compose or the engine had.
+    refusals: u64,
     /// When it was taken on.
     at: u64,
 }
@@ -108,17 +110,16 @@ pub struct Picture {
     pub files: Files,
     /// References of the project.
     pub tags: BTreeMap<String, String>,
-    /// Service, image, definition, and whether somebody stopped or paused it.
+    /// Service, image, definition, and whether it rests.
     pub containers: Vec<(String, String, String, bool)>,
 }
 
 impl World {
     /// The host as people would call it the same.
     pub fn picture(&self) -> Picture {
-        let rests = |one: &Container| one.started.is_none() || one.ended.is_some() || one.paused;
         let containers = self.own_containers();
         let containers = containers
-            .map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), rests(one)));
+            .map(|one| (one.service.clone(), one.image_id.clone(), one.definition.clone(), one.rests()));
         let mut containers: Vec<_> = containers.collect();
         containers.sort();
         let tags = self.host.engine.tags.iter().filter(|(name, _)| !name.starts_with(KEPT));
@@ -375,8 +376,15 @@ impl World {
             data_put: None,
             crashes: 0,
             asked: false,
-            paused: self.host.engine.paused_by_hand.clone(),
+            ailing: self
+                .host
+                .engine
+                .ailing
+                .as_ref()
+                .and_then(|id| self.host.engine.containers.get(id))
+                .cloned(),
             failures: self.failures(),
+            refusals: self.refusals(),
             at: self.now(),
         };
         self.oracle.operations.entry(id.clone()).or_insert(known);
@@ -415,6 +423,7 @@ impl World {
                 if matches!(outcome, Outcome::Succeeded | Outcome::RolledBack) {
                     self.check_attached(id);
                 }
+                self.check_hooks(id);
                 self.check_outcome(id, *outcome);
                 let asks = self.api.tenant.as_ref().is_some_and(|tenant| {
                     let handled = tenant.status.handled.as_ref().and_then(|handled| handled.retry.as_ref());
@@ -553,7 +562,7 @@ impl World {
                     ran.iter().all(|(service, image)| runs.get(service) == Some(image)),
                     || format!("{id} was rolled back, but {}", difference(&before, &now)),
                 );
-                // Nor does what a person had paused.
+                // Nor does what did not run before.
                 let before = &before.containers;
                 let rested = |name: &str| before.iter().any(|one| one.0 == name && one.3);
                 let rests =
@@ -569,29 +578,37 @@ impl World {
         }
     }
 
-    /// P18: nothing is begun on what a person had paused and the release leaves so.
+    /// P18: nothing is begun on a service that was paused, dead or kept ending, and that the release leaves so.
     fn check_before(&mut self, id: &OperationId) {
         let failures = self.failures();
         let Some(known) = self.oracle.operations.get(id) else { return };
         let alone = known.crashes == 0 && known.failures == failures;
-        let still = |id: &&String| self.host.engine.containers.get(*id).is_some_and(|one| one.paused);
-        let paused = known.paused.as_ref().filter(still).filter(|_| alone).cloned();
+        let still = |was: &&Container| {
+            let is = self.host.engine.containers.get(&was.id);
+            is.is_some_and(|is| (is.ails, is.started) == (was.ails, was.started))
+        };
+        let ailing = known.ailing.as_ref().filter(still).filter(|_| alone);
+        let ailing = ailing.map(|one| (one.service.clone(), one.ails));
         let upgrades = known.request.action == Action::Upgrade;
-        self.require("P18", paused.is_none() || !upgrades, || {
-            format!("{id} was begun while {paused:?} was paused, and left it so")
+        self.require("P18", ailing.is_none() || !upgrades, || {
+            format!("{id} was begun on {ailing:?}, and left it so")
         });
     }
 
     /// How often compose, the engine or the disk failed.
     fn failures(&self) -> u64 {
-        let theirs = [
-            Fault::ComposeFailed,
-            Fault::NetworkTaken,
-            Fault::EngineFault,
-            Fault::DiskFull,
-            Fault::JournalFault,
-        ];
-        self.coverage.iter().filter(|((fault, _), _)| theirs.contains(fault)).map(|(_, times)| times).sum()
+        self.refusals() + self.times(&[Fault::DiskFull, Fault::JournalFault])
+    }
+
+    /// How often compose or the engine failed.
+    fn refusals(&self) -> u64 {
+        self.times(&[Fault::ComposeFailed, Fault::NetworkTaken, Fault::EngineFault])
+    }
+
+    /// How often faults of these kinds have happened.
+    fn times(&self, kinds: &[Fault]) -> u64 {
+        let of_them = self.coverage.iter().filter(|((fault, _), _)| kinds.contains(fault));
+        of_them.map(|(_, times)| times).sum()
     }
 
     /// P16: what runs has read the files as they are.
@@ -609,11 +626,27 @@ impl World {
         self.check_sees(id);
     }
 
+    /// P19: what an operation started was started by compose, which runs hooks, unless compose or the engine failed it.
+    fn check_hooks(&mut self, id: &OperationId) {
+        let Some(read) = user_actions::read(self) else { return };
+        let Some(known) = self.oracle.operations.get(id) else { return };
+        let could = known.refusals == self.refusals() && self.own_containers().all(|one| one.ails.is_none());
+        let ours = |one: &&Container| {
+            let named = read.model.services.contains_key(one.service.as_str());
+            named && one.started >= Some(known.began) && one.hooked != one.started
+        };
+        let past = self.own_containers().find(ours).map(|one| one.service.clone());
+        self.require("P19", past.is_none() || !could, || {
+            format!("{id} started {past:?} past compose, and none of its hooks has run")
+        });
+    }
+
     /// P19: what runs has the network that it is to share and the inline config that is meant, and was restarted with what it
     /// is to restart with.
     fn check_sees(&mut self, id: &OperationId) {
         let Some(read) = user_actions::read(self) else { return };
-        let began = self.oracle.operations.get(id).map_or(0, |known| known.began);
+        let Some(known) = self.oracle.operations.get(id) else { return };
+        let began = known.began;
         let follows = |one: &Container, other: &Container| {
             let service = read.model.services.get(one.service.as_str());
             service.is_some_and(|service| service.restarts_with.contains(&other.service))

@@ -22,6 +22,10 @@ pub const COMPOSE: &str = "docker-compose.yml";
 pub const ENV: &str = ".env";
 /// A tag that `.env` says.
 pub const FROM_ENV: &str = "${IMAGE_TAG:?}";
+/// A link of the tenant's own that leads to [`CONF`].
+pub const LINK: &str = "current.conf";
+/// What `web` reads when it starts.
+pub const CONF: &str = "conf/app.conf";
 /// The config that compose copies into `db`, where there is one.
 pub const COPIED: &str = "app";
 /// How many releases there are.
@@ -89,9 +93,10 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// Makes up releases. `steady`: how well each does does not depend on when it is looked at.
-    pub fn make_up(rng: &mut Rng, steady: bool) -> Self {
-        let all = (0..COUNT).map(|number| release(rng, number, steady)).collect();
+    /// Makes up releases. `steady`: how well each does does not depend on when it is looked at. `links`: the tenant has links
+    /// that they may mount.
+    pub fn make_up(rng: &mut Rng, steady: bool, links: bool) -> Self {
+        let all = (0..COUNT).map(|number| release(rng, number, steady, links)).collect();
         Self { all, specs: BTreeMap::new(), bundles: BTreeMap::new() }
     }
 
@@ -144,15 +149,16 @@ fn sources(release: &Release) -> Sources {
     files.chain([(BUNDLE_FILE.to_owned(), Arc::from(text.into_bytes()))]).collect()
 }
 
-fn release(rng: &mut Rng, number: usize, steady: bool) -> Release {
+fn release(rng: &mut Rng, number: usize, steady: bool, links: bool) -> Release {
     let mut files = BTreeMap::new();
     // Some releases share their files with the one before: only the image changes.
     let shape = if rng.bool() { number / 2 * 2 } else { number };
     let variant = shape % 4;
     let reaches = number == 0 || rng.u32(0..12) > 0;
     let tag = if reaches { FROM_ENV } else { "v0" };
-    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant, shape % 3, tag)));
-    files.insert("conf/app.conf".to_owned(), Blob::new(&format!("conf {}\n", shape / 2)));
+    let conf = if links && shape % 3 != 2 { LINK } else { CONF };
+    files.insert(COMPOSE.to_owned(), Blob::new(&compose_file(variant, conf, shape % 3, tag)));
+    files.insert(CONF.to_owned(), Blob::new(&format!("conf {}\n", shape / 2)));
     if shape % 3 != 0 {
         files.insert("conf/extra.conf".to_owned(), Blob::new(&format!("extra {shape}\n")));
     }
@@ -177,13 +183,13 @@ fn behaviour(rng: &mut Rng, number: usize, steady: bool) -> Behaviour {
     }
 }
 
-/// A compose file of which the application's tag is written so. JSON is YAML, too.
-pub fn compose_file(variant: usize, subnet: usize, tag: &str) -> String {
+/// A compose file in which `web` mounts that config, and of which the application's tag is written so. JSON is YAML, too.
+pub fn compose_file(variant: usize, conf: &str, subnet: usize, tag: &str) -> String {
     let app = format!("reg.example/app:{tag}");
     let bind =
         |path: &str, target: &str| json!([{"type": "bind", "source": format!("./{path}"), "target": target}]);
     let mut services = json!({
-        "web": {"image": app, "volumes": bind("conf/app.conf", "/app.conf"), "healthcheck": {"test": ["CMD", "x"]},
+        "web": {"image": app, "volumes": bind(conf, "/app.conf"), "healthcheck": {"test": ["CMD", "x"]},
                 "restart": "unless-stopped", "environment": {"TAG": "${IMAGE_TAG:?}"}},
         "db": {"image": "reg.example/db:1", "restart": "unless-stopped", "volumes": bind(DATA, "/data")},
     });

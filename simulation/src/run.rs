@@ -8,6 +8,7 @@ use tenantry_api::annotations::{ACCEPT_HOST, RECONCILE, RETRY, ROLLBACK_TO};
 use tenantry_api::tenant_status::{Outcome, Phase};
 
 use crate::agent::{self, Process};
+use crate::ailments;
 use crate::api::{Object, Server};
 use crate::disk::Disk;
 use crate::host::{Engine, Host};
@@ -177,7 +178,7 @@ fn is_written(baseline: &Baseline) -> bool {
 fn world(scenario: Scenario, trace: bool) -> World {
     let steady = scenario.kind == Kind::Twin;
     let mut made_up = Rng::with_seed(scenario.seed ^ 0x7e1e_a5e5);
-    let releases = Releases::make_up(&mut made_up, steady);
+    let releases = Releases::make_up(&mut made_up, steady, scenario.begins == Begins::Installed);
     let rates = &scenario.rates;
     let mut host = Host {
         disk: Disk::new(rates.power_cut > 0 || rates.journal > 0),
@@ -268,7 +269,7 @@ async fn people(shared: Shared) {
 async fn mend(shared: &Shared) {
     user_actions::act(shared, Deed::Unedit).await;
     user_actions::unask(&mut shared.world());
-    user_actions::unpause(&mut shared.world());
+    ailments::cure(&mut shared.world());
     let spec = Spec {
         release: 0,
         suspend: false,

@@ -113,8 +113,8 @@ pub enum Deed {
     Unedit,
     /// Runs `docker compose up -d` by hand.
     Compose,
-    /// Pauses a service, or lets go on what was paused so.
-    Pause,
+    /// Pauses a service, or does nothing about one that dies or keeps ending; puts right what is so already.
+    Ail,
     /// Removes images that nothing holds.
     Prune,
     /// Pushes another image under the deployed tag.
@@ -196,7 +196,12 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
         let after = if settled { 1_000 } else { rng.u64(0..60_000) };
         Line { after, settled, deed }
     };
-    let mut script = vec![Line { after: 0, settled: false, deed: Deed::Spec(spec.clone()) }];
+    let mut script = Vec::new();
+    // What is to be taken over is not always well.
+    if begins == Begins::Installed && !twin && rng.u32(0..4) == 0 {
+        script.push(Line { after: rng.u64(0..90_000), settled: false, deed: Deed::Ail });
+    }
+    script.push(Line { after: 0, settled: false, deed: Deed::Spec(spec.clone()) });
     for _ in 0..rng.u32(1..5) {
         let deed = match rng.u32(0..100) {
             0..=54 => {
@@ -219,9 +224,9 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
             81 => Deed::Accept,
             82 => Deed::TakeOver,
             83..=84 => Deed::Recreate(rng.u64(0..30_000)),
-            85..=89 => Deed::Edit,
-            90..=91 => Deed::Compose,
-            92..=93 => Deed::Pause,
+            85..=88 => Deed::Edit,
+            89..=90 => Deed::Compose,
+            91..=93 => Deed::Ail,
             94..=96 => Deed::Prune,
             _ => Deed::MoveTag,
         };

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tenantry_api::annotations::{ACCEPT_HOST, CLAIM, ORPHAN, RECONCILE, RETRY, ROLLBACK_TO};
-use tenantry_planner::compare::ContainerState;
 
+use crate::ailments;
 use crate::compose::{self, Command, Read, Recreate};
-use crate::host::{Container, FOREIGN, start};
+use crate::host::{FOREIGN, Starter, start};
 use crate::oracle::Actor;
-use crate::releases::{Behaviour, Blob, COMPOSE, ENV, FROM_ENV, PROJECT, compose_file, image_id};
+use crate::releases::{Behaviour, Blob, COMPOSE, CONF, ENV, FROM_ENV, LINK, PROJECT, compose_file, image_id};
 use crate::run::env_text;
 use crate::scenario::Deed;
-use crate::scheduler::{Owner, Shared, Topic, sleep};
+use crate::scheduler::{Owner, Shared, sleep};
 use crate::world::{Fault, World};
 
 /// An edit comes within so many effects of the agent's.
@@ -36,6 +36,7 @@ pub fn install(world: &mut World) {
         world.host.disk.write(path, &blob.text);
     }
     world.host.disk.write(ENV, &env_text(&release.tag).text);
+    let _ = std::os::unix::fs::symlink(CONF, world.host.disk.directory.join(LINK));
     world.host.disk.protect();
     let Some(read) = read(world) else { return };
     let directory = world.host.disk.directory();
@@ -56,7 +57,7 @@ pub fn install(world: &mut World) {
         made.insert(name.as_str(), id);
     }
     for id in made.into_values() {
-        start(world, &id);
+        start(world, &id, Starter::Compose);
     }
 }
 
@@ -69,10 +70,10 @@ pub fn read(world: &World) -> Option<Read> {
 
 /// A person edits a managed file, if there is one.
 pub fn edit(world: &mut World) {
-    let path = if world.rng.bool() { "conf/app.conf" } else { COMPOSE };
+    let path = if world.rng.bool() { CONF } else { COMPOSE };
     let Ok(old) = std::fs::read_to_string(world.host.disk.directory.join(path)) else { return };
     world.count(Fault::EditedByHand);
-    let text = if path == COMPOSE { compose_file(0, 0, FROM_ENV) } else { format!("{old}# mine\n") };
+    let text = if path == COMPOSE { compose_file(0, CONF, 0, FROM_ENV) } else { format!("{old}# mine\n") };
     world.host.disk.write(path, &text);
     world.edited(path);
 }
@@ -129,7 +130,7 @@ fn at_once(world: &mut World, deed: Deed) {
             world.count(Fault::ImagesPruned);
             world.host.engine.prune();
         }
-        Deed::Pause => pause(world),
+        Deed::Ail => ailments::come_and_go(world),
         Deed::MoveTag => move_tag(world),
         Deed::Recreate(_) | Deed::TakeOver | Deed::Compose => {}
     }
@@ -157,37 +158,6 @@ async fn take_over(shared: &Shared) {
     world.change_tenant(|tenant| {
         tenant.annotations.insert(CLAIM, token);
     });
-}
-
-/// Pauses one of the services that run, or lets go on what was paused so.
-fn pause(world: &mut World) {
-    let by_hand = world.host.engine.paused_by_hand.take();
-    let now = world.now();
-    let runs = |one: &&Container| world.host.engine.seen(one, now).state == ContainerState::Running;
-    let own: Vec<String> = world.own_containers().filter(runs).map(|one| one.id.clone()).collect();
-    if by_hand.is_none() && own.is_empty() {
-        return;
-    }
-    world.count(Fault::PausedByHand);
-    world.disturb();
-    let pauses = by_hand.is_none();
-    let id = by_hand.unwrap_or_else(|| own[world.rng.usize(0..own.len())].clone());
-    let engine = &mut world.host.engine;
-    if let Some(container) = engine.containers.get_mut(&id) {
-        container.paused = pauses;
-        engine.paused_by_hand = pauses.then_some(id);
-    }
-    world.notify(Topic::Engine);
-}
-
-/// Lets go on what an operation had paused that could not be taken back: status says so, and compose does not do it.
-pub fn unpause(world: &mut World) {
-    world.host.engine.paused_by_hand = None;
-    let own = world.host.engine.containers.values_mut().filter(|one| one.paused);
-    let paused = own.map(|one| one.paused = false).count();
-    if paused > 0 {
-        world.disturb();
-    }
 }
 
 /// Takes back what was asked for and can't be had.

@@ -51,8 +51,12 @@ pub enum Fault {
     ComposeByHand,
     ImagesPruned,
     TagMoved,
-    /// A person paused a service, or let it go on.
+    /// A person paused a service.
     PausedByHand,
+    /// The engine could not end a container properly.
+    Dead,
+    /// A container began to end again and again.
+    KeepsEnding,
     Recreated,
     TakenOver,
     Unhealthy,

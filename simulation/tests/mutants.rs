@@ -41,5 +41,7 @@ kills! {
     p19_a_service_without_its_network_that_is_called_good_is_found_out: IgnoreAttachments breaks "P19";
     p19_sharers_that_are_left_behind_are_found_out: ForgetSharers breaks "P19";
     p19_inline_configs_that_are_left_as_they_were_are_found_out: ForgetInlineConfigs breaks "P19";
+    p18_a_release_that_is_blamed_for_what_was_so_before_is_found_out: BlameForBefore breaks "P18";
+    p19_a_service_that_is_started_past_compose_is_found_out: StartPastCompose breaks "P19";
     p10_a_crashed_service_that_is_called_healthy_is_found_out: CrashedIsHealthy breaks "P10";
 }

@@ -84,6 +84,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Bug::OverwriteEdits, "P16", "a file that a person edited counts as ours": "tenantry-agent" INTEGRATION, "release::p16_a_file_that_was_edited_by_hand_is_not_overwritten";
     Bug::ForgetSharers, "P19", "who shares a namespace is left in one that is gone": "tenantry-planner" LIB, "restarts::tests::p19_left_behind_is::case_2_sharers_whatever_compose_would_say";
     Bug::ForgetInlineConfigs, "P19", "inline configs stay as containers were made with them": "tenantry-planner" LIB, "remakes::tests::p19_a_container_of_before_that_holds_something_else_is_outdated_and_a_new_one_is_not";
+    Bug::StartPastCompose, "P19", "what was at rest for its data is started past compose": "tenantry-simulation" PROMISES, "p2_cut_networks_and_one_history";
     Bug::ReachAnything, "P17", "a target that reaches no image is deployed": "tenantry-planner" LIB, "decide::tests::reach::p17_a_digest_beside_the_tag_is_named";
     Bug::BlameForBefore, "P18", "a release is begun on what is broken already": "tenantry-planner" LIB, "before::tests::p18_an_upgrade_is_not_begun_on::case_1_a_paused_service";
 };
