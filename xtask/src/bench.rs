@@ -4,6 +4,7 @@
 //! alternates from pair to pair.
 
 mod api;
+mod killed;
 mod memory;
 mod noop;
 mod probe;
@@ -31,7 +32,7 @@ const PREFIX: &str = "tenantry-bench";
 /// What may be measured on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// An upgrade of `hello`: time, silence and writes to the API server
+    /// An upgrade of `hello`: time, silence and writes to the API server; and a container of it that is killed
     Hello,
     /// An upgrade of one service of `changemaker`: time and silence
     Changemaker,

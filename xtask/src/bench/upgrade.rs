@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Bench;
 use super::api::sum;
+use super::killed::killed;
 use super::probe::{self, Seen};
 use super::project::{self, PATIENCE, Pair};
 use super::report::Row;
@@ -34,6 +35,7 @@ pub fn hello(bench: &Bench) -> Result<Vec<Row>> {
         DISK,
     ));
     rows.push(Row::most("API writes for one upgrade (the most that was seen)", "", writes, WRITES));
+    rows.push(killed(bench, &pair)?);
     Ok(rows)
 }
 
