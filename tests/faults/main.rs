@@ -1,7 +1,7 @@
 //! The crash matrix: a real agent, a real engine, real compose, and SIGKILL at every point that the agent has.
 //!
 //! `cargo xtask test` tries some points of each workload; `cargo xtask faults` tries all of them and shows the table.
-//! Results are in `target/faults/`.
+//! Results are in `faults/` of cargo's folder of this machine's target.
 //!
 //! | variable | what |
 //! |---|---|

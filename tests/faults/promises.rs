@@ -158,7 +158,30 @@ fn check_containers(sandbox: &Sandbox, release: &Release) -> Result<()> {
             "{service} runs another release: {seen}"
         );
     }
+    if let Some(round) = release.network {
+        check_network(project, round)?;
+    }
     if sandbox.workload.shares() { check_sharer(project) } else { Ok(()) }
+}
+
+/// P19: the network is the release's, and each service is found on it by its name.
+fn check_network(project: &Project, round: &str) -> Result<()> {
+    let name = format!("{}_default", project.name);
+    let network = docker(&["network", "inspect", "--format", "{{.Id}} {{.Labels.round}}", &name])?;
+    let (id, is) = network.split_once(' ').unwrap_or_default();
+    ensure!(is == round, "P19: the network is {is}, and is to be {round}");
+    for service in ["web", "worker"] {
+        let format = format!(
+            "{{{{with index .NetworkSettings.Networks {name:?}}}}}{{{{.NetworkID}}}} {{{{.Aliases}}}}{{{{end}}}}"
+        );
+        let seen = project.inspect(service, &format)?;
+        let aliases = seen.strip_prefix(id).unwrap_or_default().trim_matches([' ', '[', ']']);
+        ensure!(
+            aliases.split(' ').any(|alias| alias == service),
+            "P19: {service} is not found by its name on network {id}, but has {seen:?}"
+        );
+    }
+    Ok(())
 }
 
 /// P19: `worker` has joined the network that `web` has.

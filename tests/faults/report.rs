@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::matrix::Row;
 use crate::workload::Workload;
 
-/// The rows of one workload: `target/faults/WORKLOAD.jsonl`, and the names of its points in `WORKLOAD.points`.
+/// The rows of one workload: `faults/WORKLOAD.jsonl` beside cargo's folder for tests, and the names of its points in `WORKLOAD.points`.
 pub struct Rows {
     workload: Workload,
     path: PathBuf,

@@ -11,7 +11,7 @@ const USER: u32 = 1000;
 pub enum Workload {
     /// Only tags change: one in an adopted `.env`, one where the tenant's own compose file writes it out.
     ImageOnly,
-    /// Files change, one of them mounted by itself.
+    /// Files change, one of them mounted by itself, and the network is defined otherwise, so that it is made anew.
     Release,
     /// `.env` is one of the files.
     ManagedEnv,
@@ -40,6 +40,8 @@ pub struct Release {
     pub env: String,
     /// All of the tenant's own compose file, likewise; absent where the bundle has one.
     pub compose: Option<String>,
+    /// What the project's network is labelled with, where that changes.
+    pub network: Option<&'static str>,
 }
 
 impl Workload {
@@ -76,6 +78,11 @@ impl Workload {
         self == Self::Volumes
     }
 
+    /// Whether the network of one release is not that of the other.
+    fn has_another_network(self) -> bool {
+        self == Self::Release
+    }
+
     /// What else belongs to the restore point.
     pub fn snapshot(self) -> Value {
         match self {
@@ -103,7 +110,8 @@ impl Workload {
             files.push(file(".env", env.clone(), 0o600, Some(USER)));
         }
         let compose = (self == Self::ImageOnly).then(|| self.compose(repository, even, tag));
-        Release { tag: tag.to_owned(), files, patch: self.patch(tag, even), env, compose }
+        let network = self.has_another_network().then(|| round(even));
+        Release { tag: tag.to_owned(), files, patch: self.patch(tag, even), env, compose, network }
     }
 
     fn patch(self, tag: &str, even: bool) -> Vec<(&'static str, String)> {
@@ -142,12 +150,11 @@ impl Workload {
         };
         let network = if self.shares() { "network_mode: \"service:web\"" } else { "networks: [default]" };
         // A definition that changes, too, and not only the image.
-        let round = if self == Self::ImageOnly {
-            "same"
-        } else if even {
-            "even"
+        let round = if self == Self::ImageOnly { "same" } else { round(even) };
+        let networks = if self.has_another_network() {
+            format!("networks: {{default: {{labels: {{round: {round}}}}}}}\n")
         } else {
-            "odd"
+            String::new()
         };
         let tag = if self == Self::ImageOnly { tag } else { "${IMAGE_TAG:?}" };
         format!(
@@ -166,9 +173,13 @@ impl Workload {
     environment: {worker}
     {network}
     volumes: ["./mkdocs:/mkdocs:ro"]
-{declared}"#
+{declared}{networks}"#
         )
     }
+}
+
+const fn round(even: bool) -> &'static str {
+    if even { "even" } else { "odd" }
 }
 
 const fn colour(even: bool) -> &'static str {

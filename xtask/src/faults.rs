@@ -61,7 +61,7 @@ fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process:
 }
 
 fn matrix(parts: &Parts, registry: &Registry, options: &Options) -> Result<()> {
-    let folder = shell::target().join("faults");
+    let folder = shell::of_this_target()?.join("faults");
     let goes_on = options.more || !options.at.is_empty();
     if folder.exists() && !goes_on {
         std::fs::remove_dir_all(&folder)?;

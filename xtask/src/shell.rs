@@ -27,12 +27,16 @@ pub fn home_without_profile() -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Where cargo puts programs of this machine's target: `debug` or `release` in the folder that this program came from.
-pub fn built(profile: &str) -> Result<PathBuf> {
+/// Cargo's folder of this machine's target: the one that this program came from.
+pub fn of_this_target() -> Result<PathBuf> {
     let this = std::env::current_exe().context("where this program is")?;
-    let of_target =
-        this.parent().and_then(Path::parent).context("cargo's folder of this program's target")?;
-    Ok(of_target.join(profile))
+    let folder = this.parent().and_then(Path::parent);
+    Ok(folder.context("cargo's folder of this program's target")?.to_owned())
+}
+
+/// Where cargo puts programs of this machine's target: its `debug` or `release`.
+pub fn built(profile: &str) -> Result<PathBuf> {
+    Ok(of_this_target()?.join(profile))
 }
 
 /// A command that runs in the workspace's root.
