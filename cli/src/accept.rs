@@ -38,6 +38,7 @@ pub async fn run(accept: &AcceptHost) -> anyhow::Result<ExitCode> {
         tenant.spec.release()
     ));
     ask::say_what_is_in_the_way(&tenant);
-    let end = |tenant: &_| ask::at_rest(tenant, ask::handled(tenant).accept_host.as_ref() == Some(&token));
-    ask::wait(&cluster, &accept.tenant, &accept.waiting, end).await
+    let heard = |tenant: &_| ask::handled(tenant).accept_host.as_ref() == Some(&token);
+    let end = |tenant: &_| ask::at_rest(tenant, heard(tenant));
+    ask::wait(&cluster, &tenant, &accept.waiting, heard, end).await
 }

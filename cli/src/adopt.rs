@@ -6,6 +6,7 @@ mod manifest;
 mod show;
 mod tenants;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -247,7 +248,7 @@ async fn take(
     }
     grant(policy, &lacking)?;
     tenants.apply(&name, &text).await?;
-    let well = follow(adopt, tenants, &name).await?;
+    let well = follow(adopt, tenants, &name, |_| true).await?;
     if well {
         output::out(next(&name, proposal, &tenants.cluster.namespace, &adopt.access.for_kubectl()));
     }
@@ -268,7 +269,21 @@ async fn grant_to(
         return Ok(false);
     }
     grant(policy, lacking)?;
-    follow(adopt, tenants, name).await
+    let seen = Cell::new(false);
+    let judged_anew = |tenant: &Tenant| {
+        seen.set(seen.get() || !grants::is_refused_without(tenant, &lacking.grants));
+        seen.get()
+    };
+    let well = follow(adopt, tenants, name, judged_anew).await?;
+    if !seen.get() {
+        output::err(format!(
+            "{name} is still refused for what was granted: is {} the policy file of the agent of host {}, and does that \
+             agent run? `tenantry status {name}` shows how it stands.",
+            lacking.file,
+            tenants.host()
+        ));
+    }
+    Ok(well)
 }
 
 fn grant(policy: Option<&mut HostPolicy>, lacking: &Lacking) -> anyhow::Result<()> {
@@ -279,9 +294,14 @@ fn grant(policy: Option<&mut HostPolicy>, lacking: &Lacking) -> anyhow::Result<(
     Ok(())
 }
 
-/// Shows what becomes of a Tenant; whether it becomes Ready in time.
-async fn follow(adopt: &Adopt, tenants: &Tenants, name: &str) -> anyhow::Result<bool> {
-    let ended = watch::until(&tenants.cluster, name, Some(adopt.timeout), adopted).await?;
+/// Shows what becomes of a Tenant once what was done for it was `heard`; whether it becomes Ready in time.
+async fn follow(
+    adopt: &Adopt,
+    tenants: &Tenants,
+    name: &str,
+    heard: impl Fn(&Tenant) -> bool,
+) -> anyhow::Result<bool> {
+    let ended = watch::until(&tenants.cluster, name, Some(adopt.timeout), heard, adopted).await?;
     Ok(ended == ExitCode::SUCCESS)
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use tenantry_api::Tenant;
 use tenantry_api::tenant_status::Handled;
@@ -58,17 +58,20 @@ pub fn say_what_is_in_the_way(tenant: &Tenant) {
     }
 }
 
-/// Follows where that is asked for, else says how to.
+/// Follows a Tenant, which was so `before` it was asked, where that is asked for; else says how to.
 pub async fn wait(
     cluster: &Cluster,
-    tenant: &str,
+    before: &Tenant,
     waiting: &Waiting,
+    heard: impl Fn(&Tenant) -> bool,
     end: impl FnMut(&Tenant) -> Option<End>,
 ) -> anyhow::Result<ExitCode> {
+    let name = before.name_any();
     if waiting.wait {
-        return watch::until(cluster, tenant, waiting.timeout, end).await;
+        let news = |tenant: &Tenant| heard(tenant) || tenant.status != before.status;
+        return watch::until(cluster, &name, waiting.timeout, news, end).await;
     }
-    output::out(format!("`tenantry watch {tenant} -n {}` shows how it goes.", cluster.namespace));
+    output::out(format!("`tenantry watch {name} -n {}` shows how it goes.", cluster.namespace));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,9 +82,5 @@ pub fn handled(tenant: &Tenant) -> Handled {
 
 /// Whether a handled request has come to rest, and how: well is only Ready.
 pub fn at_rest(tenant: &Tenant, handled: bool) -> Option<End> {
-    if !handled || !watch::settled(tenant) {
-        return None;
-    }
-    let ready = tenant.status.as_ref().and_then(|status| status.phase) == Some(tenantry_api::Phase::Ready);
-    Some(if ready { End::Good } else { End::Bad })
+    watch::end(tenant).filter(|_| handled)
 }

@@ -35,6 +35,7 @@ pub async fn run(claim: &Claim) -> anyhow::Result<ExitCode> {
         tenant.spec.host, tenant.spec.directory, tenant.spec.project, claim.tenant
     ));
     ask::say_what_is_in_the_way(&tenant);
-    let end = |tenant: &_| ask::at_rest(tenant, ask::handled(tenant).claim.as_ref() == Some(&token));
-    ask::wait(&cluster, &claim.tenant, &claim.waiting, end).await
+    let heard = |tenant: &_| ask::handled(tenant).claim.as_ref() == Some(&token);
+    let end = |tenant: &_| ask::at_rest(tenant, heard(tenant));
+    ask::wait(&cluster, &tenant, &claim.waiting, heard, end).await
 }

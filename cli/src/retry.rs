@@ -63,9 +63,9 @@ impl Asking {
         ask::annotate(&cluster, &self.tenant, annotation, &token).await?;
         output::out(says(&tenant));
         ask::say_what_is_in_the_way(&tenant);
-        let end =
-            |tenant: &Tenant| ask::at_rest(tenant, heard(ask::handled(tenant)).as_ref() == Some(&token));
-        ask::wait(&cluster, &self.tenant, &self.waiting, end).await
+        let heard = |tenant: &Tenant| heard(ask::handled(tenant)).as_ref() == Some(&token);
+        let end = |tenant: &Tenant| ask::at_rest(tenant, heard(tenant));
+        ask::wait(&cluster, &tenant, &self.waiting, heard, end).await
     }
 }
 

@@ -66,8 +66,9 @@ pub async fn run(rollback: &Rollback) -> anyhow::Result<ExitCode> {
     }
     ask::say_what_is_in_the_way(&tenant);
     let mut seen = None;
+    let heard = |tenant: &Tenant| ask::handled(tenant).rollback_to.as_ref() == Some(&value);
     let end = |tenant: &Tenant| ended(tenant, &value, &mut seen);
-    ask::wait(&cluster, &rollback.tenant, &rollback.waiting, end).await
+    ask::wait(&cluster, &tenant, &rollback.waiting, heard, end).await
 }
 
 fn value(id: &str, data: bool, token: &str) -> String {

@@ -54,18 +54,20 @@ pub async fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
     let cluster = watch.access.connect().await?;
     find(&cluster, &watch.tenant).await?;
     let end = |tenant: &Tenant| story::end(tenant).filter(|_| watch.until_ended);
-    until(&cluster, &watch.tenant, watch.timeout, end).await
+    until(&cluster, &watch.tenant, watch.timeout, |_| true, end).await
 }
 
-/// Shows a tenant's phases as they happen, until `end` says how it ended.
+/// Shows a tenant's phases as they happen, until `end` says how it ended. How it ended before what was asked was `heard` is
+/// not shown: it would look like the answer.
 pub(crate) async fn until(
     cluster: &Cluster,
     tenant: &str,
     timeout: Option<Duration>,
+    heard: impl Fn(&Tenant) -> bool,
     end: impl FnMut(&Tenant) -> Option<End>,
 ) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
-    let follow = follow(cluster, tenant, &screen, end);
+    let follow = follow(cluster, tenant, &screen, Heard::by(heard), end);
     let ended = tokio::select! {
         ended = tokio::time::timeout(timeout.unwrap_or(Duration::MAX), follow) => ended,
         // The line that moves is taken away before the program ends.
@@ -92,6 +94,7 @@ async fn follow(
     cluster: &Cluster,
     name: &str,
     screen: &Screen,
+    mut heard: Heard<impl Fn(&Tenant) -> bool>,
     mut end: impl FnMut(&Tenant) -> Option<End>,
 ) -> anyhow::Result<End> {
     let api: Api<Tenant> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
@@ -114,6 +117,10 @@ async fn follow(
             Some(watcher::Event::Delete(_)) => bail!("{name} was deleted"),
             Some(watcher::Event::Init | watcher::Event::InitDone) => {}
             Some(watcher::Event::Apply(tenant) | watcher::Event::InitApply(tenant)) => {
+                if heard.is_of_before(&tenant) {
+                    screen.now("The operator has not looked at it since.");
+                    continue;
+                }
                 let told = story.tell(&tenant);
                 told.lines.iter().for_each(|line| screen.line(line));
                 screen.now(told.now.as_deref().unwrap_or_default());
@@ -122,6 +129,24 @@ async fn follow(
                 }
             }
         }
+    }
+}
+
+/// Whether what was asked has been heard; what was heard once stays so.
+struct Heard<H> {
+    by: H,
+    yet: bool,
+}
+
+impl<H: Fn(&Tenant) -> bool> Heard<H> {
+    fn by(by: H) -> Self {
+        Self { by, yet: false }
+    }
+
+    /// Whether this is how an earlier wish has ended. What is going on still is told.
+    fn is_of_before(&mut self, tenant: &Tenant) -> bool {
+        self.yet |= (self.by)(tenant);
+        !self.yet && settled(tenant)
     }
 }
 
@@ -173,4 +198,33 @@ impl Screen {
 fn console_is_terminal() -> bool {
     use std::io::IsTerminal;
     std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tenant(reconciling: &str) -> Tenant {
+        let tenant = json!({
+            "apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme", "generation": 1},
+            "spec": {"host": "n5", "project": "acme", "directory": "/srv/acme", "imageTag": "v2"},
+            "status": {"observedGeneration": 1, "conditions": [{"type": "Reconciling", "status": reconciling,
+                "reason": "R", "message": "", "lastTransitionTime": "2026-11-21T10:00:00Z"}]},
+        });
+        serde_json::from_value(tenant).unwrap()
+    }
+
+    #[test]
+    fn how_an_earlier_wish_ended_is_not_told_as_the_end_of_this_one() {
+        let said = std::cell::Cell::new(false);
+        let mut heard = Heard::by(|_: &Tenant| said.get());
+        assert!(heard.is_of_before(&tenant("False")));
+        assert!(!heard.is_of_before(&tenant("True")), "what is going on is told");
+        said.set(true);
+        assert!(!heard.is_of_before(&tenant("False")));
+        said.set(false);
+        assert!(!heard.is_of_before(&tenant("False")), "it was heard");
+    }
 }

@@ -126,20 +126,37 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     assert_eq!(project.read("docker-compose.yml")?, upgraded, "exactly the tags are changed");
     project.assert_hand_run_changes_nothing()?;
 
-    // A Tenant that is there already, of a project that the policy does not grant any longer, is granted the same way.
+    // A Tenant that is there already, and refused for a policy that does not grant its project any longer, is granted the
+    // same way; that it was refused is not told as what became of it.
     std::fs::write(&policy, &before)?;
+    up.kubectl(&[
+        "patch",
+        "tenant",
+        &project.name,
+        "--type",
+        "merge",
+        "-p",
+        r#"{"spec":{"imageTag":"v1"}}"#,
+    ])?;
+    let refused = r#"jsonpath={.status.conditions[?(@.type=="Stalled")].reason}=PolicyRefused"#;
+    up.kubectl(&["wait", &tenant, "--for", refused, "--timeout=90s"])?;
     let lacking = with(&["--yes"])?;
     ensure!(!lacking.status.success() && said(&lacking).contains(&mount), "{}", said(&lacking));
     let granted = with(&["--grant", "--yes"])?;
     ensure!(granted.status.success() && said(&granted).contains("Granted in"), "{}", said(&granted));
+    let became = said(&granted);
+    let became = became.split("Granted in").nth(1).unwrap_or_default();
+    ensure!(became.contains("Ready: ") && !became.contains("more than the policy"), "{became}");
     ensure!(std::fs::read_to_string(&policy)?.contains(&mount), "the line is in the policy file again");
+    assert_eq!(project.answer("/version").await?, "v1");
+    assert_eq!(project.read("docker-compose.yml")?, compose);
 
     let back = Command::new(program("tenantry")?)
         .args(["rollback", &project.name, "--wait", "--timeout", "90s", "--kubeconfig", &kubeconfig])
         .output()?;
     ensure!(back.status.success(), "{}", said(&back));
-    assert_eq!(project.answer("/version").await?, "v1");
-    assert_eq!(project.read("docker-compose.yml")?, compose);
+    assert_eq!(project.answer("/version").await?, "v2");
+    assert_eq!(project.read("docker-compose.yml")?, upgraded);
     let again = with(&["--yes"])?;
     ensure!(said(&again).contains("is for that place already"), "{}", said(&again));
     up.end()

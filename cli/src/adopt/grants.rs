@@ -8,8 +8,11 @@ use anyhow::{Context as _, bail};
 use tenantry_agent::config::Config;
 use tenantry_agent::observe::lacking_of;
 use tenantry_agent::survey::Project;
+use tenantry_api::Tenant;
+use tenantry_api::conditions::{STALLED, Truth, find};
 use tenantry_api::tenant_status::{Grant, Lacking};
 use tenantry_planner::policy::grants::block;
+use tenantry_planner::target::RefusalReason;
 
 use crate::paths;
 
@@ -89,6 +92,19 @@ impl HostPolicy {
     }
 }
 
+/// Whether a Tenant is said to be refused by a policy without these lines: what was granted is not judged by yet. Of a
+/// directory or a whole project that the policy keeps unseen its status lists nothing.
+pub fn is_refused_without(tenant: &Tenant, granted: &[Grant]) -> bool {
+    let Some(status) = &tenant.status else { return false };
+    let stalled = find(&status.conditions, STALLED);
+    let refused = stalled.is_some_and(|stalled| {
+        stalled.status == Truth::True.as_str() && stalled.reason == RefusalReason::PolicyRefused.as_str()
+    });
+    let is_granted =
+        |lacks: &Grant| granted.iter().any(|grant| (&grant.list, &grant.item) == (&lacks.list, &lacks.item));
+    refused && status.lacking.as_ref().is_none_or(|lacking| lacking.grants.iter().any(is_granted))
+}
+
 /// Whether a policy holds a line as it was asked for.
 fn is_granted(config: &Config, grant: &Grant) -> bool {
     let allow = &config.allow;
@@ -134,6 +150,30 @@ mod tests {
             means: "it may".to_owned(),
         };
         Lacking { grants: lines.iter().map(grant).collect(), ..Lacking::default() }
+    }
+
+    #[rstest::rstest]
+    #[case::for_what_is_granted_now("True", "PolicyRefused", &[("compose", "DockerSocket"), ("mounts", "/a")], true)]
+    #[case::for_a_directory("True", "PolicyRefused", &[], true)]
+    #[case::for_something_else("True", "PolicyRefused", &[("compose", "Devices")], false)]
+    #[case::for_another_reason("True", "ReachesNothing", &[("mounts", "/a")], false)]
+    #[case::no_more("False", "PolicyRefused", &[("mounts", "/a")], false)]
+    fn a_tenant_is_refused_as_before(
+        #[case] stalled: &str,
+        #[case] reason: &str,
+        #[case] lacks: &[(&str, &str)],
+        #[case] as_before: bool,
+    ) {
+        let told = (!lacks.is_empty()).then(|| lacking(lacks));
+        let tenant = serde_json::json!({
+            "apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme"},
+            "spec": {"host": "n5", "project": "acme", "directory": "/srv/acme", "imageTag": "v1"},
+            "status": {"lacking": told, "conditions": [{"type": "Stalled", "status": stalled, "reason": reason,
+                "message": "", "lastTransitionTime": "2026-11-21T10:00:00Z"}]},
+        });
+        let tenant = serde_json::from_value(tenant).unwrap();
+        let granted = lacking(&[("mounts", "/a"), ("compose", "DockerSocket")]).grants;
+        assert_eq!(is_refused_without(&tenant, &granted), as_before);
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Tenants {
         For { host: &self.host, namespace: Some(&self.cluster.namespace) }
     }
 
+    /// The ComposeHost's name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Where a Tenant is made, for people.
     pub fn shown(&self) -> String {
         format!("in namespace {}, for the ComposeHost {}", self.cluster.namespace, self.host)
