@@ -151,6 +151,37 @@ async fn go_back(tenant: &Sandbox, id: &str, to: &str, data: bool) -> OperationS
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_who_is_made_again_for_a_place_inherits_its_restore_points_and_deletes_none() {
+    let mut tenant = running("inherit", "Live").await;
+    tenant.publish("v2", &[]);
+    tenant.tag("v2");
+    assert_outcome(&tenant.run("two", "ImageOnly").await, Outcome::Succeeded);
+    write_data(&tenant, "later");
+
+    tenant.made_again().await;
+    tenant.claim().await.unwrap();
+    tenant.extra["snapshot"]["retain"] = json!(1);
+    tenant.publish("v3", &[]);
+    tenant.tag("v3");
+    assert_outcome(&tenant.run("three", "ImageOnly").await, Outcome::Succeeded);
+    let listed = tenant.observe().await.restore_points;
+    let ids: Vec<&str> = listed.iter().map(|point| point.id.as_str()).collect();
+    assert_eq!(ids, ["three", "two"]);
+    // What it was made from is not in the registry's hands, either.
+    docker(&["rmi", &format!("{}:v1", tenant.repository)]);
+
+    let mut back = tenant.request("ImageOnly");
+    back.action = serde_json::from_value(json!({"kind": "rollback", "to": "two", "data": true})).unwrap();
+    back.manifest.env = serde_json::from_value(json!({"ownership": "adopted", "patch": []})).unwrap();
+    back.contents.clear();
+    back.manifest.files.clear();
+    tenant.submit("four", back).await.unwrap();
+    assert_outcome(&tenant.ended("four").await, Outcome::Succeeded);
+    assert_eq!((tenant.version_of("web"), data(&tenant)), ("v1".to_owned(), told("old")));
+    cleared(&tenant);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p9_who_goes_back_with_data_and_fails_gets_their_own_data_back() {
     let mut tenant = running("databackfail", "Stop").await;
     // The older release does not come up any more: what it needs in the folder is gone by then.

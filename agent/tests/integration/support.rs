@@ -48,6 +48,8 @@ pub struct Sandbox {
     pub disk_io: DiskIo,
     registry: String,
     uid: String,
+    /// UIDs of Tenants that had the place before.
+    former: Vec<String>,
     epoch: AtomicU64,
 }
 
@@ -109,6 +111,7 @@ impl Sandbox {
                 u64::from(std::process::id()) << 32
                     | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos())
             ),
+            former: Vec::new(),
             epoch: AtomicU64::new(0),
         };
         sandbox.start_agent().await;
@@ -258,6 +261,14 @@ impl Sandbox {
         self.core().claim(&operator, serde_json::from_value(request).unwrap()).await
     }
 
+    /// The Tenant is deleted, and another one made for the same place.
+    pub async fn made_again(&mut self) {
+        let request = serde_json::from_value(json!({"tenant": self.tenant()})).unwrap();
+        self.core().release(&Identity::parse("main").unwrap(), request).await.unwrap();
+        let new = format!("{}b", self.uid);
+        self.former.push(std::mem::replace(&mut self.uid, new));
+    }
+
     /// Waits for an operation's end by the long poll, as operators do.
     pub async fn ended(&self, id: &str) -> OperationStatus {
         let id = OperationId::parse(id).unwrap();
@@ -347,7 +358,11 @@ impl Sandbox {
 
     /// Tags with which images are kept for this tenant.
     pub fn kept(&self) -> Vec<String> {
-        let repository = format!("tenantry.local/keep/{}", self.uid);
+        Self::kept_for(&self.uid)
+    }
+
+    fn kept_for(uid: &str) -> Vec<String> {
+        let repository = format!("tenantry.local/keep/{uid}");
         docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", &repository])
             .lines()
             .map(str::to_owned)
@@ -362,6 +377,7 @@ impl Drop for Sandbox {
         }
         let _ = Command::new("docker").args(["network", "rm", &format!("{}_default", self.project)]).output();
         let mut names = self.kept();
+        names.extend(self.former.iter().flat_map(|uid| Self::kept_for(uid)));
         // By id: an image that was pulled by digest has no tag.
         names.extend(docker(&["images", "-q", &self.repository]).lines().map(str::to_owned));
         for name in names {

@@ -8,6 +8,7 @@ use tenantry_protocol::{Action, FailureCategory};
 
 use super::progress::CopyProgress;
 use super::volumes::{self, Reach, Sight};
+use crate::host::restore_points;
 use crate::operation::context::OperationContext;
 use crate::planning::StepError;
 use crate::planning::data::{Declared, chosen_parts, declared};
@@ -69,6 +70,8 @@ async fn check(operation: &OperationContext, point: &OperationId) -> Result<u64,
     let follow = CopyProgress::new(operation, bytes);
     operation
         .blocking(move || {
+            // Data that was inherited bears the name of the Tenant that kept it.
+            let uid = restore_points::maker(&tree, &point)?.unwrap_or(uid);
             let archive_dir = ArchiveDir::open(&tree, &uid, &point)?;
             parts.iter().try_for_each(|part| archive_dir.verify(part, &follow)).map_err(StepError::from)
         })
