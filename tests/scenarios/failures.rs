@@ -122,6 +122,13 @@ async fn p16_an_image_that_dies_at_once_is_rolled_back_without_waiting_for_the_t
         .output()?;
     let shown = String::from_utf8(shown.stdout)?;
     ensure!(shown.contains("| boom: cannot open config"), "{shown}");
+    let table = Command::new("kubectl")
+        .args(["get", "tenants", "--namespace", &world.namespace])
+        .env("KUBECONFIG", &world.plane.kubeconfig)
+        .output()?;
+    let table = String::from_utf8(table.stdout)?;
+    ensure!(table.lines().count() == 2 && table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    ensure!(table.contains("RolledBack: "), "{table}");
     world.assert_canary_unseen().await
 }
 

@@ -13,7 +13,7 @@ fn compose(tenant: &Sandbox) -> String {
         "services:\n  web: {{image: '{repository}:${{IMAGE_TAG}}', restart: unless-stopped, stop_grace_period: 1s, \
          healthcheck: {{test: [CMD, /standin, health], interval: 300ms, timeout: 5s, retries: 2}}}}\n  \
          db: {{image: '{repository}:db', restart: unless-stopped, stop_grace_period: 1s}}\n  \
-         seed: {{image: '{repository}:${{IMAGE_TAG}}', restart: 'no', environment: {{MODE: job}}}}\n  \
+         seed: {{image: '{repository}:db', depends_on: [web], restart: 'no', environment: {{MODE: job}}}}\n  \
          buckets: {{image: '{repository}:${{IMAGE_TAG}}', restart: on-failure, environment: {{MODE: job}}}}\n"
     )
 }
@@ -21,17 +21,20 @@ fn compose(tenant: &Sandbox) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p18_what_was_so_before_stops_an_upgrade_and_is_never_told_as_its_failure() {
     let mut tenant = Sandbox::new("before").await;
-    tenant.write(".env", "IMAGE_TAG=none\n");
     for tag in ["v1", "v2", "db"] {
         tenant.publish(tag, &[]);
     }
-    let text = compose(&tenant);
-    tenant.manage("docker-compose.yml", &text);
+    // Brought up by hand: at first contact both one-shots have ended.
+    tenant.write("docker-compose.yml", &compose(&tenant));
+    tenant.write(".env", "IMAGE_TAG=v1\n");
     tenant.tag("v1");
-    let first = tenant.run("one", "Release").await;
-    assert_outcome(&first, Outcome::Succeeded);
-    let said = format!("{:?}", first.phases);
-    assert!(said.contains("ended with code 0 and done by that: buckets, seed"), "{said}");
+    tenant.by_hand();
+    for job in ["seed", "buckets"] {
+        docker(&["wait", &tenant.container(job)]);
+    }
+    let contact = tenant.observe().await;
+    assert_eq!((contact.health.problems.as_slice(), contact.image_differences.len()), (&[][..], 0));
+    tenant.claim().await.unwrap();
 
     docker(&["pause", &tenant.container("db")]);
     tenant.tag("v2");
@@ -41,7 +44,10 @@ async fn p18_what_was_so_before_stops_an_upgrade_and_is_never_told_as_its_failur
     assert_eq!((why.category, why.during), (FailureCategory::UnhealthyBefore, OperationPhase::Preflight));
     assert!(why.message.contains("db is paused: `docker compose unpause db`"), "{why:?}");
     docker(&["unpause", &tenant.container("db")]);
-    assert_outcome(&tenant.run("three", "ImageOnly").await, Outcome::Succeeded);
+    let upgraded = tenant.run("three", "ImageOnly").await;
+    assert_outcome(&upgraded, Outcome::Succeeded);
+    let said = format!("{:?}", upgraded.phases);
+    assert!(said.contains("ended with code 0 and done by that: buckets, seed"), "{said}");
     let (before, after) = tenant.by_hand();
     assert_eq!(before, after, "by hand nothing is recreated");
 }
@@ -57,7 +63,10 @@ async fn p18_a_way_back_that_finds_things_as_bad_as_they_were_has_arrived() {
     let text = compose(&tenant);
     tenant.manage("docker-compose.yml", &text);
     tenant.tag("v1");
-    assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
+    let first = tenant.run("one", "Release").await;
+    assert_outcome(&first, Outcome::Succeeded);
+    let said = format!("{:?}", first.phases);
+    assert!(said.contains("ended with code 0 and done by that: buckets, seed"), "{said}");
     let health = || docker(&["inspect", "--format", "{{.State.Health.Status}}", &tenant.container("web")]);
     let began = std::time::Instant::now();
     while health() != "unhealthy" && began.elapsed() < std::time::Duration::from_mins(1) {

@@ -40,6 +40,7 @@ fn expected(lifetime: Lifetime) -> Expected {
 #[case::out_of_memory_is_said(Lifetime::RunsOn, |c: &mut Container| { c.state = ContainerState::Restarting; c.exit_code = 137; c.oom_killed = true; }, "web ended with code 137 (out of memory) and is being restarted")]
 #[case::a_paused_service_is_said(Lifetime::RunsOn, |c: &mut Container| c.state = ContainerState::Paused, "web is paused")]
 #[case::what_nothing_starts_again_is_done_by_ending_well(JOB, |c: &mut Container| c.state = ContainerState::Exited, "")]
+#[case::what_is_tried_again_is_done_by_ending_well_too(Lifetime::MayEnd { retried: true }, |c: &mut Container| c.state = ContainerState::Exited, "")]
 #[case::it_may_run_as_well(JOB, |_: &mut Container| {}, "")]
 #[case::it_is_not_done_by_failing(JOB, |c: &mut Container| { c.state = ContainerState::Exited; c.exit_code = 1; }, "final: web ended with code 1")]
 #[case::what_serves_is_not_done_by_ending(Lifetime::Serves, |c: &mut Container| c.state = ContainerState::Exited, "final: web ended with code 0; if it is meant to end, name it in spec.jobs")]
