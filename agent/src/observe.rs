@@ -38,6 +38,7 @@ pub use policy::{foreign, lacking, lacking_of};
 pub use redaction::{add_env_file, add_secret_file, redactor};
 pub use variables::variables;
 
+use crate::compose::links;
 use crate::host::{CachedObservation, Host, TenantCache, refused};
 
 /// A cached answer is not believed for longer than this, whatever the stream says.
@@ -132,7 +133,12 @@ async fn still_good(
         return Ok(None);
     }
     let (shared, directory, held) = (host.clone(), request.place.directory.clone(), cached.clone());
-    let look = move || held.stamps.still_hold(shared.tree(&directory).ok().flatten().as_ref());
+    let model = cache.model.lock().clone();
+    let look = move || {
+        // Where links of mounts lead is in no stamp: what is mounted need not be a file that was looked at.
+        let links_hold = model.is_none_or(|known| known.links == links(&known.model, directory.as_str()));
+        links_hold && held.stamps.still_hold(shared.tree(&directory).ok().flatten().as_ref())
+    };
     let unchanged = host.blocking(look).await?;
     Ok(unchanged.then_some(cached))
 }

@@ -269,6 +269,12 @@ impl Service {
         within
     }
 
+    /// What of `directory` is mounted into this service's containers.
+    pub fn mounted(&self, directory: &str) -> BTreeSet<RelativePath> {
+        let within = self.binds.iter().filter_map(|bind| beneath(directory, &bind.source));
+        within.filter_map(|path| RelativePath::parse(path).ok()).collect()
+    }
+
     /// Whether the service's environment is read from `file`, a path relative to `directory`.
     pub fn reads_env_file(&self, directory: &str, file: &str) -> bool {
         self.env_files.iter().any(|path| beneath(directory, path) == Some(file))

@@ -8,7 +8,7 @@ use tenantry_protocol::{MountFreshness, StaleFile};
 
 use crate::engine::ProjectContainer;
 use crate::files::Seen;
-use crate::store::Starts;
+use crate::store::{Start, Starts};
 
 /// Managed files as they are on disk.
 pub type Contents = BTreeMap<RelativePath, Seen>;
@@ -28,7 +28,7 @@ pub fn freshness(
     files: &Contents,
     starts: &Starts,
 ) -> MountFreshness {
-    let (mut stale, mut unknown) = (Vec::new(), Vec::new());
+    let (mut stale, mut unknown) = (led_elsewhere(service, directory, containers, starts), Vec::new());
     for (path, seen) in files {
         let Some(mounted) = service.mounts(directory, path) else { continue };
         let file = || StaleFile { path: path.clone(), mounted_singly: mounted == Mounted::Singly };
@@ -49,22 +49,35 @@ pub fn freshness(
     }
 }
 
+fn start_of<'a>(container: &ProjectContainer, starts: &'a Starts) -> Option<&'a Start> {
+    starts.of(&container.container.id, &container.started_raw)
+}
+
+/// What is mounted by a symlink that led somewhere else when a container was started: it sees what was there then.
+fn led_elsewhere(
+    service: &Service,
+    directory: &str,
+    containers: &[&ProjectContainer],
+    starts: &Starts,
+) -> Vec<StaleFile> {
+    let known = containers.iter().filter_map(|container| start_of(container, starts));
+    let moved: BTreeSet<RelativePath> =
+        known.flat_map(|start| start.not_mounted(&service.mounted(directory))).collect();
+    moved.into_iter().map(|path| StaleFile { path, mounted_singly: true }).collect()
+}
+
 /// Inline configs and secrets that are known to have been copied into a container otherwise than they are now.
 pub fn outdated(service: &Service, containers: &[&ProjectContainer], starts: &Starts) -> Vec<String> {
     let known = containers.iter().filter_map(|container| {
-        let start = starts.containers.get(&container.container.id)?;
         // A start that is not ours may have been compose's, which copies them anew.
-        start.copied.as_ref().filter(|_| start.started_at == container.started_raw)
+        start_of(container, starts)?.copied.as_ref()
     });
     let names: BTreeSet<&str> = known.flat_map(|copied| service.copied.differing(copied)).collect();
     names.into_iter().map(str::to_owned).collect()
 }
 
 fn read(container: &ProjectContainer, path: &RelativePath, seen: &Seen, starts: &Starts) -> Read {
-    let recorded = starts.containers.get(&container.container.id);
-    let recorded: Option<&Sha256> = recorded
-        .filter(|start| start.started_at == container.started_raw)
-        .and_then(|start| start.files.get(path));
+    let recorded: Option<&Sha256> = start_of(container, starts).and_then(|start| start.files.get(path));
     if let Some(hash) = recorded {
         return if *hash == seen.sha256 { Read::Current } else { Read::Stale };
     }

@@ -2,9 +2,11 @@
 
 pub mod before;
 pub mod env;
+pub mod env_files;
 pub mod in_project_agent;
 pub mod manual_run;
 pub mod model;
+pub mod mounts;
 pub mod policy;
 pub mod ports;
 pub mod probes;

@@ -16,14 +16,15 @@ use tenantry_protocol::{Action, ComposeUse, FailureCategory, PlanReport, RunImag
 
 use super::changes::{Changes, patched_values};
 use super::checks::{
-    before, env, in_project_agent, manual_run, model, policy, ports, probes, reach, resources, space, unread,
+    before, env, env_files, in_project_agent, manual_run, model, mounts, policy, ports, probes, reach,
+    resources, space, unread,
 };
 use super::context::RequestContext;
 use super::error::StepError;
 use super::file_changes::{edit_images, file_changes};
 use super::image_edits::image_edits;
 use super::orphans::orphans;
-use super::recreates::recreates;
+use super::recreates::{Held, recreates};
 use super::stage::{StagedRelease, StagedTree, checked_outside, hashes, next_texts, resolve_stage, stage};
 use super::terms::terms;
 use super::{data, images, way_back};
@@ -32,6 +33,7 @@ use crate::engine::ProjectContainer;
 use crate::files::Stage;
 use crate::host::OpenPlan;
 use crate::observe::{Texts, other_projects, own, with_images};
+use crate::store::Starts;
 
 /// How many references are looked at side by side.
 const SIDE_BY_SIDE: usize = 8;
@@ -97,16 +99,21 @@ async fn planned(
     model::check(context, &staged.model, &changes)?;
     ports::check(&staged.model, old, !containers.is_empty())?;
     let orphans = orphans(context, &staged, old, &containers).await?;
-    let (by_hand, chosen, references) = tokio::join!(
+    let (by_hand, env_files, chosen, references) = tokio::join!(
         manual_run::check(context, &staged),
+        env_files::check(context, open.name(), &staged),
         chosen(context, &staged.model),
         references(context, &staged.model, old)
     );
     by_hand?;
+    env_files?;
     let chosen = chosen?;
-    let copied = copied(context, old, &containers).await?;
+    let starts = starts(context).await?;
+    let copied = copied(old, &containers, &starts);
+    let held = Held { copied: &copied, starts: &starts };
     let models = (&*staged.model, old);
-    let recreates = recreates(context.directory(), models, &changes, &expected, &containers, &copied);
+    let recreates = recreates(context.directory(), models, &changes, &expected, &containers, held);
+    mounts::check(context, &staged.model, &changes, &recreates).await?;
     let before =
         before::check(context, &staged, &terms.verify, &containers, &recreates, chosen.choices.as_deref())
             .await?;
@@ -295,18 +302,17 @@ async fn references(
 /// What compose copied into each container: recorded, or else what it would copy now, for containers of before are taken to
 /// have been made from the files that are there. Where a container was started since it was recorded, compose may have
 /// copied anew: then it is either.
-async fn copied(
-    context: &RequestContext,
+fn copied(
     model: Option<&Model>,
     containers: &[ProjectContainer],
-) -> Result<BTreeMap<String, Copied>, StepError> {
-    let (host, uid) = (context.host.clone(), context.request.tenant.uid.clone());
-    let mut starts = context.blocking(move || Ok(host.store.starts(&uid)?)).await?.containers;
+    starts: &Starts,
+) -> BTreeMap<String, Copied> {
     let by_files = |service: &str| Some(model?.services.get(service)?.copied.clone());
     let known = containers.iter().filter_map(|one| {
         let by_files = by_files(&one.container.service);
-        let recorded = starts.remove(&one.container.id);
-        let recorded = recorded.and_then(|start| Some((start.copied?, start.started_at == one.started_raw)));
+        let recorded = starts.containers.get(&one.container.id);
+        let recorded =
+            recorded.and_then(|start| Some((start.copied.clone()?, start.started_at == one.started_raw)));
         let copied = match (recorded, by_files) {
             (Some((recorded, false)), Some(by_files)) => recorded.or(&by_files),
             (Some((recorded, _)), _) => recorded,
@@ -314,7 +320,13 @@ async fn copied(
         };
         (!copied.is_empty()).then(|| (one.container.id.clone(), copied))
     });
-    Ok(known.collect())
+    known.collect()
+}
+
+/// What containers had before them when they were started.
+async fn starts(context: &RequestContext) -> Result<Starts, StepError> {
+    let (host, uid) = (context.host.clone(), context.request.tenant.uid.clone());
+    context.blocking(move || Ok(host.store.starts(&uid)?)).await
 }
 
 fn copied_next(model: &Model) -> BTreeMap<String, Copied> {

@@ -9,9 +9,21 @@ use tenantry_protocol::Recreate;
 
 use super::changes::Changes;
 use crate::engine::ProjectContainer;
+use crate::store::Starts;
 
 /// Why a service is restarted that has the namespace of a container that was started anew since.
 const CUT_OFF: &str = "what it shares was started anew since";
+/// Why a service is restarted of which a container was started while a symlink of its mounts led somewhere else.
+const LED_ELSEWHERE: &str = "a symlink of its mounts leads elsewhere now";
+
+/// What is known of containers beside what the engine says.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    /// What compose copied into each.
+    pub copied: &'a BTreeMap<String, Copied>,
+    /// What each was started with.
+    pub starts: &'a Starts,
+}
 
 /// Services that compose will recreate or that are restarted, and why.
 pub fn recreates(
@@ -20,7 +32,7 @@ pub fn recreates(
     changes: &Changes,
     expected: &BTreeMap<ServiceName, Expected>,
     containers: &[ProjectContainer],
-    copied: &BTreeMap<String, Copied>,
+    held: Held<'_>,
 ) -> Vec<Recreate> {
     let own: Vec<_> = containers.iter().map(|container| container.container.clone()).collect();
     let mut all = Vec::new();
@@ -36,7 +48,8 @@ pub fn recreates(
             Some("reads .env".to_owned())
         } else if old.is_some_and(|old| old.definition != service.definition) {
             Some("configuration changed".to_owned())
-        } else if let Some(name) = runs.iter().find_map(|one| changed_copy(service, copied.get(&one.id))) {
+        } else if let Some(name) = runs.iter().find_map(|one| changed_copy(service, held.copied.get(&one.id)))
+        {
             Some(format!("{name} changed"))
         } else if let Some(network) = previous.and_then(|previous| changed_network(service, next, previous)) {
             Some(format!("network {network} changed"))
@@ -44,11 +57,25 @@ pub fn recreates(
             let attached = expected.get(name).and_then(|expected| expected.attached.as_ref());
             let lacking = attached.and_then(|attached| runs.iter().find_map(|one| attached.lacking(one)));
             let cut_off = || runs.iter().any(|one| is_cut_off(one, &own)).then(|| CUT_OFF.to_owned());
-            lacking.or_else(|| mounts.map(|file| format!("mounts {file}"))).or_else(cut_off)
+            let led = || is_led_elsewhere(directory, (name, service), containers, held.starts);
+            let led = || led().then(|| LED_ELSEWHERE.to_owned());
+            lacking.or_else(|| mounts.map(|file| format!("mounts {file}"))).or_else(led).or_else(cut_off)
         };
         all.extend(cause.map(|cause| Recreate { service: name.to_string(), cause }));
     }
     with_followers(next, all)
+}
+
+fn is_led_elsewhere(
+    directory: &str,
+    (name, service): (&ServiceName, &Service),
+    containers: &[ProjectContainer],
+    starts: &Starts,
+) -> bool {
+    let mounted = service.mounted(directory);
+    let own = containers.iter().filter(|one| one.container.service == name.as_str());
+    let known = own.filter_map(|one| starts.of(&one.container.id, &one.started_raw));
+    known.flat_map(|start| start.not_mounted(&mounted)).next().is_some()
 }
 
 /// A config or secret that compose copied into a container otherwise than the service means it.

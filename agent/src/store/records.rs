@@ -1,6 +1,6 @@
 //! What we last wrote and started. Plans compare with it; it is never taken for what is on the host now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -84,9 +84,27 @@ pub struct Start {
     pub started_at: String,
     /// Every managed file that is mounted into it, and the hash of its content then.
     pub files: BTreeMap<RelativePath, Sha256>,
+    /// What of the tenant's directory is mounted into it, with what was behind symlinks then; absent where none was followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounted: Option<BTreeSet<RelativePath>>,
     /// The inline configs and secrets that compose copied into it; absent where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,
+}
+
+impl Starts {
+    /// What is recorded of this very start of a container.
+    pub fn of(&self, container: &str, started_at: &str) -> Option<&Start> {
+        self.containers.get(container).filter(|start| start.started_at == started_at)
+    }
+}
+
+impl Start {
+    /// Those of these paths that were not mounted then. Compose makes a container anew when its mounts change, so that it is
+    /// where symlinks lead that has changed.
+    pub fn not_mounted(&self, mounts: &BTreeSet<RelativePath>) -> Vec<RelativePath> {
+        self.mounted.iter().flat_map(|then| mounts.difference(then)).cloned().collect()
+    }
 }
 
 impl Store {

@@ -253,6 +253,7 @@ fn baseline_and_starts_are_kept() {
     let start = Start {
         started_at: "2026-11-21T10:00:00.1Z".to_owned(),
         files: [(at, sha256(b"x"))].into(),
+        mounted: None,
         copied: None,
     };
     let starts = Starts { containers: [("c0ffee".to_owned(), start)].into() };

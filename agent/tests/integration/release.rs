@@ -2,7 +2,7 @@
 
 use crate::support::{Sandbox, assert_outcome, failure};
 use tenantry_api::tenant_status::Outcome;
-use tenantry_protocol::{FailureCategory, FileState, MountFreshness};
+use tenantry_protocol::{FailureCategory, FileState, MountFreshness, ObserveResponse, OperationPhase};
 
 /// A tenant whose files the bundle renders, at release v1.
 async fn released(name: &str) -> Sandbox {
@@ -181,13 +181,15 @@ async fn files_that_compose_files_name_are_found_where_compose_finds_them() {
     tenant.write("here.env", "B=1\n");
     // Nothing of this folder is read by compose itself, and the staged tree must have it all the same.
     tenant.write("parts/data/kept", "x");
+    tenant.write("parts/key.txt", "canary");
     let named =
         format!("    env_file: [\"${{ENVF}}\", \"{directory}/here.env\"]\n    restart: unless-stopped\n");
     let compose = tenant.compose().replacen("    restart: unless-stopped\n", &named, 1);
     let include = "include: [{path: sub/part.yml, project_directory: parts}]\n";
     tenant.manage("docker-compose.yml", &format!("{include}{compose}"));
     let part = format!(
-        "services:\n  part:\n    image: {}:${{IMAGE_TAG:?}}\n    stop_grace_period: 1s\n    volumes: [\"./data:/data:ro\"]\n",
+        "services:\n  part:\n    image: {}:${{IMAGE_TAG:?}}\n    stop_grace_period: 1s\n    volumes: [\"./data:/data:ro\"]\n    \
+         secrets: [key]\nsecrets: {{key: {{file: key.txt}}}}\n",
         tenant.repository
     );
     tenant.manage("sub/part.yml", &part);
@@ -196,10 +198,102 @@ async fn files_that_compose_files_name_are_found_where_compose_finds_them() {
     tenant.tag("v1");
     assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
     let part = tenant.container("part");
-    let mounted = crate::support::docker(&["inspect", "--format", "{{(index .Mounts 0).Source}}", &part]);
-    assert_eq!(mounted.trim(), format!("{directory}/parts/data"));
+    let mounted =
+        crate::support::docker(&["inspect", "--format", "{{range .Mounts}}{{.Source}} {{end}}", &part]);
+    assert!(mounted.contains(&format!("{directory}/parts/data ")), "{mounted}");
     let web = crate::support::docker(&["inspect", "--format", "{{.Config.Env}}", &tenant.container("web")]);
     assert!(web.contains("A=1") && web.contains("B=1"), "{web}");
     let (before, after) = tenant.by_hand();
     assert_eq!(before, after);
+
+    // Compose reads environment files, and the engine mounts, only when containers are made: what is wrong is found before.
+    tenant.publish("v2", &[]);
+    tenant.tag("v2");
+    for (id, path, text, category, says) in [
+        (
+            "env",
+            "here.env",
+            None,
+            FailureCategory::ComposeInvalid,
+            "services.web.env_file: DIR/here.env is not there",
+        ),
+        (
+            "quote",
+            "here.env",
+            Some("B=\"canary\n"),
+            FailureCategory::ComposeInvalid,
+            "services.web.env_file: compose can't read DIR/here.env, line ",
+        ),
+        (
+            "key",
+            "parts/key.txt",
+            None,
+            FailureCategory::PathRefused,
+            "services.part mounts parts/key.txt, which is not there",
+        ),
+    ] {
+        let before = tenant.read(path);
+        std::fs::remove_file(tenant.directory().join(path)).unwrap();
+        if let Some(text) = text {
+            tenant.write(path, text);
+        }
+        let status = tenant.run(id, "Release").await;
+        tenant.write(path, &before);
+        assert_outcome(&status, Outcome::Aborted);
+        let why = failure(&status);
+        assert_eq!((why.category, why.during), (category, OperationPhase::Preflight));
+        assert!(why.message.starts_with(&says.replace("DIR", &directory)), "{why:?}");
+        assert!(!why.message.contains("canary"), "P12: {why:?}");
+        assert_eq!(tenant.containers(), after, "nothing was stopped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p19_a_link_that_a_person_leads_elsewhere_is_told_at_once_and_followed_by_the_next_release() {
+    let mut tenant = Sandbox::new("led").await;
+    tenant.publish("v1", &[]);
+    tenant.write("docker-compose.yml", &tenant.compose());
+    for (path, text) in
+        [(".env", "IMAGE_TAG=v1\n"), ("one/web.conf", "GREETING=one\n"), ("two/web.conf", "GREETING=two\n")]
+    {
+        tenant.write(path, text);
+    }
+    tenant.manage("conf.d/a.conf", "one\n");
+    let (config, link) = (tenant.directory().join("config"), tenant.directory().join("config/web.conf"));
+    std::fs::create_dir(config).unwrap();
+    std::os::unix::fs::symlink("../one/web.conf", &link).unwrap();
+    tenant.tag("v1");
+    tenant.extra = serde_json::json!({"overwrite": true});
+    assert_outcome(&tenant.run("one", "Release").await, Outcome::Succeeded);
+    let sees = |tenant: &Sandbox| {
+        let pid =
+            crate::support::docker(&["inspect", "--format", "{{.State.Pid}}", &tenant.container("web")]);
+        std::fs::read_to_string(format!("/proc/{pid}/root/etc/web.conf")).unwrap()
+    };
+    assert_eq!(sees(&tenant), "GREETING=one\n");
+    let ObserveResponse::Seen { hash, observation } = tenant.look(None).await else {
+        panic!("nothing was known")
+    };
+    assert!(observation.services.iter().all(|service| service.mounts == MountFreshness::Current));
+
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("../two/web.conf", &link).unwrap();
+    let ObserveResponse::Seen { observation, .. } = tenant.look(Some(hash)).await else {
+        panic!("it is not seen")
+    };
+    let web = observation.services.iter().find(|service| service.name.as_str() == "web").unwrap();
+    let MountFreshness::Stale { files } = &web.mounts else { panic!("{:?}", web.mounts) };
+    assert_eq!(files[0].path.as_str(), "two/web.conf");
+
+    let made = tenant.container("web");
+    tenant.manage("note.txt", "of a release that has nothing to do with it\n");
+    let status = tenant.run("two", "Release").await;
+    assert_outcome(&status, Outcome::Succeeded);
+    let recreates = status.plan.unwrap().recreates;
+    let told: Vec<(&str, &str)> =
+        recreates.iter().map(|one| (one.service.as_str(), one.cause.as_str())).collect();
+    assert_eq!(told, [("web", "a symlink of its mounts leads elsewhere now")]);
+    assert_eq!((sees(&tenant).as_str(), tenant.container("web")), ("GREETING=two\n", made));
+    let after = tenant.observe().await;
+    assert!(after.services.iter().all(|service| service.mounts == MountFreshness::Current), "{after:#?}");
 }

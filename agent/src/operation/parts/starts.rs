@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_api::names::{RelativePath, Sha256};
-use tenantry_planner::model::{Copied, Model};
+use tenantry_planner::model::{Copied, Model, Service};
 use tenantry_planner::steps::JournalState;
 
 use super::container_names;
+use crate::compose::links;
 use crate::engine::ProjectContainer;
 use crate::files::Found;
 use crate::host::restore_points::Line;
@@ -20,6 +21,7 @@ struct Started {
     id: String,
     at: String,
     files: Vec<RelativePath>,
+    mounted: Option<BTreeSet<RelativePath>>,
     copied: Option<Copied>,
 }
 
@@ -54,6 +56,13 @@ pub async fn record_starts(
             |file: &&RelativePath| service.is_some_and(|service| service.mounts(directory, file).is_some());
         files.iter().filter(mounts).cloned().collect()
     };
+    let links = links(model, directory);
+    let by_links = |service: &str| {
+        let found = model.services.get(service);
+        let is_linked =
+            |service: &&Service| service.binds.iter().any(|bind| links.contains_key(&bind.source));
+        found.filter(is_linked).map(|service| service.mounted(directory))
+    };
     let copied = |service: &str| {
         let found = model.services.get(service);
         found.map(|service| service.copied.clone()).filter(|copied| !copied.is_empty())
@@ -64,9 +73,10 @@ pub async fn record_starts(
             id: one.container.id.clone(),
             at: one.started_raw.clone(),
             files: mounted(&one.container.service),
+            mounted: by_links(&one.container.service),
             copied: copied(&one.container.service),
         })
-        .filter(|one| !one.files.is_empty() || one.copied.is_some())
+        .filter(|one| !one.files.is_empty() || one.mounted.is_some() || one.copied.is_some())
         .collect();
     let alive: BTreeSet<String> = all.iter().map(|container| container.container.id.clone()).collect();
     let (host, uid, tree, cache) = (
@@ -90,7 +100,8 @@ pub async fn record_starts(
                 // Who was only restarted has what was copied into it before.
                 let known = old.containers.get(&one.id).and_then(|start| start.copied.clone());
                 let copied = known.or(one.copied);
-                starts.containers.insert(one.id, Start { started_at: one.at, files, copied });
+                let Started { id, at: started_at, mounted, .. } = one;
+                starts.containers.insert(id, Start { started_at, files, mounted, copied });
             }
             if starts != old {
                 host.store.save_starts(&uid, &starts)?;
@@ -119,7 +130,7 @@ async fn record_copied(
             let old = host.store.starts(&uid)?;
             let mut starts = old.clone();
             for (id, started_at, copied) in stayed {
-                let start = Start { started_at, files: BTreeMap::new(), copied: None };
+                let start = Start { started_at, files: BTreeMap::new(), mounted: None, copied: None };
                 starts.containers.entry(id).or_insert(start).copied.get_or_insert(copied);
             }
             if starts != old {

@@ -81,6 +81,13 @@ impl Telling<'_> {
         told.into_iter().find(|(name, _)| name.as_str() == service).map(|(_, what)| what)
     }
 
+    /// Whether a symlink of the service's mounts leads somewhere else than when its container was started.
+    fn is_led_elsewhere(&self, directory: &str, service: &str, start: Option<&Start>) -> bool {
+        let service = self.model.services.get(service);
+        let moved = |start: &Start| Some(start.not_mounted(&service?.mounted(directory)));
+        start.and_then(moved).is_some_and(|moved| !moved.is_empty())
+    }
+
     /// The containers that compose left alone and that are yet to be told, and how: of files that this operation has changed,
     /// and of others that they are known to have read otherwise than they are.
     async fn waiting(
@@ -102,14 +109,18 @@ impl Telling<'_> {
             runs && self.plan.inside.as_deref() != Some(one.container.service.as_str())
         });
         for container in others.filter(|one| self.plan.containers.contains(&one.container.id)) {
-            let recorded = starts.containers.get(&container.container.id);
-            let recorded = recorded.filter(|start| start.started_at == container.started_raw);
+            let recorded = starts.of(&container.container.id, &container.started_raw);
             let read = match recorded {
                 Some(start) => read(operation, start).await?,
                 None => BTreeMap::new(),
             };
             let files = to_tell(&self.plan.changed, &read, state.failure().is_none());
-            let told = self.what(operation.directory(), &container.container.service, &files);
+            let service = container.container.service.as_str();
+            let told = if self.is_led_elsewhere(operation.directory(), service, recorded) {
+                Some(Told::Restart)
+            } else {
+                self.what(operation.directory(), service, &files)
+            };
             waiting.extend(told.map(|what| (container, what)));
         }
         Ok(waiting)
