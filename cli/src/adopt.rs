@@ -13,13 +13,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use kube::ResourceExt as _;
 use tenantry_agent::survey::{Project, Survey, SurveyError};
 use tenantry_api::Tenant;
+use tenantry_api::annotations::RETRY;
 use tenantry_api::names::ProjectName;
 use tenantry_api::tenant_status::{Lacking, Phase};
 use tenantry_planner::images::proposal::{Proposal, propose};
 
 use crate::access::Access;
+use crate::ask::{annotate, token};
 use crate::confirm::says_yes;
 use crate::output;
 use crate::watch;
@@ -227,8 +230,9 @@ async fn take(
     output::out(show::found(project, proposal));
     let lacking = policy.as_ref().map(|policy| policy.lacking(project)).unwrap_or_default();
     if let Some(other) = tenants.at(&project.place).await? {
+        let name = other.name_any();
         output::out(format!(
-            "The Tenant {other} is for that place already: `tenantry status {other}` shows it."
+            "The Tenant {name} is for that place already: `tenantry status {name}` shows it."
         ));
         return if lacking.is_empty() {
             Ok(adopt.all)
@@ -261,14 +265,19 @@ async fn grant_to(
     tenants: &Tenants,
     policy: Option<&mut HostPolicy>,
     lacking: &Lacking,
-    name: &str,
+    tenant: &Tenant,
 ) -> anyhow::Result<bool> {
+    let name = &tenant.name_any();
     may_go_on(adopt, policy.is_some(), lacking)?;
     if !ask(adopt.yes, &format!("Add these lines to {}?", lacking.file))? {
         output::out("Nothing was done.");
         return Ok(false);
     }
     grant(policy, lacking)?;
+    if grants::is_refused_without(tenant, &lacking.grants) {
+        // It is looked at by itself once the operator has heard of the policy; who may not ask for it now waits for that.
+        let _ = annotate(&tenants.cluster, name, RETRY, &token()).await;
+    }
     let seen = Cell::new(false);
     let judged_anew = |tenant: &Tenant| {
         seen.set(seen.get() || !grants::is_refused_without(tenant, &lacking.grants));

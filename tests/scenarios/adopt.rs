@@ -136,7 +136,7 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
         "--type",
         "merge",
         "-p",
-        r#"{"spec":{"imageTag":"v1"}}"#,
+        r#"{"spec":{"imageTag":"v1","upgrade":{"verify":{"stableFor":"1s"}}}}"#,
     ])?;
     let refused = r#"jsonpath={.status.conditions[?(@.type=="Stalled")].reason}=PolicyRefused"#;
     up.kubectl(&["wait", &tenant, "--for", refused, "--timeout=90s"])?;

@@ -200,7 +200,7 @@ async fn files_that_compose_files_name_are_found_where_compose_finds_them() {
     let part = tenant.container("part");
     let mounted =
         crate::support::docker(&["inspect", "--format", "{{range .Mounts}}{{.Source}} {{end}}", &part]);
-    assert!(mounted.contains(&format!("{directory}/parts/data ")), "{mounted}");
+    assert!(mounted.contains(&format!("{directory}/parts/data")), "{mounted}");
     let web = crate::support::docker(&["inspect", "--format", "{{.Config.Env}}", &tenant.container("web")]);
     assert!(web.contains("A=1") && web.contains("B=1"), "{web}");
     let (before, after) = tenant.by_hand();

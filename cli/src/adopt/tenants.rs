@@ -50,15 +50,15 @@ impl Tenants {
     }
 
     /// The Tenant that is for a place already, if any.
-    pub async fn at(&self, place: &Place) -> anyhow::Result<Option<String>> {
+    pub async fn at(&self, place: &Place) -> anyhow::Result<Option<Tenant>> {
         let listed = self.api().list(&ListParams::default()).await;
         let tenants = listed.map_err(|error| self.cluster.explain("list tenants", &error))?.items;
-        let taken = |tenant: &&Tenant| {
+        let taken = |tenant: &Tenant| {
             let spec = &tenant.spec;
             spec.host == self.host
                 && (spec.project == place.project.as_str() || spec.directory == place.directory.as_str())
         };
-        Ok(tenants.iter().find(taken).map(kube::ResourceExt::name_any))
+        Ok(tenants.into_iter().find(taken))
     }
 
     /// Makes the Tenant of a manifest.
