@@ -10,6 +10,7 @@ mod bad_input;
 mod bundles;
 mod failures;
 mod first_contact;
+mod flux;
 mod image_only;
 mod literal_tags;
 mod one_machine;

@@ -55,17 +55,9 @@ impl ControlPlane {
         Ok(kube::Client::try_from(config)?)
     }
 
-    /// Applies the custom resource definitions and waits until they are served.
+    /// Applies our custom resource definitions and waits until they are served.
     pub async fn apply_resources(&self) -> Result<()> {
-        let client = self.client().await?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(client);
-        for definition in tenantry_api::crds() {
-            let name = definition.metadata.name.clone().context("a definition has a name")?;
-            let parameters = PatchParams::apply("tenantry-tests").force();
-            definitions.patch(&name, &parameters, &Patch::Apply(&definition)).await?;
-            await_condition(definitions.clone(), &name, conditions::is_crd_established()).await?;
-        }
-        Ok(())
+        define(&self.client().await?, &tenantry_api::crds()).await
     }
 
     /// Makes a namespace for one scenario.
@@ -78,4 +70,19 @@ impl ControlPlane {
         let made = namespaces.create(&PostParams::default(), &wanted).await?;
         made.metadata.name.context("the namespace has a name")
     }
+}
+
+/// Applies custom resource definitions and waits until they are served: all at once, for the API server takes five seconds
+/// before it serves a new one.
+pub async fn define(client: &kube::Client, all: &[CustomResourceDefinition]) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let parameters = PatchParams::apply("tenantry-tests").force();
+    let one = async |definition: &CustomResourceDefinition| -> Result<()> {
+        let name = definition.metadata.name.as_deref().context("a definition has a name")?;
+        definitions.patch(name, &parameters, &Patch::Apply(definition)).await?;
+        await_condition(definitions.clone(), name, conditions::is_crd_established()).await?;
+        Ok(())
+    };
+    futures::future::try_join_all(all.iter().map(one)).await?;
+    Ok(())
 }

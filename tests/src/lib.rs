@@ -9,6 +9,8 @@
 //! | `TENANTRY_STANDIN` | the stand-in application's static binary |
 //! | `TENANTRY_TEST_REGISTRY` | `host:port` of the local registry |
 //!
+//! `cargo xtask gitops` sets one more: `TENANTRY_KUSTOMIZE_CONTROLLER`, Flux's program.
+//!
 //! A variable that is missing fails the test with a sentence: nothing is skipped.
 
 pub mod control_plane;

@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// `cargo test` with what the tests need of the real parts.
-fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process::Command {
+pub fn test(parts: &Parts, registry: &Registry, arguments: &[&str]) -> std::process::Command {
     let mut command = shell::command("cargo", &["test", "--locked", "--quiet"]);
     command
         .args(arguments)

@@ -5,6 +5,7 @@ mod codegen;
 #[cfg(test)]
 mod docs;
 mod faults;
+mod gitops;
 mod host;
 mod quickstart;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Kills an agent at every point it has, on real parts; writes target/faults.json
     Faults(faults::Options),
+    /// Tries what Flux sees by its own kustomize-controller, on real parts
+    Gitops,
     /// Runs the shipped operator and agent on made-up machines, over many seeds of faults
     Simulate(simulate::Options),
     /// Writes the custom resource definitions to crds/
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Faults(options) => faults::run(&options),
+        Command::Gitops => gitops::run(),
         Command::Simulate(options) => simulate::run(&options),
         Command::Codegen { check } => codegen::run(check),
         Command::Setup { yes } => setup::everything(setup::Consent::new(yes), setup::Profile::Dev).map(drop),

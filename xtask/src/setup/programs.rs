@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::shell;
 
+/// The module and main package of Flux's controller.
+const KUSTOMIZE_CONTROLLER: &str = "github.com/fluxcd/kustomize-controller";
+
 /// How our own programs are built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -63,19 +66,40 @@ pub fn standin() -> Result<PathBuf> {
     })
 }
 
-/// Builds the control plane. Linking it takes a quarter of a minute even when nothing changed, so its sources are compared first.
+/// Builds the control plane.
 pub fn standalone() -> Result<PathBuf> {
-    let sources = shell::root().join("standalone");
-    let program = shell::target().join("tools").join("tenantry-standalone");
+    by_go("the control plane", "tenantry-standalone", &shell::root().join("standalone"), ".")
+}
+
+/// Builds Flux's kustomize-controller, as it is published; the definition of its resource lies beside it, with `.yaml`
+/// for its extension.
+pub fn kustomize_controller() -> Result<PathBuf> {
+    let module = shell::root().join("gitops/flux");
+    let program =
+        by_go("Flux's kustomize-controller", "kustomize-controller", &module, KUSTOMIZE_CONTROLLER)?;
+    let mut list = shell::command("go", &["list", "-find", "-f", "{{.Dir}}", KUSTOMIZE_CONTROLLER]);
+    let published = shell::quietly(list.current_dir(&module))?;
+    let definition =
+        Path::new(published.trim()).join("config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml");
+    let text = std::fs::read(&definition).with_context(|| definition.display().to_string())?;
+    std::fs::write(program.with_extension("yaml"), text)?;
+    Ok(program)
+}
+
+/// Builds a program of a module. Linking it takes a quarter of a minute even when nothing changed, so its sources are
+/// compared first.
+fn by_go(what: &str, name: &str, module: &Path, package: &str) -> Result<PathBuf> {
+    let program = shell::target().join("tools").join(name);
     let stamp = program.with_extension("sources");
-    let digest = digest(&sources)?;
+    let digest = digest(module)?;
     if program.exists() && std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
         return Ok(program);
     }
-    shell::step("Building the control plane (some minutes when it is the first time)", || {
+    shell::step(&format!("Building {what} (some minutes when it is the first time)"), || {
         let output = program.to_str().context("a path that is text")?;
-        let mut build = shell::command("go", &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, "."]);
-        shell::run(build.current_dir(&sources))?;
+        let mut build =
+            shell::command("go", &["build", "-trimpath", "-ldflags", "-s -w", "-o", output, package]);
+        shell::run(build.current_dir(module))?;
         Ok(std::fs::write(&stamp, &digest)?)
     })?;
     Ok(program)
