@@ -33,6 +33,8 @@ pub enum Was {
         /// The code that it last ended with.
         code: i64,
     },
+    /// It ran, after the engine had started it again within the time that a release is watched: it may end again.
+    Restarted,
     /// It had ended.
     Exited {
         /// With this code.
@@ -70,13 +72,12 @@ impl Was {
     fn of(container: &Container, now: Timestamp, watched: Duration) -> Self {
         let code = container.exit_code;
         let age = container.started_at.map(|at| u64::try_from(now.as_second() - at.as_second()).unwrap_or(0));
-        let steady = age.is_none_or(|age| age >= STEADY_AFTER.as_secs());
+        let again = |within: u64| container.restart_count > 0 && age.is_some_and(|age| age < within);
         match Self::seen(container) {
-            Self::Running { .. } | Self::Starting | Self::Unhealthy
-                if container.restart_count > 0 && !steady =>
-            {
+            Self::Running { .. } | Self::Starting | Self::Unhealthy if again(STEADY_AFTER.as_secs()) => {
                 Self::Restarting { code }
             }
+            Self::Running { .. } | Self::Starting if again(watched.as_secs()) => Self::Restarted,
             Self::Running { .. } => Self::Running { long: age.is_some_and(|age| age > watched.as_secs()) },
             other => other,
         }
@@ -101,7 +102,14 @@ impl Was {
 
     /// Whether it ran, well or not.
     pub fn ran(self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Starting | Self::Unhealthy | Self::Restarting { .. })
+        matches!(
+            self,
+            Self::Running { .. }
+                | Self::Starting
+                | Self::Unhealthy
+                | Self::Restarting { .. }
+                | Self::Restarted
+        )
     }
 
     /// Whether others that wait for it would have waited in vain.
@@ -109,13 +117,18 @@ impl Was {
         match self {
             Self::Unhealthy | Self::Restarting { .. } | Self::Dead => true,
             Self::Exited { code } => code != 0,
-            Self::Absent | Self::Created | Self::Paused | Self::Starting | Self::Running { .. } => false,
+            Self::Absent
+            | Self::Created
+            | Self::Paused
+            | Self::Starting
+            | Self::Restarted
+            | Self::Running { .. } => false,
         }
     }
 
     /// Whether its containers did not stay up.
     pub fn kept_ending(self) -> bool {
-        matches!(self, Self::Restarting { .. } | Self::Exited { .. } | Self::Dead)
+        matches!(self, Self::Restarting { .. } | Self::Restarted | Self::Exited { .. } | Self::Dead)
     }
 
     /// Which of several containers speaks for their service.
@@ -128,7 +141,7 @@ impl Was {
             Self::Created => 4,
             Self::Absent => 3,
             Self::Unhealthy => 2,
-            Self::Exited { .. } | Self::Starting => 1,
+            Self::Exited { .. } | Self::Starting | Self::Restarted => 1,
             Self::Running { .. } => 0,
         }
     }
@@ -139,7 +152,7 @@ impl Was {
             Self::Exited { code: 0 } if expected.lifetime.is_done_by_ending() => 0,
             Self::Running { .. } => 0,
             // Nobody saw it pass its healthcheck: that it does not now is no worse.
-            Self::Starting | Self::Unhealthy => 1,
+            Self::Starting | Self::Unhealthy | Self::Restarted => 1,
             Self::Restarting { .. } | Self::Exited { .. } | Self::Dead | Self::Paused => 3,
             Self::Created | Self::Absent => 4,
         }
@@ -159,6 +172,7 @@ impl Was {
             Self::Dead => "was dead".to_owned(),
             Self::Paused => "was paused".to_owned(),
             Self::Restarting { code } => format!("kept ending with code {code}"),
+            Self::Restarted => "had just been started again by the engine".to_owned(),
             Self::Exited { code } => format!("had ended with code {code}"),
             Self::Unhealthy => "was unhealthy".to_owned(),
             Self::Starting => "had not passed its healthcheck yet".to_owned(),
@@ -191,7 +205,12 @@ pub fn hindrances<'a>(
     let stops = |service: &ServiceName, is: Was| match is {
         Was::Paused | Was::Dead => true,
         Was::Restarting { .. } | Was::Unhealthy => !goes_back && !is_mended(model, service.as_str(), changed),
-        Was::Absent | Was::Created | Was::Exited { .. } | Was::Starting | Was::Running { .. } => false,
+        Was::Absent
+        | Was::Created
+        | Was::Exited { .. }
+        | Was::Starting
+        | Was::Restarted
+        | Was::Running { .. } => false,
     };
     let found = model.services.iter().filter(|(_, service)| service.replicas > 0).filter_map(|(name, _)| {
         let is = *before.get(name.as_str())?;

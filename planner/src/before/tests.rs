@@ -65,7 +65,8 @@ fn the_worst_container_speaks_for_its_service_and_a_young_restart_is_a_loop() {
     assert_eq!(is(&[aged(121, 0)]), Was::Running { long: true });
     assert_eq!(is(&[aged(120, 0)]), Was::Running { long: false });
     assert_eq!(is(&[aged(9, 1)]), Was::Restarting { code: 1 });
-    assert_eq!(is(&[aged(10, 1)]), Was::Running { long: false });
+    assert_eq!(is(&[aged(10, 1)]), Was::Restarted);
+    assert_eq!(is(&[aged(121, 1)]), Was::Running { long: true });
     let paused = Container { state: ContainerState::Paused, ..aged(5, 0) };
     assert_eq!(is(&[aged(121, 0), paused, aged(121, 0)]), Was::Paused);
 }

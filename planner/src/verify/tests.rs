@@ -182,6 +182,8 @@ fn p10_a_job_that_is_tried_again_may_fail_until_it_ends_well_and_begins_the_wind
 #[case::that_was_unhealthy_may_be_so_again(Was::Unhealthy, Unhealthy, true)]
 #[case::that_was_unhealthy_may_be_well(Was::Unhealthy, Fine, true)]
 #[case::that_kept_ending_may_end_again(Was::Restarting { code: 1 }, RestartedOften, true)]
+#[case::that_had_just_been_started_again_may_be_unhealthy(Was::Restarted, Unhealthy, true)]
+#[case::that_had_just_been_started_again_must_not_be_down(Was::Restarted, RestartedOften, false)]
 #[case::that_was_not_there_may_be_as_it_will(Was::Absent, Unhealthy, true)]
 #[case::that_was_well_must_be_well(Was::Running { long: true }, Unhealthy, false)]
 #[case::that_was_unhealthy_must_not_be_worse(Was::Unhealthy, RestartedOften, false)]
