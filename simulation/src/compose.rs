@@ -100,8 +100,8 @@ impl ComposeLauncher {
 /// What compose does to containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `up -d`.
-    Up(Recreate),
+    /// `up -d`, and whether it starts what it has made.
+    Up(Recreate, bool),
     /// `stop`.
     Stop,
     /// `restart --no-deps`.
@@ -122,11 +122,12 @@ pub enum Recreate {
 impl Command {
     fn up(words: &[String]) -> Self {
         let has = |flag: &str| words.iter().any(|word| word == flag);
-        Self::Up(match (has("--force-recreate"), has("--no-recreate")) {
+        let recreate = match (has("--force-recreate"), has("--no-recreate")) {
             (true, _) => Recreate::All,
             (_, true) => Recreate::None,
             _ => Recreate::Differing,
-        })
+        };
+        Self::Up(recreate, !has("--no-start"))
     }
 }
 
@@ -302,7 +303,7 @@ fn interpolated(text: &str, env: &EnvFile) -> Result<String, String> {
 /// A command of compose's, by an agent's or a person's process.
 pub async fn carry_out(shared: Shared, actor: Actor, command: Command, read: Arc<Read>) {
     let result = match command {
-        Command::Up(recreate) => up(&shared, &actor, recreate, &read).await,
+        Command::Up(recreate, starts) => up(&shared, &actor, (recreate, starts), &read).await,
         Command::Stop => rest(&shared, &actor, &read, halt).await,
         Command::Restart => rest(&shared, &actor, &read, begin).await,
     };
@@ -362,7 +363,7 @@ fn begin(world: &mut World, id: &str) -> Result<(), String> {
     Ok(())
 }
 
-async fn up(shared: &Shared, actor: &Actor, recreate: Recreate, read: &Read) -> Result<(), String> {
+async fn up(shared: &Shared, actor: &Actor, how: (Recreate, bool), read: &Read) -> Result<(), String> {
     network::ensure(shared, actor, &read.model).await?;
     for name in read.model.services.keys() {
         sleep(shared, 40).await;
@@ -375,7 +376,7 @@ async fn up(shared: &Shared, actor: &Actor, recreate: Recreate, read: &Read) -> 
             shared.world().count(Fault::ComposeFailed);
             return Err(format!("{name}: its port is taken"));
         }
-        converge(shared, actor, recreate, (read, name)).await?;
+        converge(shared, actor, how, (read, name)).await?;
     }
     Ok(())
 }
@@ -384,7 +385,7 @@ async fn up(shared: &Shared, actor: &Actor, recreate: Recreate, read: &Read) -> 
 async fn converge(
     shared: &Shared,
     actor: &Actor,
-    recreate: Recreate,
+    (recreate, starts): (Recreate, bool),
     (read, name): (&Read, &ServiceName),
 ) -> Result<(), String> {
     let Some(service) = read.model.services.get(name) else { return Ok(()) };
@@ -437,7 +438,7 @@ async fn converge(
             one.started.is_none() || one.ended.is_some() || ended || one.ails == Some(Ailment::Dead)
         })
     };
-    if rests {
+    if rests && starts {
         let copies = read.copies(name.as_str());
         step(shared, actor, |world| {
             if let Some(one) = world.host.engine.containers.get_mut(&id) {

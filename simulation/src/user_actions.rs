@@ -231,7 +231,7 @@ fn by_hand(shared: &Shared) {
     }
     world.count(Fault::ComposeByHand);
     world.disturb();
-    let up = Command::Up(Recreate::Differing);
+    let up = Command::Up(Recreate::Differing, true);
     let task =
         world.spawn(Owner::Person, compose::carry_out(shared.clone(), Actor::Person, up, Arc::new(read)));
     world.host.by_hand = Some(task);

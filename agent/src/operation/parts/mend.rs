@@ -71,6 +71,17 @@ pub async fn mend(
     recipe.run(&[], recipe.names).await
 }
 
+/// Services whose containers have to be made anew, for no other `up` would put them right; `there` are the containers of before.
+pub async fn to_be_made_anew(
+    recipe: &Recipe<'_>,
+    state: &JournalState,
+    model: &Model,
+    there: &BTreeSet<String>,
+) -> Result<Vec<String>, StepError> {
+    let amiss = look(recipe, state, model, there).await?;
+    Ok(amiss.into_iter().filter(|(_, why)| *why > Amiss::Lacking).map(|(name, _)| name).collect())
+}
+
 async fn look(
     recipe: &Recipe<'_>,
     state: &JournalState,

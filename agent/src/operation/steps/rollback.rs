@@ -1,10 +1,11 @@
 //! Rollback: images, containers and verification of the previous release. Files are Write's own way back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_api::names::ServiceName;
-use tenantry_planner::compare::{ContainerState, expectations_on};
+use tenantry_planner::compare::expectations_on;
 use tenantry_planner::model::Model;
 use tenantry_planner::restarts::one_by_one;
 use tenantry_planner::steps::JournalState;
@@ -17,6 +18,7 @@ use crate::compose::Discovered;
 use crate::engine::{ProjectContainer, Reference};
 use crate::operation::context::OperationContext;
 use crate::operation::driver::StepResult;
+use crate::operation::parts::mend::to_be_made_anew;
 use crate::operation::parts::recipe::Recipe;
 use crate::operation::parts::references::{present, put};
 use crate::operation::parts::up::bring_up;
@@ -111,44 +113,70 @@ pub async fn start_previous(
     let strange: Vec<&ProjectContainer> = containers.iter().filter(strange).collect();
     remove(operation, &strange, None).await?;
     if let Err(error) = bring_up(operation, state, &discovered, &model).await {
-        start_what_waits(operation, state, (&discovered, &model), error).await?;
+        let there = containers.iter().map(|one| one.container.id.clone()).collect();
+        bring_up_each(operation, state, (&discovered, &model), &there, error).await?;
     }
     record_made(operation, state, &model).await?;
     Ok(StepResult::quietly())
 }
 
-/// Compose starts nothing that waits for a service that does not become well. Where that service was no better before
-/// (P18), what ran beside it is started all the same: by compose, too, which copies inline configs only then, but each by
-/// itself, so that nothing is waited for. Whether that is so is seen by watching.
-async fn start_what_waits(
+/// Compose starts nothing that waits for a service that does not become well. Where one was no better before (P18), what ran
+/// beside it is brought up all the same: by compose, too, which first makes anew what is still the failed release's, and then
+/// starts each service by itself, so that nothing is waited for. Whether they run is seen by watching.
+async fn bring_up_each(
     operation: &OperationContext,
     state: &JournalState,
     (discovered, model): (&Discovered, &Model),
+    there: &BTreeSet<String>,
     error: StepError,
 ) -> Result<(), StepError> {
-    let before = state.plan().map(|plan| &plan.before);
     let waited = matches!(
         error.category,
         FailureCategory::Unhealthy | FailureCategory::Crashed | FailureCategory::StartFailed
     );
-    if !waited || before.is_none_or(|before| before.values().all(|was| !was.is_broken())) {
-        return Err(error);
-    }
+    let before =
+        state.plan().map(|plan| &plan.before).filter(|before| before.values().any(|was| was.is_broken()));
+    let Some(before) = before.filter(|_| waited) else { return Err(error) };
     tracing::warn!(operation = %operation.id, problem = %error.message, "services that were not well before keep others from being started by compose");
     let foreign = foreign::services(operation).await?;
-    let containers = operation.containers().await?;
-    let waits = |name: &&ServiceName| {
-        let ran = before.and_then(|before| before.get(name.as_str())).is_some_and(|was| was.ran());
-        let of_it = |one: &&ProjectContainer| one.container.service == name.as_str();
-        let mut own = containers.iter().filter(of_it);
-        ran && !foreign.has(name.as_str()) && own.any(|one| one.container.state == ContainerState::Created)
+    let inside = state.plan().and_then(|plan| plan.inside.as_deref());
+    let is_ours = |name: &&ServiceName| {
+        let name = name.as_str();
+        let ran = before.get(name).is_some_and(|was| was.ran());
+        ran && Some(name) != inside && !foreign.has(name)
     };
-    let waiting = model.services.keys().filter(waits).cloned().collect();
-    for name in one_by_one(model, &waiting) {
-        let names = [name.as_str()];
-        Recipe { operation, discovered, names: &names }.run(&["--no-recreate"], &names).await?;
+    let ours = one_by_one(model, &model.services.keys().filter(is_ours).cloned().collect());
+    let names: Vec<&str> = ours.iter().map(ServiceName::as_str).collect();
+    let recipe = Recipe { operation, discovered, names: &names };
+    if !names.is_empty() {
+        make_as_meant(&recipe, state, model, there).await?;
+    }
+    for name in &names {
+        let started = recipe.run(&["--no-recreate"], &[*name]).await;
+        // That one does not start which was broken is as it was.
+        if !before.get(*name).is_some_and(|was| was.is_broken()) {
+            started?;
+        }
     }
     Ok(())
+}
+
+/// Has compose make anew what is not as the previous release means it, and starts nothing.
+async fn make_as_meant(
+    recipe: &Recipe<'_>,
+    state: &JournalState,
+    model: &Model,
+    there: &BTreeSet<String>,
+) -> Result<(), StepError> {
+    recipe.run(&["--no-start"], recipe.names).await?;
+    let anew = to_be_made_anew(recipe, state, model, there).await?;
+    if anew.is_empty() {
+        return Ok(());
+    }
+    let anew: Vec<&str> = anew.iter().map(String::as_str).collect();
+    recipe.run(&["--force-recreate", "--no-start"], &anew).await?;
+    // Whoever has a namespace of theirs is another definition to compose now.
+    recipe.run(&["--no-start"], recipe.names).await
 }
 
 /// Watches the previous release, by its own terms.
