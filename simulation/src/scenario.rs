@@ -198,7 +198,7 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
     };
     let mut script = Vec::new();
     // What is to be taken over is not always well.
-    if begins == Begins::Installed && !twin && rng.u32(0..4) == 0 {
+    if begins == Begins::Installed && !twin && rng.bool() {
         script.push(Line { after: rng.u64(0..90_000), settled: false, deed: Deed::Ail });
     }
     script.push(Line { after: 0, settled: false, deed: Deed::Spec(spec.clone()) });
@@ -225,8 +225,8 @@ fn script(rng: &mut Rng, kind: Kind, begins: Begins) -> Vec<Line> {
             82 => Deed::TakeOver,
             83..=84 => Deed::Recreate(rng.u64(0..30_000)),
             85..=88 => Deed::Edit,
-            89..=90 => Deed::Compose,
-            91..=93 => Deed::Ail,
+            89 => Deed::Compose,
+            90..=93 => Deed::Ail,
             94..=96 => Deed::Prune,
             _ => Deed::MoveTag,
         };
