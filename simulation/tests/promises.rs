@@ -48,7 +48,7 @@ fn p2_two_leaders_and_one_history() {
 
 #[test]
 fn p2_cut_networks_and_one_history() {
-    let reports = runs(2, 280);
+    let reports = runs(2, 300);
     let cut = reports.iter().filter(|report| report.partitioned).count();
     assert!(cut >= 240, "only {cut} runs had a cut network");
 }
