@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_api::names::RelativePath;
+use tenantry_planner::env::EnvFile;
 use tenantry_planner::model::{Model, beneath};
 use tenantry_protocol::FailureCategory;
 
@@ -30,7 +31,8 @@ struct Read {
     format: Option<Value>,
 }
 
-/// Has compose itself read the environment files of a release, with what it reads them by, and nothing else.
+/// Has compose itself read the environment files of a release that it might not be able to read, with what it reads them by,
+/// and nothing else.
 pub async fn check(context: &RequestContext, plan: &str, staged: &ResolvedStage) -> Result<(), StepError> {
     let json: Value = serde_json::from_slice(&staged.json).unwrap_or_default();
     let inputs = &staged.tree.discovered.inputs;
@@ -40,16 +42,23 @@ pub async fn check(context: &RequestContext, plan: &str, staged: &ResolvedStage)
         return Ok(());
     }
     let (tree, plan, probe) = (context.tree()?, plan.to_owned(), probe(&json, &reads).to_string());
-    let (folder, reads) = context
+    let own_env = staged.tree.discovered.env.then(|| staged.tree.path.join(".env"));
+    let doubtful = context
         .blocking(move || {
             missing(&reads)?;
+            // Compose's own look costs a process: what any reader of such files understands is not asked about, nor what
+            // compose has read for the model.
+            if reads.iter().all(|read| own_env.as_deref() == Some(Path::new(&read.path)) || is_plain(read)) {
+                return Ok(None);
+            }
             let aside = Stage::aside(&tree, &plan, "env-files")?;
             let path = RelativePath::parse("compose.yaml")
                 .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))?;
             aside.write(&path, probe.as_bytes())?;
-            Ok((aside.path().to_owned(), reads))
+            Ok(Some((aside.path().to_owned(), reads)))
         })
         .await?;
+    let Some((folder, reads)) = doubtful else { return Ok(()) };
     let mut arguments: Vec<OsString> =
         ["-p", "probe", "-f", "compose.yaml", "--project-directory", "."].map(OsString::from).into();
     if staged.tree.discovered.env {
@@ -112,6 +121,15 @@ fn probe(json: &Value, reads: &[Read]) -> Value {
         }
     }
     json!({ "services": services })
+}
+
+/// Whether there can be no doubt that compose reads a file: it is of the usual format, and refers to no variable.
+fn is_plain(read: &Read) -> bool {
+    let content = match std::fs::read(&read.path) {
+        Ok(content) => content,
+        Err(error) => return read.may_miss && error.kind() == std::io::ErrorKind::NotFound,
+    };
+    read.format.is_none() && !content.contains(&b'$') && EnvFile::parse(&content).is_ok()
 }
 
 fn missing(reads: &[Read]) -> Result<(), StepError> {
@@ -177,6 +195,29 @@ mod tests {
         assert_eq!(gone, [("/srv/out.env", false), ("/d/web.env", true), ("/d/a$b.env", false)]);
         assert!(said(missing(&reads)).starts_with("services.db.env_file: /srv/out.env is not there"));
         assert_eq!(said(missing(&read(false)[1..])), "");
+    }
+
+    #[test]
+    fn compose_is_asked_about_what_is_not_plain() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let plain = |content: &str, format: Option<Value>, may_miss: bool| {
+            std::fs::write(at("some.env"), content).unwrap();
+            let (service, shown) = ("web".to_owned(), String::new());
+            is_plain(&Read { service, shown, path: at("some.env"), may_miss, format })
+        };
+        assert!(plain("# ours\nA=1\nexport B='two words'\n", None, false));
+        assert!(!plain("A=\"open\n", None, false));
+        assert!(!plain("A=${B:?}\n", None, false));
+        assert!(!plain("A=1\n", Some(json!("raw")), false));
+        let gone = |may_miss| Read {
+            service: String::new(),
+            shown: String::new(),
+            path: at("gone"),
+            may_miss,
+            format: None,
+        };
+        assert!(is_plain(&gone(true)) && !is_plain(&gone(false)));
     }
 
     #[test]
