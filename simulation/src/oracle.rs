@@ -99,8 +99,6 @@ struct Known {
     failures: u64,
     /// How often compose or the engine had.
     refusals: u64,
-    /// When it was taken on.
-    at: u64,
 }
 
 /// What people would call the same host.
@@ -385,7 +383,6 @@ impl World {
                 .cloned(),
             failures: self.failures(),
             refusals: self.refusals(),
-            at: self.now(),
         };
         self.oracle.operations.entry(id.clone()).or_insert(known);
     }
@@ -485,7 +482,7 @@ impl World {
     /// P19: what runs is reached on the network that there is; and by its name, unless that was otherwise before.
     fn check_attached(&mut self, id: &OperationId) {
         let Some(known) = self.oracle.operations.get(id).filter(|known| !known.disturbed) else { return };
-        let since = known.at;
+        let since = known.began;
         let (services, now, engine) = (self.services(), self.now(), &self.host.engine);
         let wanted = |service: &str| services.as_ref().is_none_or(|all| all.contains(service));
         let runs = |one: &&Container| {

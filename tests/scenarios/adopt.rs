@@ -105,16 +105,10 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     ensure!(project.containers()? == containers, "adopting changed containers");
     assert_eq!(project.read("docker-compose.yml")?, compose, "nor is a file changed");
 
+    let patch =
+        |change: &str| up.kubectl(&["patch", "tenant", &project.name, "--type", "merge", "-p", change]);
     let begun = Instant::now();
-    up.kubectl(&[
-        "patch",
-        "tenant",
-        &project.name,
-        "--type",
-        "merge",
-        "-p",
-        r#"{"spec":{"imageTag":"v2"}}"#,
-    ])?;
+    patch(r#"{"spec":{"imageTag":"v2"}}"#)?;
     let tenant = format!("tenant/{}", project.name);
     up.kubectl(&["wait", &tenant, "--for", "jsonpath={.status.deployed.imageTag}=v2", "--timeout=90s"])?;
     up.kubectl(&["wait", &tenant, "--for", "condition=Ready", "--timeout=90s"])?;
@@ -129,15 +123,7 @@ async fn p1_p10_a_project_with_literal_tags_is_adopted_granted_upgraded_and_take
     // A Tenant that is there already, and refused for a policy that does not grant its project any longer, is granted the
     // same way; that it was refused is not told as what became of it.
     std::fs::write(&policy, &before)?;
-    up.kubectl(&[
-        "patch",
-        "tenant",
-        &project.name,
-        "--type",
-        "merge",
-        "-p",
-        r#"{"spec":{"imageTag":"v1","upgrade":{"verify":{"stableFor":"1s"}}}}"#,
-    ])?;
+    patch(r#"{"spec":{"imageTag":"v1","upgrade":{"verify":{"stableFor":"1s"}}}}"#)?;
     let refused = r#"jsonpath={.status.conditions[?(@.type=="Stalled")].reason}=PolicyRefused"#;
     up.kubectl(&["wait", &tenant, "--for", refused, "--timeout=90s"])?;
     let lacking = with(&["--yes"])?;

@@ -72,10 +72,9 @@ fn is_led_elsewhere(
     containers: &[ProjectContainer],
     starts: &Starts,
 ) -> bool {
-    let mounted = service.mounted(directory);
     let own = containers.iter().filter(|one| one.container.service == name.as_str());
-    let known = own.filter_map(|one| starts.of(&one.container.id, &one.started_raw));
-    known.flat_map(|start| start.not_mounted(&mounted)).next().is_some()
+    let mut known = own.filter_map(|one| starts.of(&one.container.id, &one.started_raw));
+    known.any(|start| start.is_led_elsewhere(service, directory))
 }
 
 /// A config or secret that compose copied into a container otherwise than the service means it.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tenantry_api::names::ServiceName;
 use tenantry_api::names::{OperationId, RelativePath, Sha256, TenantUid};
-use tenantry_planner::model::Copied;
+use tenantry_planner::model::{Copied, Service};
 use tenantry_protocol::{ChangeRule, OperateRequest, ReleaseLabel, RunImage, VerifyPolicy};
 
 use super::error::StoreError;
@@ -104,6 +104,11 @@ impl Start {
     /// where symlinks lead that has changed.
     pub fn not_mounted(&self, mounts: &BTreeSet<RelativePath>) -> Vec<RelativePath> {
         self.mounted.iter().flat_map(|then| mounts.difference(then)).cloned().collect()
+    }
+
+    /// Whether a symlink of the service's mounts leads somewhere else now.
+    pub fn is_led_elsewhere(&self, service: &Service, directory: &str) -> bool {
+        !self.not_mounted(&service.mounted(directory)).is_empty()
     }
 }
 

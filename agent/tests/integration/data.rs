@@ -170,13 +170,7 @@ async fn p9_who_is_made_again_for_a_place_inherits_its_restore_points_and_delete
     // What it was made from is not in the registry's hands, either.
     docker(&["rmi", &format!("{}:v1", tenant.repository)]);
 
-    let mut back = tenant.request("ImageOnly");
-    back.action = serde_json::from_value(json!({"kind": "rollback", "to": "two", "data": true})).unwrap();
-    back.manifest.env = serde_json::from_value(json!({"ownership": "adopted", "patch": []})).unwrap();
-    back.contents.clear();
-    back.manifest.files.clear();
-    tenant.submit("four", back).await.unwrap();
-    assert_outcome(&tenant.ended("four").await, Outcome::Succeeded);
+    assert_outcome(&go_back(&tenant, "four", "two", true).await, Outcome::Succeeded);
     assert_eq!((tenant.version_of("web"), data(&tenant)), ("v1".to_owned(), told("old")));
     cleared(&tenant);
 }

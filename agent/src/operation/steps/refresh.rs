@@ -81,13 +81,6 @@ impl Telling<'_> {
         told.into_iter().find(|(name, _)| name.as_str() == service).map(|(_, what)| what)
     }
 
-    /// Whether a symlink of the service's mounts leads somewhere else than when its container was started.
-    fn is_led_elsewhere(&self, directory: &str, service: &str, start: Option<&Start>) -> bool {
-        let service = self.model.services.get(service);
-        let moved = |start: &Start| Some(start.not_mounted(&service?.mounted(directory)));
-        start.and_then(moved).is_some_and(|moved| !moved.is_empty())
-    }
-
     /// The containers that compose left alone and that are yet to be told, and how: of files that this operation has changed,
     /// and of others that they are known to have read otherwise than they are.
     async fn waiting(
@@ -116,7 +109,8 @@ impl Telling<'_> {
             };
             let files = to_tell(&self.plan.changed, &read, state.failure().is_none());
             let service = container.container.service.as_str();
-            let told = if self.is_led_elsewhere(operation.directory(), service, recorded) {
+            let known = recorded.zip(self.model.services.get(service));
+            let told = if known.is_some_and(|(start, of)| start.is_led_elsewhere(of, operation.directory())) {
                 Some(Told::Restart)
             } else {
                 self.what(operation.directory(), service, &files)

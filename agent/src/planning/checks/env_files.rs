@@ -34,14 +34,14 @@ struct Read {
 /// Has compose itself read the environment files of a release that it might not be able to read, with what it reads them by,
 /// and nothing else.
 pub async fn check(context: &RequestContext, plan: &str, staged: &ResolvedStage) -> Result<(), StepError> {
+    if staged.model.services.values().all(|service| service.env_files.is_empty()) {
+        return Ok(());
+    }
     let json: Value = serde_json::from_slice(&staged.json).unwrap_or_default();
     let inputs = &staged.tree.discovered.inputs;
     let will_be = |path: &str| will_be(context.directory(), &staged.tree.path, inputs, path);
     let reads = reads(&json, &staged.model, will_be);
-    if reads.is_empty() {
-        return Ok(());
-    }
-    let (tree, plan, probe) = (context.tree()?, plan.to_owned(), probe(&json, &reads).to_string());
+    let (tree, plan) = (context.tree()?, plan.to_owned());
     let own_env = staged.tree.discovered.env.then(|| staged.tree.path.join(".env"));
     let doubtful = context
         .blocking(move || {
@@ -54,7 +54,7 @@ pub async fn check(context: &RequestContext, plan: &str, staged: &ResolvedStage)
             let aside = Stage::aside(&tree, &plan, "env-files")?;
             let path = RelativePath::parse("compose.yaml")
                 .map_err(|error| StepError::new(FailureCategory::AgentFault, error.to_string()))?;
-            aside.write(&path, probe.as_bytes())?;
+            aside.write(&path, probe(&json, &reads).to_string().as_bytes())?;
             Ok(Some((aside.path().to_owned(), reads)))
         })
         .await?;
